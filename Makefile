@@ -1,0 +1,48 @@
+# Two commands do everything: `make lab` and `make test`.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test build lock clean
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+lab: $(READY) ## set up, then open the course in JupyterLab
+	@$(BIN)/dltlab lab
+
+test: $(READY) ## set up, then run every test
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+build: $(READY) ## turn solutions/*.py into the notebooks
+	@$(BIN)/dltlab build
+
+# The set-up is done anew only when what it depends on has changed. The mark is written last, so an
+# interrupted set-up is taken up again.
+$(READY): pyproject.toml requirements.lock
+ifdef UV
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+else
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+endif
+	@touch $@
+
+lock: ## rewrite requirements.lock and binder/requirements.txt from pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(if $(UV),,$(BIN)/python -m pip install --quiet uv)
+	$(or $(UV),$(BIN)/uv) pip compile pyproject.toml --extra test --upgrade --universal \
+	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --quiet --output-file requirements.lock
+	sed 's/^tensorflow==/tensorflow-cpu==/' requirements.lock > binder/requirements.txt
+
+clean: ## remove the environment and caches; never a learner's workspace
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find dltlab tests solutions -name __pycache__ -type d -prune -exec rm -rf {} +

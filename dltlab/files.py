@@ -1,0 +1,49 @@
+"""Write files so that a reader never meets half of one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from dltlab.errors import LabError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` beside `path`, then rename it into place.
+
+    Whatever happens half way (a full disk, Ctrl-C, a killed process), `path` holds either its old
+    content or the new one. Text is written as UTF-8 with `\n` line ends.
+
+    Raises:
+        LabError: The folder or the disk does not take the file.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        beside.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> LabError:
+    """The sentence for a file that could not be written."""
+    return LabError(
+        f"{path} cannot be written ({error.strerror or error}); nothing was changed. "
+        "Free some space or choose a folder you may write to, then run the command again."
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
