@@ -11,7 +11,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` beside `path`, then rename it into place.
 
     Whatever happens half way (a full disk, Ctrl-C, a killed process), `path` holds either its old
-    content or the new one. Text is written as UTF-8 with `\n` line ends.
+    content or the new one. Text is written as UTF-8.
 
     Raises:
         LabError: The folder or the disk does not take the file.

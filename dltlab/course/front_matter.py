@@ -1,0 +1,142 @@
+"""The front matter that opens a lab's source: what it promises, needs and takes."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from dltlab.errors import LabError
+
+PROFILES = ("smoke", "workshop", "full")
+
+Sentence = Annotated[str, Field(min_length=1)]
+
+
+class SourceError(LabError):
+    """A fault in a lab's source, with the file and the line where it stands."""
+
+    def __init__(self, path: Path, line: int, message: str) -> None:
+        """Say `message` of line `line` (from 1) of `path`."""
+        super().__init__(f"{shown(path)}:{line}: {message}")
+        self.path, self.line, self.message = path, line, message
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Minutes(_Strict):
+    """Minutes a learner spends reading and exercising, and two CPU cores spend computing."""
+
+    read: PositiveInt
+    exercise: PositiveInt
+    compute: PositiveInt
+
+
+class Devices(_Strict):
+    """Whether a lab wants a GPU."""
+
+    gpu: Literal["none", "optional", "required"]
+
+
+class Profiles(_Strict):
+    """Values for the lab's parameters: in CI, for a learner, and with all the time there is."""
+
+    smoke: dict[str, Any]
+    workshop: dict[str, Any]
+    full: dict[str, Any]
+
+
+class FrontMatter(_Strict):
+    """A lab's front matter; an unknown key is an error."""
+
+    title: Sentence
+    summary: Sentence
+    objectives: Annotated[list[Sentence], Field(min_length=1)]
+    minutes: Minutes
+    memory_gb: PositiveFloat
+    devices: Devices
+    datasets: list[str]
+    requires: list[str]
+    profiles: Profiles
+
+
+class Block:
+    """The commented YAML between the two `# ---` lines that open a source."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        """Find the block in `text`, the source that stands in `path`.
+
+        Raises:
+            SourceError: There is no block, or it is not closed, not commented or not YAML.
+        """
+        self.path = path
+        lines = text.splitlines()
+        if not lines or lines[0].rstrip() != "# ---":
+            raise SourceError(path, 1, "the front matter is missing: open the lab with '# ---'")
+        ends = [n for n, line in enumerate(lines[1:], start=1) if line.rstrip() == "# ---"]
+        if not ends:
+            raise SourceError(path, 1, "the front matter is not closed: end it with '# ---'")
+        self.end = ends[0] + 1
+        for number, line in enumerate(lines[: self.end], start=1):
+            if not line.startswith("#"):
+                raise SourceError(path, number, "a line of the front matter must begin with '# '")
+        # Line n of the YAML is line n of the source, so that every mark points at the right place.
+        yaml_text = "\n".join(["", *(line[1:].removeprefix(" ") for line in lines[1 : ends[0]])])
+        try:
+            self._node = yaml.compose(yaml_text, Loader=yaml.SafeLoader)
+            self._values = yaml.safe_load(yaml_text)
+        except yaml.MarkedYAMLError as error:
+            line_number = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise SourceError(path, line_number, f"not YAML: {error.problem}") from error
+
+    def validate(self) -> FrontMatter:
+        """The front matter, or a `SourceError` at the line of the first fault."""
+        try:
+            return FrontMatter.model_validate(self._values or {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SourceError(self.path, self.line(*first["loc"]), _sentence(first)) from error
+
+    def line(self, *keys: str | int) -> int:
+        """The line (from 1) where the value under `keys` stands, or its nearest parent."""
+        node, found = self._node, 1
+        for key in keys:
+            if isinstance(node, yaml.MappingNode):
+                pairs = {name.value: (name, value) for name, value in node.value}
+                if key not in pairs:
+                    break
+                name, node = pairs[str(key)]
+                found = name.start_mark.line + 1
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+                node = node.value[key]
+                found = node.start_mark.line + 1
+        return found
+
+
+def _sentence(error: Any) -> str:
+    """Pydantic's report of one fault, as one sentence of ours."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(_fields(error["loc"][:-1]))
+        return f"unknown key '{key}' in the front matter; known here: {known}"
+    if error["type"] == "missing":
+        kind = "profile" if error["loc"][0] == "profiles" and len(error["loc"]) == 2 else "key"
+        return f"the {kind} '{key}' is missing from the front matter; add it"
+    return f"'{key}' in the front matter: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _fields(parents: tuple[str | int, ...]) -> list[str]:
+    model: Any = FrontMatter
+    for parent in parents:
+        model = model.model_fields[parent].annotation
+    return list(model.model_fields)
+
+
+def shown(path: Path) -> str:
+    """`path` as a person would type it here: relative to the working folder where it lies in it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

@@ -1,0 +1,1 @@
+"""Data sets by their cards: `arrays`, `info`."""

@@ -1,0 +1,62 @@
+"""Show things to whoever reads: a notebook front end, or a plain terminal."""
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this code, so that rich output reaches somebody."""
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def show(
+    figure: "Figure", alt: str, *, display_id: str | None = None, update: bool = False
+) -> None:
+    """Show a Matplotlib figure with a description for those who do not see it, and close it.
+
+    The description becomes the picture's `alt` text on the web and the plain text of the output.
+
+    Args:
+        figure: Drawn; it is closed afterwards, so that it is not shown a second time.
+        alt: One sentence that says what the picture shows.
+        display_id: Names the output, so that a later call with `update` replaces it.
+        update: Replace the output called `display_id` instead of adding one.
+    """
+    import matplotlib.pyplot as plt
+
+    if not in_notebook():
+        plt.close(figure)
+        if not update:
+            print(alt)  # noqa: T201
+        return
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    plt.close(figure)
+    bundle = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
+    _publish(bundle, {"image/png": {"alt": alt}}, display_id, update)
+
+
+def show_widget(widget: Any, text: str) -> None:
+    """Show an ipywidgets widget, or `text` where there is no front end to show it.
+
+    The text is also what remains in a saved notebook.
+    """
+    if in_notebook():
+        _publish({**widget._repr_mimebundle_(), "text/plain": text}, {}, None, False)
+    else:
+        print(text)  # noqa: T201
+
+
+def _publish(
+    bundle: dict[str, Any], metadata: dict[str, Any], display_id: str | None, update: bool
+) -> None:
+    from IPython.display import display
+
+    named = {"display_id": display_id, "update": update} if display_id else {}
+    display(bundle, raw=True, metadata=metadata, **named)

@@ -1,0 +1,1 @@
+"""Training made visible: `Monitor`."""
