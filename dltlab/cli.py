@@ -1,5 +1,180 @@
-"""The command line: each command a few lines over one function of the rooms below."""
+"""The command line: each command a few lines over the rooms below."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dltlab.errors import LabError
+
+app = typer.Typer(
+    help="dltlab: learn accelerated deep learning by doing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Labs = Annotated[list[str] | None, typer.Argument(help="Labs by number or name; all by default.")]
+CourseFolder = Annotated[
+    Path | None,
+    typer.Option("--course", help="A course of your own; by default DLTLAB_COURSE, else dltlab's."),
+]
+WorkspaceFolder = Annotated[Path, typer.Option("--dir", help="The learner's folder.")]
+_WORKSPACE = Path("workspace")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; what the user can mend is one sentence and exit code 2."""
+    try:
+        app()
+    except LabError as error:
+        typer.echo(f"dltlab: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def lab(
+    name: Annotated[str | None, typer.Argument(metavar="LAB", help="The lab to open.")] = None,
+    folder: WorkspaceFolder = _WORKSPACE,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port to use.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open one.")] = True,
+    course: CourseFolder = None,
+) -> None:
+    """Open the course in JupyterLab."""
+    from dltlab.course.catalogue import Course
+    from dltlab.course.front_matter import shown
+    from dltlab.course.server import jupyterlab_command, jupyterlab_environment
+    from dltlab.course.workspace import Workspace
+
+    workspace = Workspace(folder, Course.find(course))
+    chosen = workspace.course.resolve(name).stem if name else None
+    for message in workspace.update():
+        typer.echo(message)
+    command = jupyterlab_command(workspace, chosen, port, browser)
+    typer.echo(f"Your notebooks are in {shown(folder)}. JupyterLab is starting; Ctrl-C stops it.")
+    os.execve(command[0], command, jupyterlab_environment(workspace))  # noqa: S606
+
+
+@app.command()
+def reset(
+    name: Annotated[str, typer.Argument(metavar="LAB", help="The lab to start over.")],
+    folder: WorkspaceFolder = _WORKSPACE,
+    course: CourseFolder = None,
+) -> None:
+    """Start a lab over; your old copy is kept."""
+    from dltlab.course.catalogue import Course
+    from dltlab.course.workspace import Workspace
+
+    workspace = Workspace(folder, Course.find(course))
+    lab = workspace.course.resolve(name).stem
+    kept = workspace.reset(lab)
+    typer.echo(f"{workspace.copy(lab)} is fresh." + (f" Your old copy: {kept}" if kept else ""))
+
+
+@app.command("list")
+def list_labs(course: CourseFolder = None) -> None:
+    """List the labs of the course."""
+    from rich.table import Table
+
+    from dltlab.course.catalogue import Course
+
+    table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
+    for each in Course.find(course).read():
+        about = each.front_matter
+        minutes = about.minutes.read + about.minutes.exercise + about.minutes.compute
+        table.add_row(
+            each.name, about.title, str(minutes), f"{about.memory_gb:g} GB", about.devices.gpu
+        )
+    _print(table)
+
+
+@app.command()
+def progress(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    course: CourseFolder = None,
+) -> None:
+    """Show how far you are in each lab."""
+    import json
+
+    from rich.table import Table
+
+    from dltlab.course.catalogue import Course
+    from dltlab.exercises.progress import progress as progress_of
+
+    labs = progress_of(Course.find(course))
+    if as_json:
+        typer.echo(json.dumps([each.as_dict() for each in labs], indent=1))
+        return
+    table = Table("lab", "title", "passed", "still open", box=None, pad_edge=False)
+    for each in labs:
+        still_open = ", ".join(f"{name} ({how})" for name, how in each.still_open.items())
+        table.add_row(each.lab, each.title, f"{each.passed} of {len(each.outcomes)}", still_open)
+    _print(table)
+
+
+@app.command()
+def new(
+    topic: Annotated[str, typer.Argument(help="Lower-case words joined by '_'.")],
+    course: CourseFolder = None,
+) -> None:
+    """Start a lab that already builds, lints and passes."""
+    from dltlab.course.front_matter import shown
+    from dltlab.course.new import new_lab
+
+    source, checks = new_lab(topic, course)
+    option = f" --course {course}" if course else ""
+    typer.echo(f"Wrote {shown(source)} and {shown(checks)}.")
+    typer.echo(f"Edit them, then run: dltlab build{option} && dltlab lint{option}")
+
+
+@app.command()
+def build(
+    names: Labs = None,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; execute nothing.")] = False,
+    course: CourseFolder = None,
+) -> None:
+    """Turn solutions/*.py into the notebooks; only changed labs are executed again."""
+    import sys
+    from time import perf_counter
+
+    from dltlab.course import build as builder
+    from dltlab.course.catalogue import Course
+    from dltlab.exercises.verify import require_verified
+
+    chosen = Course.find(course)
+    labs = chosen.read(names)
+    if check:
+        found = builder.differences(chosen, labs) + builder.orphans(chosen)
+        for line in found:
+            typer.echo(line)
+        raise typer.Exit(1 if found else 0)
+    builder.write_learner_notebooks(chosen, labs)
+    stale = builder.stale(chosen, labs)
+    sys.path[:0] = [] if chosen.is_own else [str(chosen.root)]
+    for each in stale:
+        typer.echo(f"{each.name}: checking its answers and running it …")
+        start = perf_counter()
+        if each.exercise_module:
+            require_verified(each.exercise_module)
+        path = builder.execute_solutions(chosen, each)
+        typer.echo(f"{path.name}: done in {perf_counter() - start:.0f} s")
+    typer.echo(f"Built: {len(labs)}. Executed anew: {len(stale)}.")
+
+
+@app.command()
+def lint(names: Labs = None, course: CourseFolder = None) -> None:
+    """Check the sources against the rules of the house."""
+    from dltlab.course.catalogue import Course
+    from dltlab.course.lint import lint as run_rules
+
+    findings = run_rules(Course.find(course), names)
+    for finding in findings:
+        typer.echo(str(finding))
+    raise typer.Exit(1 if findings else 0)
+
+
+def _print(table: object) -> None:
+    from rich.console import Console
+
+    Console().print(table)

@@ -9,7 +9,7 @@ from dltlab.course.front_matter import SourceError, shown
 from dltlab.course.source import NAME, Lab, read_lab
 from dltlab.errors import LabError
 
-_PACKAGE = Path(dltlab.__file__).parent
+_PACKAGE = Path(dltlab.__file__).resolve().parent
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
             store_widget_state=False,
         )
         try:
-            client.execute(env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment})
+            client.execute(
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+                transport_encryption="auto",
+            )
         except CellExecutionError as error:
             reason = f"{error.ename}: {error.evalue}".strip()
             raise SourceError(lab.path, _last_run(notebook, lab), f"raised {reason}") from error

@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -36,6 +37,15 @@ class LabProgress:
     def passed(self) -> int:
         """How many exercises and questions have been answered rightly."""
         return sum(outcome is Outcome.PASSED for outcome in self.outcomes.values())
+
+    @property
+    def still_open(self) -> dict[str, Outcome]:
+        """The exercises and questions that are not passed, with how they stand."""
+        return {n: how for n, how in self.outcomes.items() if how is not Outcome.PASSED}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"passed": self.passed}
 
 
 def progress_file() -> Path:

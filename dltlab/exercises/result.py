@@ -35,7 +35,8 @@ class Card:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.exercise}: {self.label}. {self.message}".rstrip()
+        message = re.sub(r"```(?:python)?\n(.*?)```", r"\n\1", self.message, flags=re.DOTALL)
+        return f"{self.exercise}: {self.label}. {message}".rstrip()
 
     __repr__ = __str__
 

@@ -31,6 +31,12 @@ def verify(module: str) -> list[str]:
     return [fault for member in found for fault in _faults(member)]
 
 
+def require_verified(module: str) -> None:
+    """Raise a `LabError` that tells every way in which an exercise of `module` does not hold."""
+    if faults := verify(module):
+        raise LabError(f"The exercises of {module} do not hold:\n  " + "\n  ".join(faults))
+
+
 def _faults(member: Exercise | Question) -> list[str]:
     if member.name not in member.lab.exercises:
         return [f"{member.name}: {member.lab.name} never asks for it"]
