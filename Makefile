@@ -24,6 +24,8 @@ build: $(READY) ## turn solutions/*.py into the notebooks
 # The set-up is done anew only when what it depends on has changed. The mark is written last, so an
 # interrupted set-up is taken up again.
 $(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	  f"dltlab needs Python 3.11 to 3.13, and {sys.executable} is {v[0]}.{v[1]}: name another with PYTHON=…")'
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
@@ -35,13 +37,15 @@ else
 endif
 	@touch $@
 
+COMPILE = $(or $(UV),$(BIN)/uv) pip compile pyproject.toml --quiet --upgrade --universal \
+  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
 lock: ## rewrite requirements.lock and binder/requirements.txt from pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(if $(UV),,$(BIN)/python -m pip install --quiet uv)
-	$(or $(UV),$(BIN)/uv) pip compile pyproject.toml --extra test --upgrade --universal \
-	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --quiet --output-file requirements.lock
-	sed 's/^tensorflow==/tensorflow-cpu==/' requirements.lock > binder/requirements.txt
+	$(COMPILE) --extra test --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --output-file binder/requirements.txt
+	sed -i.old 's/^tensorflow==/tensorflow-cpu==/' binder/requirements.txt && rm binder/requirements.txt.old
 
 clean: ## remove the environment and caches; never a learner's workspace
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
