@@ -22,6 +22,7 @@ CourseFolder = Annotated[
 ]
 WorkspaceFolder = Annotated[Path, typer.Option("--dir", help="The learner's folder.")]
 _WORKSPACE = Path("workspace")
+_STOPPED = 130  # the exit code that Typer gives Ctrl-C
 
 
 def main() -> None:
@@ -31,6 +32,10 @@ def main() -> None:
     except LabError as error:
         typer.echo(f"dltlab: {error}", err=True)
         raise SystemExit(2) from None
+    except SystemExit as end:
+        if end.code == _STOPPED:
+            typer.echo("dltlab: stopped; what was finished is kept.", err=True)
+        raise
 
 
 @app.command()

@@ -57,9 +57,9 @@ def differences(course: Course, labs: list[Lab]) -> list[str]:
     for lab in labs:
         path = _learner_path(course, lab)
         if _text(path) != dumps(learner_notebook(lab)):
-            found.append(f"{shown(path)} is not what {lab.path.name} makes")
+            found.append(f"{shown(path)} is not what {lab.path.name} makes; run: dltlab build")
         if reason := _twin_difference(course, lab):
-            found.append(f"{shown(_twin_path(course, lab))} {reason}")
+            found.append(f"{shown(_twin_path(course, lab))} {reason}; run: dltlab build")
     return found
 
 

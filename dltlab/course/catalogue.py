@@ -121,9 +121,11 @@ class Course:
         """Raise for a required lab that does not come earlier, or a data set without a card."""
         known = self.lab_names()
         earlier = known[: known.index(lab.name)]
-        for required in lab.front_matter.requires:
+        for number, required in enumerate(lab.front_matter.requires):
             if required not in earlier:
-                raise SourceError(lab.path, 1, f"requires '{required}', which is no earlier lab")
-        for dataset in lab.front_matter.datasets:
+                line = lab.block.line("requires", number)
+                raise SourceError(lab.path, line, f"requires '{required}', which is no earlier lab")
+        for number, dataset in enumerate(lab.front_matter.datasets):
             if not (self.datasets / f"{dataset}.toml").is_file():
-                raise SourceError(lab.path, 1, f"data set '{dataset}' has no card in datasets/")
+                line = lab.block.line("datasets", number)
+                raise SourceError(lab.path, line, f"data set '{dataset}' has no card in datasets/")

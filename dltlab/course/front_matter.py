@@ -90,13 +90,19 @@ class Block:
         except yaml.MarkedYAMLError as error:
             line_number = error.problem_mark.line + 1 if error.problem_mark else 1
             raise SourceError(path, line_number, f"not YAML: {error.problem}") from error
+        except yaml.reader.ReaderError as error:
+            line_number = yaml_text.count("\n", 0, error.position) + 1
+            raise SourceError(path, line_number, "not YAML: a control character") from error
+        if not isinstance(self._values, dict | None):
+            raise SourceError(path, 2, "the front matter must be lines 'key: value'")
 
     def validate(self) -> FrontMatter:
         """The front matter, or a `SourceError` at the line of the first fault."""
         try:
             return FrontMatter.model_validate(self._values or {})
         except ValidationError as error:
-            first = error.errors()[0]
+            # A misspelled key is also a missing one: tell the former, which says how to mend both.
+            first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
             raise SourceError(self.path, self.line(*first["loc"]), _sentence(first)) from error
 
     def line(self, *keys: str | int) -> int:

@@ -130,7 +130,8 @@ def network(lab: Lab) -> Iterator[Fault]:
     for cell in lab.code_cells():
         for node in ast.walk(cell.tree):
             named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            named += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                named += [str(node.module), *(f"{node.module}.{a.name}" for a in node.names)]
             if used := modules.intersection(named):
                 yield cell.line + node.lineno - 1, f"'{used.pop()}' is imported"  # type: ignore[attr-defined]
         for number, text in enumerate(cell.source.splitlines(), start=cell.line):

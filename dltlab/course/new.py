@@ -1,5 +1,6 @@
 """Start a lab: a source and its checks that already build, lint and pass."""
 
+import keyword
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,7 @@ def new_lab(topic: str, folder: Path | None = None) -> list[Path]:
     Raises:
         LabError: The topic is no such name or is taken, or the course cannot be written.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", topic):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", topic) or keyword.iskeyword(topic):
         raise LabError(
             f"'{topic}' is no topic: use lower-case words joined by '_', as in my_topic."
         )
@@ -37,6 +38,8 @@ def new_lab(topic: str, folder: Path | None = None) -> list[Path]:
     if any(lab and lab["topic"] == topic for lab in taken):
         raise LabError(f"There is a lab '{topic}' already; choose another topic.")
     number = max((int(lab["number"]) for lab in taken if lab), default=0) + 1
+    if number > 99:
+        raise LabError("No number follows 99; copy a lab to a number that is free.")
     package, checks = _checks(course, topic)
     names = {"topic": topic, "title": topic.replace("_", " ").capitalize(), "package": package}
     source = course.solutions / f"{number:02}_{topic}.py"

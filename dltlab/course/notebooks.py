@@ -1,6 +1,7 @@
 """A lab as notebooks: the learner's, and the author's executed twin."""
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import Cell, Lab
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+CELL_TIMEOUT = 1800  # seconds
 
 # A notebook keeps no widget state, so a front end could only say that it cannot show the widget.
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -32,10 +35,18 @@ def solution_notebook(lab: Lab) -> NotebookNode:
 
 
 def profiled(notebook: NotebookNode, values: dict[str, Any]) -> NotebookNode:
-    """`notebook` with `values` set behind its cell tagged `parameters`, as papermill sets them."""
-    from papermill.parameterize import parameterize_notebook
+    """A copy of `notebook` with `values` set behind its cell tagged `parameters`.
 
-    return parameterize_notebook(notebook, values) if values else notebook
+    papermill does the same, but only to a notebook that it has read from a file.
+    """
+    copy = nbformat.from_dict(notebook)
+    tags = [cell.metadata.get("tags", ()) for cell in copy.cells]
+    place = next(number for number, each in enumerate(tags) if "parameters" in each) + 1
+    source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    metadata = {"tags": ["injected-parameters"]}
+    cell = nbformat.v4.new_code_cell(source, id="injected-parameters", metadata=metadata)
+    copy.cells.insert(place, cell)
+    return copy
 
 
 def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> NotebookNode:
@@ -47,28 +58,36 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
         environment: Variables set for the kernel on top of this process's own.
 
     Raises:
-        SourceError: A cell raised, or the kernel died.
+        SourceError: A cell raised or took too long, or the kernel died.
     """
+    lines = {cell.id: cell.line for cell in lab.cells}
+    line = 1
     with tempfile.TemporaryDirectory(prefix="dltlab-build-") as folder:
         client = NotebookClient(
             notebook,
-            timeout=1800,
+            timeout=CELL_TIMEOUT,
             kernel_name=KERNEL["name"],
             resources={"metadata": {"path": folder}},
             coalesce_streams=True,
             record_timing=False,
-            store_widget_state=False,
         )
+        variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+        # A cell's errors come as messages; this is what the kernel says when it is stopped.
+        quiet = {"stderr": subprocess.DEVNULL, "transport_encryption": "auto"}
         try:
-            client.execute(
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
-                transport_encryption="auto",
-            )
+            # Not `client.execute`, which handles Ctrl-C itself and fails in doing so.
+            with client.setup_kernel(env=variables, **quiet):
+                for index, cell in enumerate(notebook.cells):
+                    line = lines.get(cell.id, line)
+                    count = client.code_cells_executed + 1
+                    client.execute_cell(cell, index, execution_count=count)
         except CellExecutionError as error:
-            reason = f"{error.ename}: {error.evalue}".strip()
-            raise SourceError(lab.path, _last_run(notebook, lab), f"raised {reason}") from error
+            reason = f"raised {error.ename}: {error.evalue}".strip()
+            raise SourceError(lab.path, line, reason) from error
+        except CellTimeoutError as error:
+            raise SourceError(lab.path, line, f"ran longer than {CELL_TIMEOUT} s") from error
         except DeadKernelError as error:
-            raise SourceError(lab.path, _last_run(notebook, lab), "the kernel died here") from error
+            raise SourceError(lab.path, line, "the kernel died here") from error
     notebook.metadata = _metadata(lab)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -92,11 +111,13 @@ def dumps(notebook: NotebookNode) -> str:
 
 
 def load(path: Path) -> NotebookNode | None:
-    """The notebook at `path`, or None where there is none that can be read."""
+    """The notebook at `path`, or None where there is no valid one."""
     try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError, AttributeError):
+        notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
+        nbformat.validate(notebook)
+    except (OSError, ValueError, TypeError, AttributeError, nbformat.ValidationError):
         return None
+    return notebook
 
 
 def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:
@@ -140,10 +161,3 @@ def _opening(lab: Lab) -> str:
     if about.requires:
         lines += ["", f"**Before it**: {', '.join(about.requires)}."]
     return "\n".join(lines)
-
-
-def _last_run(notebook: NotebookNode, lab: Lab) -> int:
-    """The line of the cell that ran last."""
-    ran = {cell.id for cell in notebook.cells if cell.get("execution_count")}
-    lines = [cell.line for cell in lab.cells if cell.id in ran]
-    return lines[-1] if lines else 1

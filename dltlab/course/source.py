@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import io
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from dltlab.errors import LabError
 NAME = re.compile(r"(?P<number>\d\d)_(?P<topic>[a-z][a-z0-9_]*)")
 
 _MARKER = re.compile(r"(?P<indent>\s*)### (?P<edge>BEGIN|END) SOLUTION\s*")
-_LOOKS_LIKE_MARKER = re.compile(r"\s*#+.*\b(begin|end)[\s_-]*solutions?\b", re.IGNORECASE)
+_LOOKS_LIKE_MARKER = re.compile(r"#\W*(begin|end)[\s_-]*solutions?\b", re.IGNORECASE)
+_CELL = re.compile(r'# %%( \[markdown\])?( tags=\["[\w-]+"(, ?"[\w-]+")*\])?\s*')
+_LOOKS_LIKE_CELL = re.compile(r"\s*#\s*%%+(\s|$)")  # to jupytext
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Cell:
     @cached_property
     def tree(self) -> ast.Module:
         """The syntax tree of a code cell, IPython's magics and shell lines blanked out."""
-        return ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", self.source))
+        return ast.parse(re.sub(r"(?m)^(\s*)(%%?[a-z]|!).*$", r"\1pass", self.source))
 
     @property
     def stub(self) -> str:
@@ -61,6 +65,7 @@ class Lab:
     """A lab as its author wrote it."""
 
     path: Path
+    block: Block
     front_matter: FrontMatter
     cells: tuple[Cell, ...]
 
@@ -124,9 +129,9 @@ class Lab:
         """
         for cell in self.code_cells():
             for node in cell.tree.body:
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
+                if isinstance(node, ast.FunctionDef) and node.name == function:
                     return cell
-        raise LabError(f"{shown(self.path)} has no cell that defines '{function}'.")
+        raise LabError(f"{shown(self.path)} has no cell that defines the function '{function}'.")
 
 
 def read_lab(path: Path) -> Lab:
@@ -138,47 +143,70 @@ def read_lab(path: Path) -> Lab:
         LabError: The file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")  # universal newlines: Windows line ends are fine
+        # Windows line ends and a byte-order mark are fine.
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{shown(path)} cannot be read as UTF-8 text ({error}).") from error
     block = Block(path, text)
     front_matter = block.validate()
-    body = text.split("\n", block.end)[-1]
     _require_syntax(path, text)
-    cells = tuple(_cells(path, body, block.end))
+    cells = tuple(_cells(path, text, block.end))
     _require_markers(path, cells)
-    lab = Lab(path, front_matter, cells)
-    _require_profiles(lab, block)
+    lab = Lab(path, block, front_matter, cells)
+    _require_profiles(lab)
     return lab
 
 
-def _cells(path: Path, body: str, offset: int) -> Iterator[Cell]:
+def _cells(path: Path, text: str, front_matter: int) -> Iterator[Cell]:
+    starts = list(_starts(path, text))
+    body = "\n".join(text.split("\n")[front_matter:])
     nodes = jupytext.reads(body.strip("\n"), fmt="py:percent").cells
-    starts = [
-        number
-        for number, line in enumerate(body.splitlines(), start=offset + 1)
-        if line.startswith("# %%")
-    ]
     if len(starts) != len(nodes):
-        raise SourceError(path, offset + 1, "every cell must begin with a line '# %%'")
+        raise SourceError(path, front_matter + 1, "the first cell must begin with a line '# %%'")
     seen: Counter[str] = Counter()
     for node, start in zip(nodes, starts, strict=True):
         digest = hashlib.sha256(f"{node.cell_type}\n{node.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
-        yield Cell(
+        cell = Cell(
             kind=node.cell_type,
             source=node.source,
             tags=tuple(node.metadata.get("tags", ())),
             line=start + 1,
             id=digest if seen[digest] == 1 else f"{digest}-{seen[digest]}",
         )
+        if cell.kind == "code":
+            _require_whole(path, cell)
+        yield cell
+
+
+def _starts(path: Path, text: str) -> Iterator[int]:
+    """The lines that begin a cell; in a string they do not."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and _LOOKS_LIKE_CELL.match(token.line):
+            if not _CELL.fullmatch(token.line):
+                raise SourceError(
+                    path,
+                    token.start[0],
+                    "a cell begins with '# %%' or '# %% [markdown]', and tags follow as in "
+                    "'# %% tags=[\"exercise\"]'",
+                )
+            yield token.start[0]
 
 
 def _require_syntax(path: Path, text: str) -> None:
     try:
-        compile(text, str(path), "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        ast.parse(text)
     except SyntaxError as error:
         raise SourceError(path, error.lineno or 1, f"not Python: {error.msg}") from error
+
+
+def _require_whole(path: Path, cell: Cell) -> None:
+    """Raise where a cell is no Python without the cells around it."""
+    try:
+        _ = cell.tree
+    except SyntaxError as error:
+        line = cell.line + (error.lineno or 1) - 1
+        raise SourceError(path, line, f"the cell is not Python on its own: {error.msg}") from error
 
 
 def _require_markers(path: Path, cells: tuple[Cell, ...]) -> None:
@@ -187,7 +215,7 @@ def _require_markers(path: Path, cells: tuple[Cell, ...]) -> None:
         for number, line in enumerate(cell.source.splitlines(), start=cell.line):
             marker = _MARKER.fullmatch(line)
             if not marker or cell.kind != "code":
-                if _LOOKS_LIKE_MARKER.match(line):
+                if _LOOKS_LIKE_MARKER.search(line):
                     raise SourceError(
                         path,
                         number,
@@ -213,7 +241,9 @@ def _parameters(path: Path, cells: tuple[Cell, ...]) -> dict[str, Any]:
     tagged = [cell for cell in cells if "parameters" in cell.tags]
     if len(tagged) != 1:
         line = tagged[1].line if tagged else 1
-        raise SourceError(path, line, f"one cell is tagged 'parameters', not {len(tagged)}")
+        raise SourceError(
+            path, line, f"{len(tagged) or 'no'} cells are tagged 'parameters', not one"
+        )
     values: dict[str, Any] = {}
     for node in tagged[0].tree.body:
         match node:
@@ -228,10 +258,10 @@ def _parameters(path: Path, cells: tuple[Cell, ...]) -> dict[str, Any]:
     return values
 
 
-def _require_profiles(lab: Lab, block: Block) -> None:
+def _require_profiles(lab: Lab) -> None:
     for profile in PROFILES:
         for name, value in getattr(lab.front_matter.profiles, profile).items():
-            line = block.line("profiles", profile, name)
+            line = lab.block.line("profiles", profile, name)
             if name not in lab.parameters:
                 known = ", ".join(lab.parameters) or "none"
                 raise SourceError(

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, wraps
+from inspect import unwrap
 from types import FunctionType
 from typing import Any
 
@@ -85,11 +86,12 @@ class Exercise:
 
     def evaluate(self, answer: Answer) -> Result:
         """How `answer` stands; shows and records nothing."""
-        if not isinstance(answer, FunctionType):
+        function = unwrap(answer)  # of decorators such as `@tf.function`
+        if not isinstance(function, FunctionType):
             message = f"Pass the function itself, without calling it: `check({self.name})`."
             return result(self.name, Outcome.NOT_YET, message)
         try:
-            if is_stub(self.lab, self.name, answer):
+            if is_stub(self.lab, self.name, function):
                 message = "Write the line that matters in place of `...`, then run the cell again."
                 return result(self.name, Outcome.UNATTEMPTED, message)
             message = self._check(_guarded(answer)) or "That is right."
@@ -163,7 +165,7 @@ def _guarded(answer: Answer) -> Answer:
 
 def _with_line(answer: Answer, error: Exception) -> str:
     """The error in words, with the line of the learner's function where it arose."""
-    code = answer.__code__
+    code = unwrap(answer).__code__
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == code.co_filename and frame.name == code.co_name and frame.lineno:
             number = frame.lineno - code.co_firstlineno + 1

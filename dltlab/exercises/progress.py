@@ -1,5 +1,6 @@
 """A learner's progress: one line of JSON for each answer that was checked, kept on this machine."""
 
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -73,7 +74,8 @@ def record(lab: str, exercise: str, outcome: Outcome) -> None:
             if size:
                 file.seek(size - 1)
                 line = line if file.read(1) == b"\n" else b"\n" + line
-            file.write(line)
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
     except OSError as error:
         raise LabError(

@@ -9,6 +9,7 @@ from types import CodeType
 from typing import Any
 
 from dltlab.course.catalogue import Course
+from dltlab.course.front_matter import shown
 from dltlab.course.source import Lab, read_lab
 from dltlab.errors import LabError
 
@@ -33,13 +34,23 @@ def lab_of(module: str) -> Lab:
 
 
 def reference(lab: Lab, name: str, *, stub: bool = False) -> Callable[..., Any]:
-    """The author's function `name`, or its stub; it sees the lab's imports and nothing else."""
+    """The author's function `name`, or its stub; it sees the lab's imports and nothing else.
+
+    Raises:
+        LabError: The lab does not define it, or defining it needs more than the lab's imports.
+    """
     namespace: dict[str, Any] = {"__name__": f"{lab.name}.reference"}
-    for cell in lab.code_cells():
-        imports = [n for n in cell.tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    asked = lab.defining(name)
+    nodes = [node for cell in lab.code_cells() for node in cell.tree.body]
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    try:
         _execute(imports, namespace)
-    cell = lab.defining(name)
-    _execute([_definition(cell.stub if stub else cell.solution, name)], namespace)
+        _execute([_definition(asked.stub if stub else asked.solution, name)], namespace)
+    except Exception as error:
+        raise LabError(
+            f"{shown(lab.path)}:{asked.line}: '{name}' cannot be defined from the imports of the "
+            f"lab alone ({type(error).__name__}: {error})."
+        ) from error
     return namespace[name]  # type: ignore[no-any-return]
 
 

@@ -22,12 +22,14 @@ def verify(module: str) -> list[str]:
     rejected answer must get the message it was shipped with; a question has one right option.
 
     Raises:
-        LabError: The module cannot be imported.
+        LabError: The module cannot be imported, or the lab lacks a function that it checks.
     """
     try:
         found = members(importlib.import_module(module))
-    except ImportError as error:
-        raise LabError(f"The exercises' module {module} cannot be imported: {error}.") from error
+    except Exception as error:
+        raise LabError(
+            f"The exercises' module {module} cannot be imported ({type(error).__name__}: {error})."
+        ) from error
     return [fault for member in found for fault in _faults(member)]
 
 

@@ -1,0 +1,131 @@
+"""What tests share: the checkout, a course of one lab, and the command line."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def progress_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test touches anybody's progress or course."""
+    path = tmp_path / "progress" / "progress.jsonl"
+    monkeypatch.setenv("DLTLAB_PROGRESS", str(path))
+    monkeypatch.delenv("DLTLAB_COURSE", raising=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Make the modules in a folder importable, and forget them after the test."""
+    from dltlab.exercises.source import lab_of
+
+    def forget() -> None:
+        lab_of.cache_clear()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "checks"]:
+            del sys.modules[name]
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    forget()
+    yield lambda folder: monkeypatch.syspath_prepend(str(folder))
+    forget()
+
+
+@pytest.fixture
+def course(tmp_path: Path, importable: Callable[[Path], None]):
+    """A course of one lab, 01_my_topic, as `dltlab new` writes it."""
+    from dltlab.course.catalogue import Course
+    from dltlab.course.new import new_lab
+
+    folder = tmp_path / "course"
+    new_lab("my_topic", folder)
+    importable(folder)
+    return Course(folder)
+
+
+@pytest.fixture
+def source(course) -> Path:
+    """The source of the course's one lab."""
+    return course.solutions / "01_my_topic.py"
+
+
+@pytest.fixture(scope="session")
+def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from dltlab.course.build import execute_solutions, write_learner_notebooks
+    from dltlab.course.catalogue import Course
+    from dltlab.course.new import new_lab
+
+    folder = tmp_path_factory.mktemp("built") / "course"
+    new_lab("my_topic", folder)
+    course = Course(folder)
+    (lab,) = course.read()
+    write_learner_notebooks(course, [lab])
+    execute_solutions(course, lab)
+    return folder
+
+
+@pytest.fixture
+def built(_built_once: Path, course):
+    """The course of one lab, built."""
+    for folder in ("labs", "solutions"):
+        shutil.copytree(_built_once / folder, course.root / folder, dirs_exist_ok=True)
+    return course
+
+
+@pytest.fixture
+def edit() -> Callable[..., None]:
+    """Replace a text that a file holds."""
+
+    def replace(path: Path, old: str, new: str) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return replace
+
+
+@pytest.fixture
+def dltlab(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    importable: Callable[[Path], None],
+) -> Callable[..., Answer]:
+    """Run a command of dltlab in this process."""
+    from dltlab.cli import main
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["dltlab", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def script() -> str:
+    """The console script, for tests in which the process matters."""
+    return str(Path(sys.executable).with_name("dltlab"))

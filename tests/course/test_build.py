@@ -1,0 +1,182 @@
+import json
+
+import pytest
+
+from dltlab.course import build
+from dltlab.course.build import (
+    differences,
+    execute_solutions,
+    orphans,
+    stale,
+    write_learner_notebooks,
+)
+from dltlab.course.front_matter import SourceError, shown
+from dltlab.course.new import new_lab
+from dltlab.exercises.progress import record
+from dltlab.exercises.result import Outcome
+
+
+@pytest.fixture
+def learner(built):
+    return built.labs / "01_my_topic.ipynb"
+
+
+@pytest.fixture
+def twin(built):
+    return built.solutions / "01_my_topic.ipynb"
+
+
+@pytest.fixture
+def change():
+    """Change the notebook in a file."""
+
+    def apply(path, change):
+        notebook = json.loads(path.read_text())
+        change(notebook)
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+    return apply
+
+
+def _last_code(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]
+
+
+def test_what_was_built_has_no_differences(built):
+    labs = built.read()
+
+    assert differences(built, labs) == []
+    assert stale(built, labs) == []
+    assert orphans(built) == []
+
+
+def test_a_notebook_written_and_read_again_is_the_same(built, twin, learner, change):
+    for path in (twin, learner):
+        before = path.read_text()
+        change(path, lambda notebook: None)
+        assert path.read_text() == before
+
+
+def test_only_the_lab_whose_source_changed_is_stale(built, edit):
+    new_lab("second", built.root)
+    assert [lab.name for lab in stale(built, built.read())] == ["02_second"]
+
+    edit(built.resolve("1"), "seed=0", "seed=1")
+    assert [lab.name for lab in stale(built, built.read(["1"]))] == ["01_my_topic"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text(""),
+        lambda path: path.write_text(path.read_text()[:1000]),
+        lambda path: path.write_text(path.read_text().replace("My topic", "Your topic")),
+        lambda path: path.write_bytes(b"\xff\xfe"),
+    ],
+    ids=["missing", "empty", "truncated", "edited", "no text"],
+)
+def test_a_learners_notebook_that_differs_is_told(built, learner, damage):
+    damage(learner)
+
+    assert differences(built, built.read()) == [
+        f"{shown(learner)} is not what 01_my_topic.py makes; run: dltlab build"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda nb: _last_code(nb).update(source=["x = 1"]), "is not what 01_my_topic.py makes"),
+        (lambda nb: nb["cells"].pop(), "is not what 01_my_topic.py makes"),
+        (lambda nb: nb["metadata"].update(kernelspec={}), "is missing or not a notebook"),
+        (lambda nb: nb["metadata"].update(other=1), "is not what 01_my_topic.py makes"),
+        (lambda nb: nb.update(cells=5), "is missing or not a notebook"),
+        (lambda nb: _last_code(nb).update(execution_count=None), "was not executed to its end"),
+        (
+            lambda nb: _last_code(nb)["outputs"].append(
+                {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
+            ),
+            "holds an error",
+        ),
+    ],
+)
+def test_a_twin_that_differs_is_told_and_stale(built, twin, change, damage, said):
+    change(twin, damage)
+
+    assert differences(built, built.read()) == [f"{shown(twin)} {said}; run: dltlab build"]
+    assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_twin_that_is_no_notebook_is_told(built, twin, content):
+    twin.unlink() if content is None else twin.write_text(content)
+
+    assert differences(built, built.read()) == [
+        f"{shown(twin)} is missing or not a notebook; run: dltlab build"
+    ]
+
+
+def test_outputs_that_differ_are_no_difference(built, twin, change):
+    change(twin, lambda notebook: _last_code(notebook)["outputs"].clear())
+
+    assert differences(built, built.read()) == []
+
+
+def test_comparing_executes_nothing(built, source, edit, monkeypatch):
+    monkeypatch.setattr(build, "execute", lambda *_: pytest.fail("a lab was executed"))
+    edit(source, "seed=0", "seed=1")
+
+    assert len(differences(built, built.read())) == 2
+
+
+def test_notebooks_without_a_source_are_told(built, learner, twin):
+    learner.with_name("02_gone.ipynb").touch()
+    twin.with_name("03_gone.ipynb").touch()
+
+    assert orphans(built) == [
+        f"{shown(path)} has no source in solutions/; delete it or write one"
+        for path in (learner.with_name("02_gone.ipynb"), twin.with_name("03_gone.ipynb"))
+    ]
+
+
+def test_a_failing_cell_leaves_the_old_twin_as_it_was(built, source, twin, edit):
+    before = twin.read_bytes()
+    edit(source, "rng = np.random", "1 / 0\nrng = np.random")
+
+    with pytest.raises(SourceError, match=r"01_my_topic\.py:33: raised ZeroDivisionError"):
+        execute_solutions(built, built.read()[0])
+    assert twin.read_bytes() == before
+
+
+def test_executing_writes_the_twin_and_nothing_else(course, progress_file):
+    (lab,) = course.read()
+    record("01_my_topic", "mean_squared_error", Outcome.ERROR)
+    progress = progress_file.read_bytes()
+    before = set(course.root.rglob("*"))
+
+    twin = execute_solutions(course, lab)
+
+    new = set(course.root.rglob("*")) - before
+    assert {path for path in new if "__pycache__" not in path.parts} == {twin}
+    assert progress_file.read_bytes() == progress
+
+
+def test_a_twin_shows_the_answers_passing_and_nothing_of_the_machine(twin, tmp_path):
+    text = twin.read_text()
+
+    assert "mean_squared_error: passed." in text
+    assert "widget-view" not in text
+    assert str(tmp_path.parent) not in text
+    assert "/tmp" not in text
+
+
+def test_learner_notebooks_are_made_without_executing(course, monkeypatch):
+    monkeypatch.setattr(build, "execute", lambda *_: pytest.fail("a lab was executed"))
+
+    write_learner_notebooks(course, course.read())
+
+    text = (course.labs / "01_my_topic.ipynb").read_text()
+    assert all(
+        not cell["outputs"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"
+    )
