@@ -1,0 +1,132 @@
+"""The curves of one training run: as a figure, as alternative text, and as a line of text."""
+
+import math
+from functools import cached_property
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+class Curves:
+    """What was logged after each epoch.
+
+    Args:
+        title: Opens the figure's title and the line.
+        num_epochs: How many epochs are asked for.
+    """
+
+    def __init__(self, title: str, num_epochs: int) -> None:
+        self.title = title
+        self.num_epochs = num_epochs
+        self.epoch = 0
+        self.seconds = 0.0
+        self.images_per_second: float | None = None
+        self._points: dict[str, dict[int, float]] = {}
+
+    def add(
+        self,
+        epoch: int,
+        seconds: float,
+        images_per_second: float | None,
+        logs: dict[str, float],
+    ) -> None:
+        """Take in an epoch, counted from 1, that ended `seconds` after training began.
+
+        Logged values that are no single number are passed over.
+        """
+        self.epoch, self.seconds, self.images_per_second = epoch, seconds, images_per_second
+        for name, value in logs.items():
+            if np.ndim(value) == 0:
+                self._points.setdefault(name, {})[epoch] = float(value)
+
+    @property
+    def metric(self) -> str | None:
+        """The metric to show beside the loss: an accuracy, else the first; None without any."""
+        metrics = [
+            name
+            for name in self._points
+            if not name.startswith("val_") and not name.endswith(("loss", "learning_rate"))
+        ]
+        return next((name for name in metrics if "accuracy" in name), next(iter(metrics), None))
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence when the loss is no finite number any more, else None."""
+        for name in ("loss", "val_loss"):
+            for epoch, value in self._points.get(name, {}).items():
+                if not math.isfinite(value):
+                    return (
+                        f"{_words(name).capitalize()} is {value} at epoch {epoch}: "
+                        "try a smaller learning rate."
+                    )
+        return None
+
+    @property
+    def line(self) -> str:
+        """The state after the last epoch, in one line."""
+        values = [f"{_words(name)} {value:.4g}" for name, value in self._last().items()]
+        return " ".join(filter(None, [f"{', '.join([self._heading, *values])}.", self.warning]))
+
+    @property
+    def alt(self) -> str:
+        """The figure in words."""
+        metric = f" and {_words(self.metric)}" if self.metric else ""
+        return f"Curves of loss{metric} over the epochs. {self.line}"
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The figure; `draw` brings it up to date."""
+        return Figure(figsize=(9, 3.4))
+
+    def draw(self) -> Figure:
+        """The figure as of the last epoch: the loss, and the metric where there is one."""
+        self.figure.clear()
+        self.figure.suptitle(self._heading)
+        names = ["loss", self.metric or "metric"] if self.metric or not self.epoch else ["loss"]
+        panels = self.figure.subplots(1, len(names), squeeze=False)[0]
+        self.figure.subplots_adjust(top=0.86, wspace=0.25)
+        for axes, name in zip(panels, names, strict=True):
+            self._draw_panel(axes, name)
+        if self.warning:
+            panels[0].text(
+                0.5,
+                0.5,
+                self.warning.replace(": ", ":\n"),
+                transform=panels[0].transAxes,
+                ha="center",
+                va="center",
+                color="#b00020",
+                weight="bold",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9},
+            )
+        return self.figure
+
+    def _draw_panel(self, axes: Axes, name: str) -> None:
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            points = self._points.get(key, {})
+            if points:
+                axes.plot(list(points), list(points.values()), marker=".", label=label)
+                axes.legend()
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(_words(name))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))  # few labels: they are what drawing takes
+        axes.grid(alpha=0.3)
+
+    @property
+    def _heading(self) -> str:
+        parts = [f"{self.title}: epoch {self.epoch} of {self.num_epochs}", f"{self.seconds:.1f} s"]
+        if self.images_per_second is not None:
+            parts.append(f"{self.images_per_second:,.0f} images/s")
+        return ", ".join(parts)
+
+    def _last(self) -> dict[str, float]:
+        """The last value of the loss and the metric, for training and validation."""
+        names = [f"{prefix}{name}" for name in ("loss", self.metric) for prefix in ("", "val_")]
+        return {name: [*self._points[name].values()][-1] for name in names if name in self._points}
+
+
+def _words(name: str) -> str:
+    return name.replace("val_", "validation ").replace("_", " ")

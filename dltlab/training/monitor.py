@@ -1,0 +1,125 @@
+"""Watch a network train: a live figure in a notebook, progress lines elsewhere."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+import keras
+
+from dltlab.display import in_notebook, show
+from dltlab.training.curves import Curves
+
+_REDRAW_SECONDS = 0.25
+_LINE_SECONDS = 1.0
+_SHARE = 0.03
+
+
+class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
+    """A callback for `fit` that shows loss and accuracy of each epoch while training goes on.
+
+    In a notebook it draws one figure: the loss, and beside it the accuracy or else the first
+    metric, for training and validation. The figure is drawn anew after an epoch, at most four times
+    a second and so seldom that drawing takes 3% of the time. What it shows last stays in the saved
+    notebook. Outside a notebook it prints a line after an epoch, at most one a second, and one
+    after the last.
+
+    Every `fit` starts anew, with a figure of its own, so one monitor may serve several. A `fit`
+    that is interrupted leaves the figure of all epochs that were finished.
+
+    Args:
+        title: Opens the figure's title, and each line.
+    """
+
+    def __init__(self, title: str = "Training") -> None:
+        super().__init__()
+        self.title = title
+        self._epoch_began = perf_counter()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start anew."""
+        self._curves = Curves(self.title, self.params["epochs"])
+        self._seen = _live_figure(self._curves) if in_notebook() else _lines(self._curves)
+        self._began = perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note the time."""
+        self._epoch_began = perf_counter()
+        self._images_per_second: float | None = None
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Take the rate before validation, which neither counts nor may reset the count."""
+        self._images_per_second = self._rate()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the epoch."""
+        now = perf_counter()
+        rate = self._images_per_second or self._rate()
+        self._curves.add(epoch + 1, now - self._began, rate, logs or {})
+        self._seen.update()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Show the last state."""
+        self._seen.finish()
+
+    def _rate(self) -> float | None:
+        """Images a second in this epoch; None where the model does not track its loss.
+
+        Keras weights the mean loss of an epoch by the images in each batch, so the count of that
+        mean is the number of images.
+        """
+        for metric in self.model.metrics:
+            if metric.name == "loss":
+                seconds = perf_counter() - self._epoch_began
+                return float(keras.ops.convert_to_numpy(metric.count)) / seconds
+        return None
+
+
+class _Throttle:
+    """Calls `show` for the first of several updates at once, then at most every `seconds`.
+
+    The time between two calls is stretched until `show` takes no more than `_SHARE` of it.
+    """
+
+    def __init__(self, show: Callable[[], None], seconds: float) -> None:
+        self._show, self._seconds = show, seconds
+        self._due, self._behind = 0.0, False
+
+    def update(self) -> None:
+        """There is something new to show."""
+        self._behind = True
+        if perf_counter() >= self._due:
+            self.finish()
+
+    def finish(self) -> None:
+        """Show what is not yet shown."""
+        if self._behind:
+            start = perf_counter()
+            self._show()
+            self._behind = False
+            end = perf_counter()
+            self._due = end + max(self._seconds, (end - start) / _SHARE)
+
+
+def _lines(curves: Curves) -> _Throttle:
+    return _Throttle(lambda: print(curves.line), _LINE_SECONDS)  # noqa: T201
+
+
+def _live_figure(curves: Curves) -> _Throttle:
+    """Show the figure, still empty, and keep it up to date, at the latest when its cell ends."""
+    from IPython import get_ipython
+
+    name = f"dltlab-monitor-{uuid4()}"
+    show(curves.draw(), curves.alt, display_id=name)
+    throttle = _Throttle(
+        lambda: show(curves.draw(), curves.alt, display_id=name, update=True), _REDRAW_SECONDS
+    )
+    cell_events = get_ipython().events
+
+    def finish_with_cell(result: Any) -> None:
+        cell_events.unregister("post_run_cell", finish_with_cell)
+        throttle.finish()
+
+    # An interrupted or failed `fit` does not call `on_train_end`; its cell ends all the same.
+    cell_events.register("post_run_cell", finish_with_cell)
+    return throttle
