@@ -1,0 +1,55 @@
+"""The Binder configuration, as far as it can be proved without Docker."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Versions by name; the markers depend on who asks for a package, so they are left out."""
+    return dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", path.read_text()))
+
+
+def test_binder_pins_what_the_lock_pins_with_the_smaller_tensorflow() -> None:
+    binder, lock = pins(ROOT / "binder/requirements.txt"), pins(ROOT / "requirements.lock")
+
+    assert binder.pop("tensorflow-cpu") == lock["tensorflow"]
+    assert binder.items() <= lock.items()
+
+
+def test_binder_pins_every_dependency_of_the_package() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[\[><=]", need)[0] for need in project["dependencies"]}
+
+    assert needed - {"tensorflow"} <= pins(ROOT / "binder/requirements.txt").keys()
+
+
+def test_start_serves_a_workspace_with_every_lab(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "binder/start", "pwd"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == str(tmp_path / "workspace")
+    labs = {path.name for path in (ROOT / "labs").glob("*.ipynb")}
+    assert labs <= {path.name for path in (tmp_path / "workspace").iterdir()}
+
+
+@pytest.mark.parametrize("script", ["postBuild", "start"])
+def test_scripts_are_executable_and_parse(script: str) -> None:
+    path = ROOT / "binder" / script
+
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", path], check=True)
