@@ -106,7 +106,9 @@ def axis_labels(lab: Lab) -> Iterator[Fault]:
     drawing = {"plot", "bar", "barh", "scatter", "hist", "errorbar", "step", "fill_between"}
     drawing |= {"semilogx", "semilogy", "loglog"}
     for cell in lab.code_cells():
-        draws = [call for call, name in _calls_in(cell) if name.rpartition(".")[2] in drawing]
+        # A method: a bare `step(…)` is a function of the lab's own.
+        methods = [(call, name.rpartition(".")) for call, name in _calls_in(cell)]
+        draws = [call for call, (of, _, name) in methods if of and name in drawing]
         missing = [label for label in ("xlabel", "ylabel") if label not in cell.source]
         if draws and missing:
             yield cell.line + draws[0].lineno - 1, f"a drawing without {' and '.join(missing)}"
