@@ -140,6 +140,7 @@ def build(
     course: CourseFolder = None,
 ) -> None:
     """Turn solutions/*.py into the notebooks; only changed labs are executed again."""
+    import os
     import sys
     from time import perf_counter
 
@@ -147,6 +148,7 @@ def build(
     from dltlab.course.catalogue import Course
     from dltlab.exercises.verify import require_verified
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
     chosen = Course.find(course)
     labs = chosen.read(names)
     if check:

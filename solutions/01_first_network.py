@@ -100,16 +100,17 @@ print("pictures of each digit:", np.bincount(train_labels))
 # in the table on the right.
 
 # %%
-picture = train_images[10]
+picture = train_images[10, ..., 0]
+step = len(picture) // 8  # of larger pictures, show some of the numbers
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
-for axis in (left, right):
-    axis.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=1, alpha=1 if axis is left else 0.15)
-    axis.set(xticks=[], yticks=[])
+left.imshow(picture, cmap="gray_r", vmin=0, vmax=1)
 left.set_title(f"What you see: a {train_labels[10]}")
-right.set_title("What the machine gets")
-for (row, column), value in np.ndenumerate(picture[..., 0]):
-    size = 60 / len(picture)
-    right.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=size)
+right.imshow(picture[::step, ::step], cmap="gray_r", vmin=0, vmax=1, alpha=0.15)
+right.set_title("What the machine gets" + (f", each {step}rd pixel" if step > 1 else ""))
+for (row, column), value in np.ndenumerate(picture[::step, ::step]):
+    right.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8)
+for axis in (left, right):
+    axis.set(xticks=[], yticks=[])
 show(figure, "A handwritten digit as a picture, and beside it as a table of grey values.")
 
 # %% [markdown]
@@ -459,9 +460,11 @@ for (learning_rate, values), colour, marker in zip(
 ):
     axis.plot(values, color=colour, marker=marker, markersize=3, label=f"{learning_rate:g}")
 axis.axhline(np.log(10), color="gray", linestyle=":", label="guessing")
-axis.set(xlabel="gradient step", ylabel="loss (nats)")
+axis.set(xlabel="gradient step", ylabel="loss (nats)", yscale="log")
+axis.set_yticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"], minor=False)
+axis.set_yticks([], minor=True)
 axis.set_title(f"{STEPS // 10} steps of gradient descent")
-axis.legend(title="learning rate", fontsize=8)
+axis.legend(title="learning rate", fontsize=8, loc="lower left")
 show(figure, "The loss over gradient steps for three learning rates, and that of guessing.")
 
 # %% [markdown]

@@ -70,6 +70,8 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
             resources={"metadata": {"path": folder}},
             coalesce_streams=True,
             record_timing=False,
+            # What libraries write past Python, such as TensorFlow's greeting, is not the lab's.
+            extra_arguments=["--IPKernelApp.capture_fd_output=False"],
         )
         variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
         # A cell's errors come as messages; this is what the kernel says when it is stopped.
