@@ -117,9 +117,8 @@ def test_a_learner_works_through_lab_01(page: Page) -> None:
 
 def wait_until_idle(page: Page) -> None:
     """Every cell that was started has ended."""
-    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
-        "data-status", "idle", timeout=5 * MINUTE
-    )
+    status = page.locator("#jp-main-statusbar")
+    expect(status).to_contain_text("(ipykernel) | Idle", timeout=5 * MINUTE)
 
 
 def code_cell(page: Page, text: str) -> Locator:
