@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +20,10 @@ _NOTES = ".dltlab.json"
 class Workspace:
     """The copies of one course's labs in one folder.
 
-    A file `.dltlab.json` notes, for each lab, the hash of the course's copy that the learner was
-    given last. A copy that still has that hash was never edited. Without the file every copy counts
-    as edited, so losing it loses nothing.
+    A file `.dltlab.json` notes, for each lab, the hash of the cells that the learner was given
+    last. A copy whose cells still have that hash was never edited: JupyterLab rewrites a notebook's
+    metadata by merely saving it. Without the file every copy counts as edited, so losing it loses
+    nothing.
     """
 
     folder: Path
@@ -46,7 +48,7 @@ class Workspace:
             content = self._course_copy(name)
             if message := self._update_one(name, content, given.get(name)):
                 said.append(message)
-            given[name] = _sha256(content)
+            given[name] = _hash(content)
         if given != self._given():
             write_atomically(self.folder / _NOTES, json.dumps(given, indent=1) + "\n")
         return said
@@ -60,12 +62,14 @@ class Workspace:
         content = self._course_copy(name)
         copy, kept = self.copy(name), None
         if copy.exists():
-            kept = _free(self.folder / "old" / f"{name} {datetime.now():%Y-%m-%d %H.%M.%S}.ipynb")
-            write_atomically(kept, _read(copy))
+            mine = _read(copy)
+            now = f"{datetime.now():%Y-%m-%d %H.%M.%S}"
+            kept = _free(self.folder / "old" / f"{name} {now}.ipynb", mine)
+            write_atomically(kept, mine)
         write_atomically(copy, content)
         write_atomically(
             self.folder / _NOTES,
-            json.dumps(self._given() | {name: _sha256(content)}, indent=1) + "\n",
+            json.dumps(self._given() | {name: _hash(content)}, indent=1) + "\n",
         )
         return kept
 
@@ -74,12 +78,12 @@ class Workspace:
         if not copy.exists():
             write_atomically(copy, content)
             return f"{shown(copy)} was missing: a fresh copy is there." if given else None
-        mine, course = _sha256(_read(copy)), _sha256(content)
+        mine, course = _hash(_read(copy)), _hash(content)
         if course not in (mine, given):
             if mine == given:
                 write_atomically(copy, content)
                 return f"{shown(copy)} is up to date again: you had not changed it."
-            beside = _free(self.folder / f"{name}-new.ipynb")
+            beside = _free(self.folder / f"{name}-new.ipynb", content)
             write_atomically(beside, content)
             return (
                 f"The course's {name} has changed. Your copy is untouched: {shown(copy)}; "
@@ -117,14 +121,17 @@ def _read(path: Path) -> bytes:
         raise LabError(f"{shown(path)} cannot be read ({error.strerror}).") from error
 
 
-def _sha256(content: bytes) -> str:
+def _hash(content: bytes) -> str:
+    """The hash of a notebook's cells; of all of `content` where that is no notebook."""
+    with suppress(ValueError, TypeError, KeyError):
+        content = json.dumps(json.loads(content)["cells"], sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
-def _free(path: Path) -> Path:
-    """`path`, or the first of `path-2`, `path-3`, … that does not exist."""
+def _free(path: Path, content: bytes) -> Path:
+    """`path`, or the first of `path-2`, `path-3`, … that does not exist or holds `content`."""
     candidate, number = path, 2
-    while candidate.exists():
+    while candidate.exists() and _read(candidate) != content:
         candidate = path.with_stem(f"{path.stem}-{number}")
         number += 1
     return candidate
