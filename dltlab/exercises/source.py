@@ -1,6 +1,7 @@
 """Where an exercise is asked and answered: the lab's source, so that nothing is written twice."""
 
 import ast
+import dis
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -75,9 +76,10 @@ def _execute(nodes: list[Any], namespace: dict[str, Any]) -> None:
 
 
 def _fingerprint(code: CodeType) -> tuple[Any, ...]:
-    """What a function does, whatever its docstring, comments and place."""
-    constants = code.co_consts
-    if constants and isinstance(constants[0], str):  # the docstring
-        constants = constants[1:]
-    nested = (_fingerprint(c) if isinstance(c, CodeType) else c for c in constants)
-    return (code.co_code, code.co_names, code.co_varnames, *nested)
+    """What a function does, whatever its docstring, comments, unused names and place."""
+    return tuple(
+        (each.opname, _fingerprint(each.argval))
+        if isinstance(each.argval, CodeType)
+        else (each.opname, each.argrepr)
+        for each in dis.get_instructions(code)
+    )
