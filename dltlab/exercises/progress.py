@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from pydantic import TypeAdapter, ValidationError
 
 from dltlab.course.catalogue import Course
 from dltlab.errors import LabError
@@ -23,6 +25,9 @@ class Record:
     lab: str
     exercise: str
     outcome: Outcome
+
+
+_RECORD = TypeAdapter(Record)
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,8 @@ def records() -> list[Record]:
         raise LabError(f"{path} cannot be read ({error.strerror}).") from error
     found = []
     for line in lines:
-        try:
-            entry = json.loads(line)
-            found.append(Record(**entry | {"outcome": Outcome(entry["outcome"])}))
-        except (ValueError, TypeError, KeyError):
-            continue
+        with suppress(ValidationError):
+            found.append(_RECORD.validate_json(line))
     return found
 
 
