@@ -49,10 +49,12 @@ def _faults(member: Exercise | Question) -> list[str]:
     stub = reference(member.lab, member.name, stub=True)
     if (outcome := member.evaluate(stub).outcome) is not Outcome.UNATTEMPTED:
         faults.append(f"{member.name}: the stub is {outcome}, not unattempted")
-    for answer in (member.reference(), *member.accepted):
+    accepted = [("the solution", member.reference())]
+    accepted += [(_place(answer), answer) for answer in member.accepted]
+    for place, answer in accepted:
         verdict = member.evaluate(answer)
         if verdict.outcome is not Outcome.PASSED:
-            faults.append(f"{member.name}: {_place(answer)} is not accepted: {verdict}")
+            faults.append(f"{member.name}: {place} is not accepted: {verdict}")
     if not member.rejected:
         faults.append(f"{member.name}: ships no rejected answer")
     heard: set[str] = set()
