@@ -27,7 +27,7 @@
 # down the rule by which you tell a 3 from an 8, so exactly that a machine could follow it.
 #
 # Nobody has managed that well. In this lab we do not write the rule: we show the machine examples
-# and let it find one. Can forty lines of code do that? Run the next three cells and look first.
+# and let it find one. Can forty lines of code do that? Run the next four cells and look first.
 
 # %%
 import keras
@@ -825,9 +825,12 @@ if RUN_CHALLENGE:
 
 
 # %%
+to_probabilities = ex.softmax.or_reference(softmax)
+
+
 def read_painting(picture):
     """The probabilities of the ten digits for one picture (1, 8, 8, 1)."""
-    return ex.softmax.or_reference(softmax)(model(picture, training=False).numpy())
+    return to_probabilities(model(picture, training=False).numpy())
 
 
 pad = DigitPad(read_painting, examples=digits[half:])

@@ -38,7 +38,7 @@ def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
     """This process's environment, with the course for the kernels and settings for JupyterLab."""
     paths = [str(_SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
     return {
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_CPP_MIN_LOG_LEVEL": "3",  # no red lines about a GPU that is not there
         **os.environ,
         **workspace.course.environment,
         "JUPYTER_CONFIG_PATH": os.pathsep.join(paths),
