@@ -54,7 +54,8 @@ def untouched(predictions, truth):
         (
             raising,
             Outcome.ERROR,
-            'Line 4 of your function (`raise ValueError(f"no mean of {len(difference)}\\nand more")`)'
+            "Line 4 of your function "
+            '(`raise ValueError(f"no mean of {len(difference)}\\nand more")`)'
             " raised `ValueError`: no mean of 3",
         ),
         (

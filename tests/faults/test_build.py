@@ -1,0 +1,137 @@
+"""`dltlab build` stopped half way, out of disk, shut out, and run twice at once."""
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+
+import pytest
+
+LAB = "01_my_topic"
+ENDLESS = """
+# %%
+from pathlib import Path
+from threading import Event
+
+Path("{reached}").open("w").close()
+Event().wait()
+"""
+
+
+@pytest.fixture
+def twin(built):
+    """The executed notebook of a lab whose source will not run to its end again."""
+    return built.solutions / f"{LAB}.ipynb"
+
+
+@pytest.fixture
+def start(script, built):
+    """Start `dltlab build` in a process of its own, and end it with the test."""
+    started = []
+
+    def build(**options):
+        process = subprocess.Popen(
+            [script, "build", "--course", built.root],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield build
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def running(start, source, tmp_path):
+    """A build that has reached a cell without an end."""
+    reached = tmp_path / "reached"
+    os.mkfifo(reached)
+    source.write_text(source.read_text() + ENDLESS.format(reached=reached))
+    process = start()
+    reached.open().close()  # waits for the cell to open the other end
+    return process
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_ctrl_c_ends_a_build_with_one_sentence_and_the_old_twin(running, twin):
+    before = twin.read_bytes()
+
+    os.killpg(running.pid, signal.SIGINT)
+    error = running.communicate(timeout=60)[1]
+
+    assert (running.returncode, error) == (130, "dltlab: stopped; what was finished is kept.\n")
+    assert twin.read_bytes() == before
+    assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
+
+
+def test_a_killed_build_leaves_the_old_twin_and_the_next_one_finishes(
+    running, twin, source, built, edit, dltlab
+):
+    before = twin.read_bytes()
+
+    running.kill()
+    running.wait(timeout=60)
+    assert twin.read_bytes() == before
+
+    source.write_text(source.read_text().partition("\n# %%\nfrom pathlib")[0])
+    edit(source, "seed=0", "seed=1")
+    assert dltlab("build", "--course", built.root).code == 0
+    assert twin.read_bytes() != before
+    assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_built(start, twin, source, built, edit):
+    edit(source, "seed=0", "seed=1")
+    learner = built.labs / f"{LAB}.ipynb"
+    before = twin.read_bytes(), learner.read_bytes()
+
+    build = start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+    error = build.communicate(timeout=60)[1]
+
+    assert build.returncode == 2
+    assert error.startswith(f"dltlab: {learner} cannot be written (File too large)")
+    assert len(error.splitlines()) == 1
+    assert (twin.read_bytes(), learner.read_bytes()) == before
+    assert names(learner.parent) == [f"{LAB}.ipynb"]
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_anything_runs(start, built, source, edit):
+    edit(source, "seed=0", "seed=1")
+    built.solutions.chmod(0o500)
+
+    build = start(preexec_fn=_obey_permissions)
+    error = build.communicate(timeout=60)[1]
+
+    built.solutions.chmod(0o700)
+    assert build.returncode == 2
+    assert error.endswith("is not writable; build a course in a folder of your own.\n")
+    assert len(error.splitlines()) == 1
+
+
+def _obey_permissions():
+    """Take from root the capability to write where the permissions forbid it."""
+    drop_from_bounding_set, dac_override = 24, 1  # linux/prctl.h, linux/capability.h
+    ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0)
+
+
+def test_two_builds_at_once_both_end_well_and_leave_one_whole_twin(
+    start, twin, source, built, edit, dltlab
+):
+    edit(source, "seed=0", "seed=1")
+
+    both = start(), start()
+
+    assert [build.wait(timeout=120) for build in both] == [0, 0]
+    assert dltlab("build", "--check", "--course", built.root).out == ""
+    assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]

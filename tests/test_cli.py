@@ -1,0 +1,206 @@
+"""The command line as its users meet it: what it says, how it ends, and what it imports."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from dltlab.course.new import new_lab
+from dltlab.exercises.progress import record
+from dltlab.exercises.result import Outcome
+
+LAB = "01_my_topic"
+HEAVY = {"tensorflow", "keras", "numpy", "matplotlib", "pandas", "IPython", "jupytext", "nbformat"}
+IMPORTED = f"""
+import atexit, sys
+atexit.register(lambda: print(*sorted({HEAVY} & sys.modules.keys()), file=sys.stderr))
+from dltlab.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["--help"], *([each, "--help"] for each in ("lab", "reset", "new", "build", "lint"))],
+    ids=" ".join,
+)
+def test_help_imports_nothing_heavy(command):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *command], capture_output=True, text=True
+    )
+
+    assert "Usage: " in done.stdout
+    assert (done.returncode, done.stderr) == (0, "\n")
+
+
+@pytest.mark.parametrize("command", [["list"], ["progress"], ["lint"], ["build", "--check"]])
+def test_reading_the_course_never_imports_tensorflow(command):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *command], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0
+    assert not {"tensorflow", "keras"} & set(done.stderr.split())
+
+
+def test_the_list_shows_each_labs_title_time_and_needs(dltlab, course):
+    new_lab("second", course.root)
+
+    answer = dltlab("list", "--course", course.root)
+
+    head, *rows = answer.out.splitlines()
+    assert head.split() == ["lab", "title", "minutes", "memory", "GPU"]
+    assert [row.split()[0] for row in rows] == [LAB, "02_second"]
+    assert answer.code == 0
+
+
+def test_progress_is_shown_to_people_and_to_programs(dltlab, course):
+    assert "0 of 1" in dltlab("progress", "--course", course.root).out
+
+    record(LAB, "mean_squared_error", Outcome.NOT_YET)
+    assert "mean_squared_error (not yet)" in dltlab("progress", "--course", course.root).out
+
+    record(LAB, "mean_squared_error", Outcome.PASSED)
+    assert "1 of 1" in dltlab("progress", "--course", course.root).out
+    (lab,) = json.loads(dltlab("progress", "--json", "--course", course.root).out)
+    assert (lab["lab"], lab["passed"]) == (LAB, 1)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What `dltlab lab` would replace itself with: the command and its environment."""
+    calls = []
+    monkeypatch.setattr(os, "execve", lambda path, *rest: calls.append(rest))
+    return calls
+
+
+def test_lab_serves_the_workspace_on_loopback_and_keeps_the_token(dltlab, built, tmp_path, started):
+    folder = tmp_path / "mine"
+
+    answer = dltlab("lab", "1", "--no-browser", "--dir", folder, "--course", built.root)
+
+    assert answer.code == 0
+    ((command, environment),) = started
+    assert "--ServerApp.ip=127.0.0.1" in command
+    assert f"--ServerApp.root_dir={folder}" in command
+    assert f"--LabApp.default_url=/lab/tree/{LAB}.ipynb" in command
+    assert "--no-browser" in command
+    assert not any("token" in part.lower() or "password" in part for part in command)
+    assert environment["DLTLAB_COURSE"] == str(built.root)
+    assert (folder / f"{LAB}.ipynb").exists()
+
+
+def test_lab_tells_that_the_courses_copy_has_changed(dltlab, built, tmp_path, edit, started):
+    options = ("--no-browser", "--dir", tmp_path / "mine", "--course", built.root)
+    dltlab("lab", *options)
+    mine = tmp_path / "mine" / f"{LAB}.ipynb"
+    edit(mine, "My topic", "My notes")
+    edited = mine.read_bytes()
+    edit(built.labs / f"{LAB}.ipynb", "My topic", "Our topic")
+
+    answer = dltlab("lab", *options)
+
+    assert f"The course's {LAB} has changed. Your copy is untouched" in answer.out
+    assert mine.read_bytes() == edited
+    assert "Our topic" in (tmp_path / "mine" / f"{LAB}-new.ipynb").read_text()
+
+
+def test_reset_tells_where_the_old_copy_is(dltlab, built, tmp_path):
+    options = ("1", "--dir", tmp_path / "mine", "--course", built.root)
+
+    assert "is fresh.\n" in dltlab("reset", *options).out
+    assert "Your old copy: " in dltlab("reset", *options).out
+    assert len(list((tmp_path / "mine" / "old").iterdir())) == 1
+
+
+@pytest.fixture
+def taken() -> int:
+    """A port on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("lab 7", "There is no lab '7'"),
+        ("reset 7", "There is no lab '7'"),
+        ("build 7", "There is no lab '7'"),
+        ("lint nothing", "There is no lab 'nothing'"),
+        ("new 2nd-topic", "'2nd-topic'"),
+        ("list --course nowhere", "nowhere"),
+        ("progress --course nowhere", "nowhere"),
+        ("build --check --course nowhere", "nowhere"),
+        ("lab --port {taken} --no-browser --dir mine", "Port {taken} cannot be used"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
+    dltlab, built, monkeypatch, tmp_path, taken, command, said
+):
+    monkeypatch.chdir(tmp_path)
+    words = command.format(taken=taken).split()
+    own = [] if "--course" in words else ["--course", built.root]
+
+    answer = dltlab(*words, *own)
+
+    assert answer.code == 2
+    assert answer.err.startswith("dltlab: ")
+    assert said.format(taken=taken) in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", ["lab --port seven", "lab --port 70000", "buidl", "reset"])
+def test_what_typer_cannot_parse_ends_with_2_and_no_traceback(dltlab, words):
+    answer = dltlab(*words.split())
+
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    assert "Usage: " in answer.err
+
+
+@pytest.mark.parametrize("command", ["list", "progress", "build", "build --check"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda source: source.write_text(source.read_text().replace("title:", "titel:")), "titel"),
+        (lambda source: source.write_text(source.read_text() + "\n# %%\ndef (\n"), "invalid"),
+        (lambda source: source.write_bytes(b"\xff"), "UTF-8"),
+        (lambda source: source.with_name("01_other.py").write_text(source.read_text()), "01"),
+    ],
+    ids=["a typo in the front matter", "no Python", "no text", "two labs with one number"],
+)
+def test_a_damaged_source_is_told_by_every_command(dltlab, course, source, command, damage, said):
+    damage(source)
+
+    answer = dltlab(*command.split(), "--course", course.root)
+
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert "01_my_topic.py" in answer.err
+    assert said in answer.err
+
+
+def test_windows_line_ends_change_nothing(dltlab, built, source):
+    source.write_bytes(source.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert dltlab("build", "--check", "--course", built.root).code == 0
+
+
+def test_check_tells_each_difference_and_ends_with_1(dltlab, built, source, edit):
+    edit(source, "seed=0", "seed=1")
+
+    answer = dltlab("build", "--check", "--course", built.root)
+
+    assert answer.code == 1
+    assert answer.out.count("run: dltlab build") == 2
+
+
+def test_lint_tells_each_finding_and_ends_with_1(dltlab, course, source):
+    source.write_text(source.read_text() + '\n# %%\nopen("/home/me/file")\n')
+
+    answer = dltlab("lint", "--course", course.root)
+
+    assert answer.code == 1
+    assert "absolute" in answer.out
