@@ -35,9 +35,9 @@ class Course:
 
     @classmethod
     def own(cls) -> "Course":
-        """The course that comes with dltlab: in a clone beside the package, else inside it."""
-        clone = _PACKAGE.parent
-        return cls(clone if (clone / "solutions").is_dir() else _PACKAGE / "_course")
+        """The course that comes with dltlab: inside an installed package, in a clone beside it."""
+        installed = _PACKAGE / "_course"
+        return cls(installed if installed.is_dir() else _PACKAGE.parent)
 
     @property
     def solutions(self) -> Path:
