@@ -1,13 +1,16 @@
 """A lab as notebooks: the learner's, and the author's executed twin."""
 
+import asyncio
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -78,7 +81,7 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
         quiet = {"stderr": subprocess.DEVNULL, "transport_encryption": "auto"}
         try:
             # Not `client.execute`, which handles Ctrl-C itself and fails in doing so.
-            with client.setup_kernel(env=variables, **quiet):
+            with client.setup_kernel(env=variables, **quiet), _quiet_on_ctrl_c():
                 for index, cell in enumerate(notebook.cells):
                     line = lines.get(cell.id, line)
                     count = client.code_cells_executed + 1
@@ -120,6 +123,20 @@ def load(path: Path) -> NotebookNode | None:
     except (OSError, ValueError, TypeError, AttributeError, nbformat.ValidationError):
         return None
     return notebook
+
+
+@contextmanager
+def _quiet_on_ctrl_c() -> Iterator[None]:
+    """After Ctrl-C, take in what nbclient's tasks fail with when the kernel ends, or asyncio tells.
+
+    Nothing waits for them any more.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        for task in asyncio.all_tasks(ensure_event_loop()):
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
 
 
 def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:

@@ -6,8 +6,11 @@ JupyterLab loads this module when it starts, so that it imports nothing heavy.
 import html
 import os
 import re
+import signal
 import sys
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -61,8 +64,27 @@ def _command(port: int) -> list[str]:
     from jupyter_server.serverapp import ServerApp
 
     logdir = Path(ServerApp.instance().root_dir, _LOGDIR)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
+    code = f"from dltlab.widgets.tensorboard import run; run({os.getpid()})"
+    command = [sys.executable, "-c", code, "--logdir", str(logdir)]
     return [*command, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def run(parent: int) -> None:
+    """Run TensorBoard for the process `parent`, no longer than that lives.
+
+    A server that is stopped ends what it started; one that is killed cannot, and a TensorBoard left
+    behind would show the runs to everybody on the machine.
+    """
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=end_with_parent, daemon=True).start()
+    from tensorboard.main import run_main
+
+    run_main()
 
 
 def _server() -> dict[str, Any] | None:

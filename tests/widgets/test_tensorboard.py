@@ -1,17 +1,27 @@
 """TensorBoard in JupyterLab: how it is started and where the notebook finds it."""
 
 import importlib
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from jupyter_server.serverapp import ServerApp
 from jupyter_server_proxy.config import ServerProcess
 
 from dltlab.widgets import tensorboard
+
+SERVER = """
+import subprocess
+from jupyter_server.serverapp import ServerApp
+from dltlab.widgets.tensorboard import server_process
+ServerApp.instance().root_dir = "."
+subprocess.run(server_process()["command"](6789))
+"""
 
 module = importlib.import_module("dltlab.widgets.tensorboard")
 
@@ -91,13 +101,38 @@ def test_tensorboard_serves_the_runs_of_the_servers_root_folder_on_loopback(
 
     monkeypatch.setattr(ServerApp, "instance", lambda: Server())
     command: list[Any] = module.server_process()["command"](port=6789)
-    assert command[:3] == [sys.executable, "-m", "tensorboard.main"]
+    assert command[:2] == [sys.executable, "-c"]
     options = dict(zip(command[3::2], command[4::2], strict=True))
     assert options == {
         "--logdir": str(tmp_path / "runs"),
         "--host": "127.0.0.1",
         "--port": "6789",
     }
+
+
+@pytest.mark.skipif(
+    os.name != "posix", reason="Windows does not tell a process of its parent's end"
+)
+def test_tensorboard_ends_with_the_server_even_with_one_that_is_killed(tmp_path: Path) -> None:
+    stand_in = tmp_path / "tensorboard" / "main.py"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        "import os, threading\n"
+        "def run_main():\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    threading.Event().wait(120)\n"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    started = psutil.Process(int(server.stdout.readline()))
+    server.kill()
+    server.wait()
+    started.wait(timeout=60)
 
 
 def test_the_server_loads_the_room_without_tensorflow_or_widgets() -> None:
