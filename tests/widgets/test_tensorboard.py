@@ -114,9 +114,10 @@ def test_tensorboard_serves_the_runs_of_the_servers_root_folder_on_loopback(
     os.name != "posix", reason="Windows does not tell a process of its parent's end"
 )
 def test_tensorboard_ends_with_the_server_even_with_one_that_is_killed(tmp_path: Path) -> None:
-    stand_in = tmp_path / "tensorboard" / "main.py"
-    stand_in.parent.mkdir()
-    stand_in.write_text(
+    stand_in = tmp_path / "tensorboard"
+    stand_in.mkdir()
+    (stand_in / "__init__.py").touch()
+    (stand_in / "main.py").write_text(
         "import os, threading\n"
         "def run_main():\n"
         "    print(os.getpid(), flush=True)\n"
