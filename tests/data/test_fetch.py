@@ -248,6 +248,19 @@ def test_a_store_that_cannot_be_written_is_named_with_the_variable(world: World)
         arrays("tiny", "test")
 
 
+def test_a_full_disk_leaves_nothing_half_written(world: World) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n"
+        "from dltlab.data import arrays; arrays('tiny', 'test')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert f"LabError: test-images.gz cannot be kept in {world.stored('')}" in result.stderr
+    assert "set DLTLAB_DATA_DIR to a folder" in result.stderr
+    assert list(world.stored("").iterdir()) == []
+
+
 def test_two_processes_may_fetch_at_once(world: World) -> None:
     both = Barrier(2)
 
