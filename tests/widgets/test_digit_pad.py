@@ -151,6 +151,7 @@ def test_a_predict_that_raises_leaves_the_pad_alive_and_its_words_escaped() -> N
     pad = DigitPad(predict)
     pad.paint(one())
     assert "predict raised ValueError: &lt;b&gt;no weights" in pad._bars.value
+    assert "0.0%" not in pad._bars.value
     press(pad, "Clear")
     pad._pixels[0].value = True
     assert "reads this as 1" in pad._bars.value
