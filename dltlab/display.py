@@ -36,7 +36,8 @@ def show(
             print(alt)  # noqa: T201
         return
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    # A picture that is replaced keeps its size, so that the page stands still (and draws sooner).
+    figure.savefig(png, format="png", dpi=100, bbox_inches=None if display_id else "tight")
     plt.close(figure)
     bundle = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
     _publish(bundle, {"image/png": {"alt": alt}}, display_id, update)

@@ -84,9 +84,9 @@ class Curves:
         """The figure as of the last epoch: the loss, and the metric where there is one."""
         self.figure.clear()
         self.figure.suptitle(self._heading)
-        names = ["loss", self.metric or "metric"] if self.metric or not self.epoch else ["loss"]
+        names = ["loss", self.metric] if self.metric else ["loss"]
         panels = self.figure.subplots(1, len(names), squeeze=False)[0]
-        self.figure.subplots_adjust(top=0.86, wspace=0.25)
+        self.figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.86, wspace=0.25)
         for axes, name in zip(panels, names, strict=True):
             self._draw_panel(axes, name)
         if self.warning:
