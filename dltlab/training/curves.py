@@ -108,7 +108,8 @@ class Curves:
             points = self._points.get(key, {})
             if points:
                 axes.plot(list(points), list(points.values()), marker=".", label=label)
-                axes.legend()
+        if name == "loss" and axes.lines:
+            axes.legend()  # for both panels
         axes.set_xlabel("epoch")
         axes.set_ylabel(_words(name))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -173,7 +173,7 @@ class DigitPad:
 def _bars(probabilities: np.ndarray | None, message: str) -> str:
     """Ten bars below a sentence; the longest is marked. Without probabilities they stay blank."""
     shares = [None] * _NUM_CLASSES if probabilities is None else probabilities
-    best = None if probabilities is None else shares.argmax()
+    best = None if probabilities is None else probabilities.argmax()
     rows = "".join(_bar(digit, share, digit == best) for digit, share in enumerate(shares))
     return (
         '<div class="dltlab-bars" style="width: 320px; font-variant-numeric: tabular-nums">'
