@@ -57,9 +57,7 @@ def lab(
     for message in workspace.update():
         typer.echo(message)
     command = jupyterlab_command(workspace, chosen, port, browser)
-    typer.echo(
-        f"Your notebooks are in {shown(folder)}. JupyterLab starts; Ctrl-C twice stops it."
-    )
+    typer.echo(f"Your notebooks are in {shown(folder)}. JupyterLab starts; Ctrl-C twice stops it.")
     os.execve(command[0], command, jupyterlab_environment(workspace))  # noqa: S606
 
 
