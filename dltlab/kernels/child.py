@@ -49,10 +49,9 @@ def run(launch: Launch) -> None:
         launch.connection.settimeout(None)
         if launch.connection.recv(len(GO)) != GO:
             os._exit(0)
-        launch.connection.close()
     except BaseException as error:
         _give_way(launch.connection, error)
-    _start(server, launch.handlers)
+    _start(server, launch)
 
 
 def _give_way(connection: socket.socket, error: BaseException) -> None:
@@ -125,14 +124,23 @@ def _launcher() -> str:
     return spec.origin
 
 
-def _start(server: int, handlers: Sequence["logging.StreamHandler[Any]"]) -> None:
+def _start(server: int, launch: Launch) -> None:
     """What `python -m ipykernel_launcher` does."""
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance(parent_handle=int(os.environ["JPY_PARENT_PID"]))
+
+    def listening() -> None:
+        """Once its sockets are bound a client need not knock twice, which takes it 0.1 s."""
+        IPKernelApp.log_connection_info(app)
+        wire.send(launch.connection, {"listening": True})
+        launch.connection.close()
+
+    app.log_connection_info = listening
     app.initialize()
+    del app.log_connection_info
     app.poller = _ServerWatch(server)  # ipykernel's own would watch the zygote
-    for handler in handlers:
+    for handler in launch.handlers:
         handler.setStream(sys.stdout if handler.stream is sys.__stdout__ else sys.stderr)
     app.start()
 

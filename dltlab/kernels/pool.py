@@ -13,6 +13,7 @@ from dltlab.kernels.key import Key
 
 MOST = 3  # zygotes at a time
 IDLE = 1200  # seconds without a kernel after which a zygote ends
+WARM_UP = 300  # seconds; an import that takes longer hangs
 _PATIENCE = 5.0  # seconds for a zygote to answer
 
 
@@ -77,7 +78,8 @@ def start(key: Key, interpreter: Sequence[str]) -> bool:
     try:
         _make_room(key)
         files.with_suffix(".socket").unlink(missing_ok=True)
-        command = [*interpreter, "-m", "dltlab.kernels.zygote", str(files), str(lock), str(IDLE)]
+        command = [*interpreter, "-m", "dltlab.kernels.zygote"]
+        command += map(str, (files, lock, IDLE, WARM_UP))
         with files.with_suffix(".log").open("wb") as log:
             launched = subprocess.Popen(
                 command,

@@ -13,7 +13,15 @@ from typing import Any
 _INLINE = "module://matplotlib_inline.backend_inline"  # named, and never imported, see `preload`
 
 # First what a kernel imports on its way up, then what labs import.
-_MODULES = ["ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.debugger", "ipykernel.datapub", "ipykernel.pickleutil", "ipykernel.embed", "ipykernel.displayhook", "ipykernel.codeutil", "ipykernel.serialize", "ipykernel.log", "IPython.core.completerlib", "IPython.core.magics", "jedi", "pygments.lexers.python", "pygments.formatters.terminal256", "sqlite3", "comm", "psutil", "tornado.platform.asyncio", "tensorflow", "tensorflow.python.eager.context", "tensorflow.python.data.experimental", "keras", "numpy.random", "numpy.testing", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "ipywidgets", "pandas", "sklearn.svm", "sklearn.datasets", "sklearn.model_selection"]
+_MODULES = """
+    ipykernel.kernelapp ipykernel.ipkernel ipykernel.debugger jedi
+    IPython.core.completerlib IPython.core.oinspect IPython.core.pylabtools
+    IPython.extensions.storemagic tornado.platform.asyncio
+    pygments.lexers.python pygments.formatters.terminal256 sqlite3 comm psutil
+    tensorflow tensorflow.python.eager.context keras numpy pandas ipywidgets
+    matplotlib.pyplot matplotlib.backends.backend_agg
+    sklearn.datasets sklearn.metrics sklearn.model_selection sklearn.svm
+"""
 
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 
@@ -30,7 +38,7 @@ def preload() -> dict[str, str]:
     sys.ps1 = "In : "
     backend = os.environ.setdefault("MPLBACKEND", _INLINE)
     before = dict(os.environ)
-    for name in _MODULES:
+    for name in _MODULES.split():
         _import(name)
     del builtins.get_ipython, sys.ps1  # type: ignore[attr-defined]
     if backend == _INLINE:

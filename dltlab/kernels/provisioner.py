@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -62,6 +62,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
         self.process = kernel
         self.pid = self.pgid = kernel.pid
         self.cwd = wanted.request["cwd"]
+        await asyncio.to_thread(kernel.wait_until_listening)
         return True
 
     def _warm_up(self, wanted: "Wanted") -> None:
@@ -146,6 +147,7 @@ class WarmKernel:
         self.returncode: int | None = None
         self._pidfd = pidfd
         self._connection = connection
+        self._last_words: wire.Message = {}
 
     def accept(self) -> None:
         """Take the kernel. From here on it runs, and nothing else may start in its place.
@@ -154,6 +156,11 @@ class WarmKernel:
             OSError: It has gone; nothing runs.
         """
         self._connection.sendall(GO)
+
+    def wait_until_listening(self) -> None:
+        """Wait until clients can connect, or the kernel has ended."""
+        with suppress(OSError, EOFError):
+            self._last_words = wire.receive(self._connection)[0]
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -194,10 +201,10 @@ class WarmKernel:
 
     def _exit_code(self) -> int:
         self._connection.settimeout(_LAST_WORDS)
-        try:
-            return int(wire.receive(self._connection)[0]["exit"])
-        except (OSError, EOFError):
-            return _LOST
+        with suppress(OSError, EOFError):
+            while "exit" not in self._last_words:
+                self._last_words = wire.receive(self._connection)[0]
+        return int(self._last_words.get("exit", _LOST))
 
     def _close(self) -> None:
         self._connection.close()

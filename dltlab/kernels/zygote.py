@@ -1,7 +1,8 @@
 """The zygote: it imports TensorFlow once, touches no device, and forks a kernel when asked to.
 
-It runs as `python -m dltlab.kernels.zygote FILES LOCK IDLE`: the path that its files begin with, a
-descriptor that holds their lock, and the seconds without a kernel after which it ends.
+It runs as `python -m dltlab.kernels.zygote FILES LOCK IDLE WARM_UP`: the path that its files begin
+with, a descriptor that holds their lock, the seconds without a kernel after which it ends, and the
+seconds after which it gives up an import.
 """
 
 import gc
@@ -18,7 +19,6 @@ from dltlab.kernels import wire
 from dltlab.kernels.child import Launch, run
 from dltlab.kernels.preload import preload, settle, stream_handlers, unfit
 
-_WARM_UP = 300  # seconds; an import that takes longer hangs
 _PATIENCE = 1.0  # seconds for a server to say what it wants
 
 
@@ -34,7 +34,7 @@ class Kernel:
 class Zygote:
     """Serves one socket: forks kernels, and tells their exit codes."""
 
-    def __init__(self, files: Path, idle: float, defaults: dict[str, str]) -> None:
+    def __init__(self, files: Path, idle: int, defaults: dict[str, str]) -> None:
         self._files = files
         self._idle = idle
         self._defaults = defaults
@@ -166,12 +166,12 @@ class Zygote:
 
 def main() -> None:
     """Load the libraries, then serve; in a forked kernel, be that kernel."""
-    files, lock, idle = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    files, lock, idle, warm_up = Path(sys.argv[1]), *map(int, sys.argv[2:])
     if os.fork():
         os._exit(0)  # the server has no child to wait for
     os.set_inheritable(lock, False)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(_WARM_UP)
+    signal.alarm(warm_up)
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     defaults = preload()
