@@ -1,8 +1,6 @@
 """What tests share: the checkout, a course of one lab, and the command line."""
 
-import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -55,9 +53,7 @@ def _zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        for each in pool.stop():
-            if each.pid:
-                os.kill(each.pid, signal.SIGKILL)
+        pool.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -23,23 +24,25 @@ class State:
 
     Attributes:
         files: The path that its files begin with.
-        pid: None while it warms up, or when it does not answer.
+        pid: Its process ID.
+        ready: It answers; else it warms up, or hangs.
         since: When it became ready, in seconds since 1970.
         kernels: The process IDs of its kernels.
         retired: It takes no more kernels, and ends with its last.
     """
 
     files: Path
-    pid: int | None = None
+    pid: int
+    ready: bool = False
     since: float = 0.0
     kernels: Sequence[int] = ()
     retired: bool = False
 
     @property
     def memory(self) -> int:
-        """What the zygote takes, in bytes, its share of what its kernels use as well."""
-        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text() if self.pid else "Pss: 0 kB"
-        return int(text.partition("Pss:")[2].split()[0]) * 1024
+        """What it takes, in bytes; of what it has in common with its kernels, its share."""
+        usage = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(usage.partition("Pss:")[2].split()[0]) * 1024
 
 
 def folder() -> Path:
@@ -113,8 +116,15 @@ def zygotes() -> list[State]:
 
 
 def stop() -> list[State]:
-    """Retire every zygote: one without kernels ends at once, the others with their last kernel."""
-    return [_ask(each.files, "retire") for each in zygotes()]
+    """Retire every zygote: one without kernels ends at once, the others with their last kernel.
+
+    One that does not answer is killed; kernels survive that too.
+    """
+    states = [_ask(each.files, "retire") for each in zygotes()]
+    for each in states:
+        if not each.ready and each.pid:
+            os.kill(each.pid, signal.SIGKILL)
+    return states
 
 
 def is_there(key: Key) -> bool:
@@ -129,7 +139,7 @@ def _make_room(key: Key) -> None:
     """Retire the zygotes that `key` makes obsolete, and idle ones where there are too many."""
     others = [each for each in zygotes() if each.files.name != key.name]
     obsolete = [each for each in others if each.files.name.startswith(key.identity)]
-    idle = [each for each in others if each.pid and not each.kernels]
+    idle = [each for each in others if each.ready and not each.kernels]
     room = MOST - 1
     for each in [*obsolete, *idle]:
         if each in obsolete or len(others) > room:
@@ -140,16 +150,13 @@ def _make_room(key: Key) -> None:
 
 
 def _ask(files: Path, what: str) -> State:
+    pid = int(files.with_suffix(".lock").read_text() or 0)
     try:
-        connection = wire.connect(files.with_suffix(".socket"), _PATIENCE)
-    except (OSError, wire.Refused):
-        return State(files)
-    with connection:
-        wire.send(connection, {"ask": what})
-        try:
-            return State(files, **wire.receive(connection)[0])
-        except (OSError, EOFError):
-            return State(files)
+        with wire.connect(files.with_suffix(".socket"), _PATIENCE) as connection:
+            wire.send(connection, {"ask": what})
+            return State(ready=True, **{**wire.receive(connection)[0], "files": files})
+    except (OSError, EOFError, wire.Refused):
+        return State(files, pid)
 
 
 def _lock(files: Path) -> int | None:

@@ -92,11 +92,11 @@ class Kernel:
 @pytest.fixture
 def ready(warm_kernels: None, until: Callable[..., None]) -> None:
     """A zygote is ready."""
-    if not any(each.pid for each in pool.zygotes()):
+    if not any(each.ready for each in pool.zygotes()):
         kernel = Kernel()
         kernel.run("")
         kernel.end()
-        until(lambda: any(each.pid for each in pool.zygotes()))
+        until(lambda: any(each.ready for each in pool.zygotes()))
 
 
 @pytest.fixture
