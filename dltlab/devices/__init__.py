@@ -1,0 +1,25 @@
+"""The one place that knows hardware; its functions are listed in `__all__`.
+
+Find out (`inventory`, `who_holds_the_gpu`, `diagnose`), set up (`setup`), watch (`watch`), and
+compare with what is possible (`specs`, `compare`, `green500`, `measure_peaks`, `roofline`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dltlab.devices.configure import setup
+    from dltlab.devices.machine import inventory
+
+__all__ = ["inventory", "setup"]
+
+_MODULES = {
+    "inventory": "machine",
+    "setup": "configure",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"dltlab.devices.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'dltlab.devices' has no attribute {name!r}")
