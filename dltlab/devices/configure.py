@@ -31,8 +31,6 @@ class Setup:
 
     def __str__(self) -> str:
         parts = [f"TensorFlow computes on {self.devices} in {self.precision}"]
-        if self.num_logical_devices > 1:
-            parts.append(f"as {self.num_logical_devices} logical devices")
         if self.threads is not None:
             parts.append(f"with {self.threads} thread{'' if self.threads == 1 else 's'}")
         if self.seed is not None:
@@ -101,13 +99,17 @@ def setup(
     keras.config.set_dtype_policy(policy)
     if seed is not None:
         keras.utils.set_random_seed(seed)
+    physical = gpus or tf.config.list_physical_devices("CPU")
+    parts = [tf.config.get_logical_device_configuration(each) or [None] for each in physical]
+    num_logical_devices = sum(map(len, parts))
+    split = f" as {num_logical_devices} logical devices" if max(map(len, parts)) > 1 else ""
     return Setup(
-        devices=_words(tf, gpus, cpu),
+        devices=_words(tf, gpus, cpu) + split,
         precision=policy,
-        num_logical_devices=_num_logical(tf, gpus or tf.config.list_physical_devices("CPU")),
+        num_logical_devices=num_logical_devices,
         threads=threads,
         seed=seed,
-        idle_gpu=_idle(nvidia, len(tf.config.list_physical_devices("GPU"))),
+        idle_gpu=None if tf.config.list_physical_devices("GPU") else _idle(nvidia),
     )
 
 
@@ -184,13 +186,7 @@ def _words(tf: Any, gpus: list[Any], cpu: Cpu) -> str:
     return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
 
 
-def _num_logical(tf: Any, devices: list[Any]) -> int:
-    return sum(len(tf.config.get_logical_device_configuration(each) or [0]) for each in devices)
-
-
-def _idle(nvidia: nvml.Nvidia, used: int) -> str | None:
-    """Where TensorFlow sees no GPU but NVML does: the first reason, and its mend."""
+def _idle(nvidia: nvml.Nvidia) -> str | None:
+    """Why TensorFlow sees no GPU where NVML does, and the mend."""
     found = libraries.reasons(nvidia)
-    if used or not nvidia.gpus or not found:
-        return None
-    return f"A GPU lies idle: {found[0].says}. {found[0].mend}."
+    return f"A GPU lies idle: {found[0].says}. {found[0].mend}." if found else None

@@ -1,5 +1,6 @@
 """Setting a machine up: real TensorFlow on the CPU in one process, and fakes of GPUs."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_setup_on_a_cpu_is_idempotent_and_says_when_it_is_too_late():
     assert len(late) == 2
     assert all("restart the kernel and call setup first" in line for line in late)
     assert first.startswith("TensorFlow computes on the CPU (")
-    assert first.endswith("in mixed_bfloat16, as 4 logical devices, with 1 thread, from seed 1.")
+    assert first.endswith("as 4 logical devices in mixed_bfloat16, with 1 thread, from seed 1.")
 
 
 class Device(NamedTuple):
@@ -66,7 +67,9 @@ class FakeTensorFlow(ModuleType):
     """As much of tf.config as setup touches, for GPUs of a given compute capability."""
 
     def __init__(self, num_gpus: int, capability: tuple[int, int]) -> None:
+        spec = importlib.util.find_spec("tensorflow")
         super().__init__("tensorflow")
+        self.__spec__ = spec
         self.gpus = [Device(f"/physical_device:GPU:{place}") for place in range(num_gpus)]
         self.cpu = Device("/physical_device:CPU:0")
         self.parts: dict[Device, list[Part]] = {}
@@ -114,8 +117,7 @@ def test_two_gpus_with_matrix_units_compute_in_bfloat16(two_gpus, tensorflow):
 
     said = str(setup())
 
-    assert said == "TensorFlow computes on 2 × NVIDIA A100-SXM4-80GB in mixed_bfloat16, " \
-        "as 2 logical devices."  # fmt: skip
+    assert said == "TensorFlow computes on 2 × NVIDIA A100-SXM4-80GB in mixed_bfloat16."
     assert [*tf.growth.values()] == [True, True]
 
 
