@@ -24,7 +24,10 @@ main()
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], *([each, "--help"] for each in ("lab", "reset", "new", "build", "lint"))],
+    [
+        ["--help"],
+        *([each, "--help"] for each in ("lab", "reset", "doctor", "new", "build", "lint")),
+    ],
     ids=" ".join,
 )
 def test_help_imports_nothing_heavy(command):

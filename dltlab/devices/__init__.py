@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dltlab.devices.configure import setup
+    from dltlab.devices.doctor import diagnose
     from dltlab.devices.machine import inventory
 
-__all__ = ["inventory", "setup"]
+__all__ = ["diagnose", "inventory", "setup"]
 
 _MODULES = {
+    "diagnose": "doctor",
     "inventory": "machine",
     "setup": "configure",
 }

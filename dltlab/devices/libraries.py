@@ -35,10 +35,14 @@ _INSTALL = "pip install 'tensorflow[and-cuda]'"
 
 @dataclass(frozen=True)
 class Reason:
-    """Why TensorFlow leaves a GPU alone, and the command or step that mends it."""
+    """Why TensorFlow leaves a GPU alone, and the command or step that mends it.
+
+    `chosen` where somebody hides the GPU, which may well be meant.
+    """
 
     says: str
     mend: str
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def _hidden(nvidia: Nvidia) -> list[Reason]:
             f"CUDA_VISIBLE_DEVICES={value!r} hides {len(nvidia.gpus) - len(seen)} of "
             f"{len(nvidia.gpus)} GPUs",
             mend,
+            chosen=True,
         )
     ]
 
