@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dltlab.devices.configure import setup
     from dltlab.devices.doctor import diagnose
+    from dltlab.devices.holders import who_holds_the_gpu
     from dltlab.devices.machine import inventory
 
-__all__ = ["diagnose", "inventory", "setup"]
+__all__ = ["diagnose", "inventory", "setup", "who_holds_the_gpu"]
 
 _MODULES = {
     "diagnose": "doctor",
     "inventory": "machine",
     "setup": "configure",
+    "who_holds_the_gpu": "holders",
 }
 
 
