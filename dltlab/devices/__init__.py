@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from dltlab.devices.doctor import diagnose
     from dltlab.devices.holders import who_holds_the_gpu
     from dltlab.devices.machine import inventory
+    from dltlab.devices.watcher import watch
 
-__all__ = ["diagnose", "inventory", "setup", "who_holds_the_gpu"]
+__all__ = ["diagnose", "inventory", "setup", "watch", "who_holds_the_gpu"]
 
 _MODULES = {
     "diagnose": "doctor",
     "inventory": "machine",
     "setup": "configure",
+    "watch": "watcher",
     "who_holds_the_gpu": "holders",
 }
 

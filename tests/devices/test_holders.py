@@ -46,7 +46,7 @@ class FakeProcess:
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Put processes in the place of this machine's: {pid: (command, user, environment, parents)}."""
+    """Put processes in the place of this machine's."""
 
     def put(table: dict[int, Any]) -> None:
         mine = {os.getpid(): ("pytest", "me", {}, ())}
@@ -81,7 +81,7 @@ def server(servers) -> Iterator[list[str]]:
     tokens = []
 
     class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             tokens.append(self.headers["Authorization"])
             assert self.path == "/base/api/sessions"
             self.send_response(200)
