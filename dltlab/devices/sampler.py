@@ -42,7 +42,8 @@ class Sampler:
         self._rapl = _Rapl()
         self._began = self._last = perf_counter()
         self._busy = process_time()
-        self._num_rows, self._celsius = 0, None
+        self._num_rows = 0
+        self._celsius: float | None = None
         return self
 
     def __exit__(self, *error: object) -> None:

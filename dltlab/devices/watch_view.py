@@ -107,7 +107,8 @@ def _label(name: str) -> str:
 
 def _value(name: str, value: float) -> str:
     digits = 2 if _quantity(name) == "memory_gib" else 0
-    return f"{value:.{digits}f} {_QUANTITIES[_quantity(name)][1]}"
+    space = "" if _quantity(name) == "percent" else " "
+    return f"{value:.{digits}f}{space}{_QUANTITIES[_quantity(name)][1]}"
 
 
 def _colour(name: str) -> str:

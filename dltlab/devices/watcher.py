@@ -57,7 +57,7 @@ class Watch:
 
     @property
     def data(self) -> "pd.DataFrame":
-        """The samples, a row each; see `Sampler.row` for the columns. NaN where nothing was told."""
+        """The samples, a row each; `Sampler.row` tells the columns. NaN where nothing was told."""
         import pandas as pd
 
         return pd.DataFrame(self._rows, columns=["seconds", *watch_view.columns(self._rows)])
@@ -123,15 +123,15 @@ class Watch:
             due += SECONDS
             self._rows.append(self._sampler.row())
             if self._live and time.perf_counter() >= redraw:
-                redraw = self._redraw()
+                redraw = self._redraw(self._live)
         self._rows.append(self._sampler.row())
         self._overhead = time.thread_time() / self._rows[-1]["seconds"]
 
-    def _redraw(self) -> float:
-        """Bring the panel up to date; when it may be drawn next."""
+    def _redraw(self, live: str) -> float:
+        """Bring the panel of that name up to date; the time from which it may be drawn again."""
         start = time.thread_time()
         html, text = watch_view.panel(self._rows), watch_view.line(self._rows)
-        show_html(html, text, display_id=self._live, update=True)
+        show_html(html, text, display_id=live, update=True)
         took = time.thread_time() - start
         return time.perf_counter() + max(_REDRAW_SECONDS, took / _REDRAW_SHARE)
 
