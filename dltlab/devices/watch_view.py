@@ -18,6 +18,7 @@ _QUANTITIES = {
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito's
 _LIVE_ROWS, _LIVE_POINTS = 300, 60  # the last half minute, in so many points
 _WIDTH, _HEIGHT = 240, 28
+_HEADROOM = 1.2  # above the highest value, so that a constant can be seen
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
@@ -76,25 +77,25 @@ def draw(rows: Sequence[Row], title: str) -> "Figure":
 
     names = columns(rows)
     quantities = [key for key in _QUANTITIES if any(_quantity(name) == key for name in names)]
-    figure = Figure(figsize=(3.2 * len(quantities) + 0.6, 3.2), layout="constrained")
+    figure = Figure(figsize=(3 * len(quantities) + 1.2, 3), layout="constrained")
     figure.suptitle(title)
-    for axes, key in zip(
-        figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True
-    ):
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, key in zip(panels, quantities, strict=True):
         what, unit = _QUANTITIES[key]
-        for name in names:
-            if _quantity(name) == key:
-                points = [(row["seconds"], row[name]) for row in rows if name in row]
-                axes.plot(*zip(*points, strict=True), color=_colour(name), label=_device(name))
+        for name in filter(lambda name: _quantity(name) == key, names):
+            points = [(row["seconds"], row[name]) for row in rows if name in row]
+            axes.plot(*zip(*points, strict=True), color=_colour(name), label=_device(name))
         axes.set(title=what, xlabel="time (s)", ylabel=f"{what} ({unit})")
-        axes.set_ylim(bottom=0, top=105 if key == "percent" else None)
+        highest = max(row[name] for row in rows for name in row if _quantity(name) == key)
+        axes.set_ylim(0, 105 if key == "percent" else max(highest * _HEADROOM, 1e-9))
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+    handles = {line.get_label(): line for axes in panels for line in axes.lines}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
     return figure
 
 
 def _quantity(name: str) -> str:
-    return next(key for key in _QUANTITIES if name.endswith(key))
+    return next((key for key in _QUANTITIES if name.endswith(key)), "")
 
 
 def _device(name: str) -> str:
@@ -117,4 +118,4 @@ def _colour(name: str) -> str:
 
 
 def _top(name: str, values: Sequence[float]) -> float:
-    return 100.0 if _quantity(name) == "percent" else max([*values, 1e-9])
+    return 100.0 if _quantity(name) == "percent" else max([*values, 1e-9]) * _HEADROOM
