@@ -122,6 +122,29 @@ def progress(
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Start TensorFlow, too; seconds.")] = False,
+) -> None:
+    """Tell what is right and wrong with this machine, and what mends it."""
+    import json
+
+    from dltlab.devices.doctor import Level, diagnose
+
+    lines = diagnose(deep)
+    if as_json:
+        typer.echo(json.dumps([line.as_dict() for line in lines], indent=1))
+    else:
+        colours = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+        for line in lines:
+            level = typer.style(f"{line.level:<8}", fg=colours[line.level])
+            typer.echo(f"{level} {line.about:<13} {line.says}")
+            if line.mend:
+                typer.echo(f"{'':<22} → {line.mend}")
+    raise typer.Exit(any(line.level is Level.PROBLEM for line in lines))
+
+
+@app.command()
 def new(
     topic: Annotated[str, typer.Argument(help="Lower-case words joined by '_'.")],
     course: CourseFolder = None,
@@ -142,7 +165,7 @@ def build(
     check: Annotated[bool, typer.Option("--check", help="Only compare; execute nothing.")] = False,
     course: CourseFolder = None,
 ) -> None:
-    """Turn solutions/*.py into the notebooks; only changed labs are executed again."""
+    """Turn solutions/*.py into the notebooks; only changed code is executed again."""
     import os
     import sys
     from time import perf_counter
@@ -159,7 +182,7 @@ def build(
         for line in found:
             typer.echo(line)
         raise typer.Exit(1 if found else 0)
-    builder.write_learner_notebooks(chosen, labs)
+    builder.write_without_executing(chosen, labs)
     stale = builder.stale(chosen, labs)
     sys.path[:0] = [] if chosen.is_own else [str(chosen.root)]
     for each in stale:

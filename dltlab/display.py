@@ -43,6 +43,18 @@ def show(
     _publish(bundle, {"image/png": {"alt": alt}}, display_id, update)
 
 
+def show_html(html: str, text: str, *, display_id: str, update: bool = False) -> None:
+    """Show HTML in a notebook, under a name by which a later call replaces it.
+
+    Args:
+        html: What a front end shows.
+        text: The same in words.
+        display_id: Names the output, so that a later call with `update` replaces it.
+        update: Replace the output called `display_id` instead of adding one.
+    """
+    _publish({"text/html": html, "text/plain": text}, {}, display_id, update)
+
+
 def show_widget(widget: Any, text: str) -> None:
     """Show an ipywidgets widget, or `text` where there is no front end to show it.
 

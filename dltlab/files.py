@@ -1,10 +1,18 @@
-"""Write files so that a reader never meets half of one."""
+"""Where data sets are kept, and files written so that a reader never meets half of one."""
 
 import os
 import tempfile
 from pathlib import Path
 
 from dltlab.errors import LabError
+
+
+def dataset_folder() -> Path:
+    """The user's store: `DLTLAB_DATA_DIR`, by default `datasets` in the user's data folder."""
+    import platformdirs
+
+    named = os.environ.get("DLTLAB_DATA_DIR")
+    return Path(named) if named else platformdirs.user_data_path("dltlab") / "datasets"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

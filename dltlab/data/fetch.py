@@ -7,10 +7,9 @@ import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import platformdirs
-
 from dltlab.data.card import Card, File
 from dltlab.errors import LabError
+from dltlab.files import dataset_folder
 
 _CONNECT_SECONDS, _STALL_SECONDS = 5, 15
 
@@ -56,9 +55,7 @@ def content(card: Card, file: File) -> bytes:
 
 
 def _store(card: Card) -> Path:
-    named = os.environ.get("DLTLAB_DATA_DIR")
-    store = Path(named) if named else platformdirs.user_data_path("dltlab") / "datasets"
-    return store / card.name
+    return dataset_folder() / card.name
 
 
 def _near(card: Card, file: File) -> list[Path]:

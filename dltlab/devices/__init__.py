@@ -1,0 +1,31 @@
+"""The one place that knows hardware; its functions are listed in `__all__`.
+
+Find out (`inventory`, `who_holds_the_gpu`, `diagnose`), set up (`setup`), watch (`watch`), and
+compare with what is possible (`specs`, `compare`, `green500`, `measure_peaks`, `roofline`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dltlab.devices.configure import setup
+    from dltlab.devices.doctor import diagnose
+    from dltlab.devices.holders import who_holds_the_gpu
+    from dltlab.devices.machine import inventory
+    from dltlab.devices.watcher import watch
+
+__all__ = ["diagnose", "inventory", "setup", "watch", "who_holds_the_gpu"]
+
+_MODULES = {
+    "diagnose": "doctor",
+    "inventory": "machine",
+    "setup": "configure",
+    "watch": "watcher",
+    "who_holds_the_gpu": "holders",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"dltlab.devices.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'dltlab.devices' has no attribute {name!r}")

@@ -1,0 +1,224 @@
+"""Fakes at the boundaries: NVIDIA's management library, and the kernel's files."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+from dltlab.devices import libraries, limits
+
+GIB = 1 << 30
+
+
+@dataclass
+class FakeGpu:
+    """A GPU behind the fake library; a value of None is not supported by it."""
+
+    name: str = "NVIDIA A100-SXM4-80GB"
+    uuid: str = "GPU-1a"
+    total: int = 80 * GIB
+    used: int = 0
+    capability: tuple[int, int] | None = (8, 0)
+    mig: bool | None = False
+    slices: list["FakeGpu | None"] = field(default_factory=list)
+    processes: list[Any] = field(default_factory=list)
+    watts: float | None = 250.0
+    percent: int | None = 90
+    celsius: int | None = 60
+    answers_left: int | None = None  # of how many power readings until it falls off the bus
+
+
+class FakeNvml:
+    """NVIDIA's management library; whatever is not faked here is missing, as in an old driver."""
+
+    def __init__(
+        self,
+        gpus: list[FakeGpu],
+        driver: str = "550.54.15",
+        cuda: int | None = 12040,
+        nvlink: bool = True,
+        init_error: type[Exception] | None = None,
+    ) -> None:
+        self.gpus, self.driver, self.cuda, self.nvlink = gpus, driver, cuda, nvlink
+        self.init_error = init_error
+        self.opened = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("nvml") and name != "nvmlExceptionClass":
+
+            def missing(*arguments: Any) -> Any:
+                raise pynvml.NVMLError_FunctionNotFound
+
+            return missing
+        return getattr(pynvml, name)
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        if self.init_error:
+            raise self.init_error
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.opened -= 1
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return self.driver
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:  # noqa: N802
+        return _told(self.cuda)
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
+        return self.gpus[index]
+
+    def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:  # noqa: N802
+        return gpu.name
+
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
+        return gpu.uuid
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:  # noqa: N802
+        _on_the_bus(gpu)
+        return SimpleNamespace(total=gpu.total, used=gpu.used, free=gpu.total - gpu.used)
+
+    def nvmlDeviceGetCudaComputeCapability(self, gpu: FakeGpu) -> tuple[int, int]:  # noqa: N802
+        return _told(gpu.capability)
+
+    def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> list[int]:  # noqa: N802
+        mode = int(_told(gpu.mig))
+        return [mode, mode]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: FakeGpu) -> int:  # noqa: N802
+        return len(gpu.slices)
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, place: int) -> FakeGpu:  # noqa: N802
+        found = gpu.slices[place]
+        if found is None:
+            raise pynvml.NVMLError_NotFound
+        return found
+
+    def nvmlDeviceGetP2PStatus(self, first: FakeGpu, second: FakeGpu, kind: int) -> int:  # noqa: N802
+        assert kind == pynvml.NVML_P2P_CAPS_INDEX_NVLINK
+        return pynvml.NVML_P2P_STATUS_OK if self.nvlink else pynvml.NVML_P2P_STATUS_NOT_SUPPORTED
+
+    def nvmlDeviceGetTopologyCommonAncestor(self, first: FakeGpu, second: FakeGpu) -> int:  # noqa: N802
+        return pynvml.NVML_TOPOLOGY_SYSTEM
+
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:  # noqa: N802
+        return gpu.processes
+
+    def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:  # noqa: N802
+        _on_the_bus(gpu)
+        return SimpleNamespace(gpu=_told(gpu.percent), memory=50)
+
+    def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:  # noqa: N802
+        if gpu.answers_left is not None:
+            gpu.answers_left -= 1
+        _on_the_bus(gpu)
+        return int(1000 * _told(gpu.watts))
+
+    def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> int:  # noqa: N802
+        assert sensor == pynvml.NVML_TEMPERATURE_GPU
+        return _told(gpu.celsius)
+
+
+def _told(value: Any) -> Any:
+    if value is None:
+        raise pynvml.NVMLError_NotSupported
+    return value
+
+
+def _on_the_bus(gpu: FakeGpu) -> None:
+    if gpu.answers_left is not None and gpu.answers_left <= 0:
+        raise pynvml.NVMLError_GpuIsLost
+
+
+@pytest.fixture
+def gpu() -> type[FakeGpu]:
+    return FakeGpu
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeNvml]:
+    """Put a fake in the library's place: `nvml(gpus, driver=…)`."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def put(gpus: list[FakeGpu] | None = None, **facts: Any) -> FakeNvml:
+        found = FakeNvml(gpus or [], **facts)
+        monkeypatch.setitem(sys.modules, "pynvml", found)
+        return found
+
+    return put
+
+
+@pytest.fixture
+def no_nvml(nvml: Callable[..., FakeNvml]) -> FakeNvml:
+    """A machine without a driver of NVIDIA's."""
+    return nvml(init_error=pynvml.NVMLError_LibraryNotFound)
+
+
+@pytest.fixture
+def two_gpus(nvml: Callable[..., FakeNvml]) -> FakeNvml:
+    """Two GPUs with NVLink between them."""
+    return nvml([FakeGpu(), FakeGpu(uuid="GPU-2b")])
+
+
+@pytest.fixture
+def mig_gpu(nvml: Callable[..., FakeNvml]) -> FakeNvml:
+    """A GPU in MIG mode with a slice, and room for another."""
+    part = FakeGpu("NVIDIA A100-SXM4-80GB MIG 3g.40gb", "MIG-3c", 40 * GIB)
+    return nvml([FakeGpu(mig=True, slices=[None, part])])
+
+
+@pytest.fixture
+def old_driver(nvml: Callable[..., FakeNvml]) -> FakeNvml:
+    """A driver from before CUDA 12, which does not know every question."""
+    return nvml([FakeGpu("Tesla K80", "GPU-4d", 12 * GIB, capability=None, mig=None)],
+                driver="470.82.01", cuda=11040)  # fmt: skip
+
+
+@pytest.fixture
+def kernel_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, str]], None]:
+    """Put files of a machine's own in the place of /proc and /sys: `kernel_files({path: text})`."""
+    root = tmp_path / "root"
+    monkeypatch.setattr(limits, "ROOT", root)
+
+    def put(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return put
+
+
+@pytest.fixture
+def cuda_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The CUDA libraries that the loader finds: `cuda_libraries("libcudnn.so.9", …)`."""
+    folder = tmp_path / "cuda"
+    folder.mkdir()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
+    monkeypatch.setattr(libraries, "_loader_cache", lambda: "")
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if "nvidia" not in each])
+    libraries._known_libraries.cache_clear()
+
+    def put(*names: str) -> None:
+        for name in names:
+            (folder / name).touch()
+        libraries._known_libraries.cache_clear()
+
+    yield put
+    libraries._known_libraries.cache_clear()
+
+
+@pytest.fixture
+def every_cuda_library(cuda_libraries: Callable[..., None]) -> None:
+    cuda_libraries(*libraries._LIBRARIES)

@@ -1,0 +1,236 @@
+"""Setting a machine up: real TensorFlow on the CPU in one process, and fakes of GPUs."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+
+from dltlab.devices import processor, setup
+from dltlab.errors import LabError
+
+GIB = 1 << 30
+REAL = """
+import numpy as np
+from dltlab.devices import setup
+from dltlab.errors import LabError
+
+first = str(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16"))
+first_draw = np.random.rand()
+assert str(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16")) == first
+assert np.random.rand() == first_draw
+
+import keras
+import tensorflow as tf
+assert len(tf.config.list_logical_devices("CPU")) == 4
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+assert str(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16")) == first
+assert setup(precision="float32").num_logical_devices == 4
+for late in ({"logical_devices": 3}, {"threads": 2}):
+    try:
+        setup(**late)
+    except LabError as error:
+        print(error)
+print(first)
+"""
+
+
+def test_setup_on_a_cpu_is_idempotent_and_says_when_it_is_too_late():
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", REAL], env=environment, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    *late, first = done.stdout.splitlines()
+    assert len(late) == 2
+    assert all("restart the kernel and call setup first" in line for line in late)
+    assert first.startswith("TensorFlow computes on the CPU (")
+    assert first.endswith("as 4 logical devices in mixed_bfloat16, with 1 thread, from seed 1.")
+
+
+class Device(NamedTuple):
+    name: str
+
+
+class Part(NamedTuple):
+    memory_limit: int | None = None
+
+
+class FakeTensorFlow(ModuleType):
+    """As much of tf.config as setup touches, for GPUs of a given compute capability."""
+
+    def __init__(self, num_gpus: int, capability: tuple[int, int]) -> None:
+        spec = importlib.util.find_spec("tensorflow")
+        super().__init__("tensorflow")
+        self.__spec__ = spec
+        self.gpus = [Device(f"/physical_device:GPU:{place}") for place in range(num_gpus)]
+        self.cpu = Device("/physical_device:CPU:0")
+        self.parts: dict[Device, list[Part]] = {}
+        self.growth: dict[Device, bool] = {}
+        self.visible = self.gpus
+        self.threads: int | None = None
+        self.config = SimpleNamespace(
+            list_physical_devices=lambda kind: self.gpus if kind == "GPU" else [self.cpu],
+            set_visible_devices=lambda gpus, kind: setattr(self, "visible", gpus),
+            LogicalDeviceConfiguration=Part,
+            get_logical_device_configuration=self.parts.get,
+            set_logical_device_configuration=self.parts.__setitem__,
+            threading=SimpleNamespace(
+                set_intra_op_parallelism_threads=lambda n: setattr(self, "threads", n),
+                set_inter_op_parallelism_threads=lambda n: None,
+            ),
+            experimental=SimpleNamespace(
+                get_device_details=lambda gpu: {
+                    "compute_capability": capability,
+                    "device_name": "NVIDIA A100-SXM4-80GB",
+                },
+                get_memory_growth=lambda gpu: self.growth.get(gpu, False),
+                set_memory_growth=self.growth.__setitem__,
+            ),
+        )
+
+
+@pytest.fixture
+def tensorflow(monkeypatch):
+    """Put a fake in TensorFlow's place: `tensorflow(num_gpus, capability)`."""
+
+    def put(num_gpus: int = 0, capability: tuple[int, int] = (8, 0)) -> FakeTensorFlow:
+        found = FakeTensorFlow(num_gpus, capability)
+        keras = ModuleType("keras")
+        keras.config = SimpleNamespace(set_dtype_policy=lambda name: None)
+        monkeypatch.setitem(sys.modules, "tensorflow", found)
+        monkeypatch.setitem(sys.modules, "keras", keras)
+        return found
+
+    return put
+
+
+def test_two_gpus_with_matrix_units_compute_in_bfloat16(two_gpus, tensorflow):
+    tf = tensorflow(2)
+
+    said = str(setup())
+
+    assert said == "TensorFlow computes on 2 × NVIDIA A100-SXM4-80GB in mixed_bfloat16."
+    assert [*tf.growth.values()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("capability", "policy"), [((7, 0), "float32"), ((9, 0), "mixed_bfloat16")]
+)
+def test_bfloat16_is_picked_only_where_tensor_cores_know_it(
+    two_gpus, tensorflow, capability, policy
+):
+    tensorflow(2, capability)
+
+    assert setup().precision == policy
+
+
+@pytest.mark.parametrize(
+    ("extensions", "policy"),
+    [(("AVX-512", "AVX-512 BF16"), "float32"), (("AMX", "AMX-BF16"), "mixed_bfloat16")],
+)
+def test_on_a_cpu_bfloat16_needs_amx(no_nvml, tensorflow, monkeypatch, extensions, policy):
+    cpu = processor.Cpu("a CPU", 2, 2, 2, extensions, None, None)
+    monkeypatch.setattr(processor, "cpu", lambda: cpu)
+    tensorflow()
+
+    assert setup().precision == policy
+
+
+def test_four_logical_devices_share_two_gpus(two_gpus, tensorflow):
+    tf = tensorflow(2)
+
+    assert setup(logical_devices=4).num_logical_devices == 4
+    assert [len(parts) for parts in tf.parts.values()] == [2, 2]
+    assert all(part.memory_limit == 36 * 1024 for parts in tf.parts.values() for part in parts)
+    assert not tf.growth
+
+    two_gpus.gpus[0].used = 70 * GIB  # what the first call took
+    assert setup(logical_devices=4).num_logical_devices == 4
+
+
+def test_no_more_gpus_are_shown_than_logical_devices_are_asked_for(two_gpus, tensorflow):
+    tf = tensorflow(2)
+
+    assert setup(logical_devices=1).num_logical_devices == 1
+    assert tf.visible == tf.gpus[:1]
+
+
+def test_more_logical_devices_than_memory_is_one_sentence(two_gpus, tensorflow):
+    two_gpus.gpus[1].used = 77 * GIB
+    tensorflow(2)
+
+    with pytest.raises(LabError, match=r"4 logical devices need 4,096 MiB.*ask for 2 or fewer\.$"):
+        setup(logical_devices=8)
+
+
+def test_more_logical_devices_than_the_cpus_memory_is_one_sentence(no_nvml, tensorflow):
+    tensorflow()
+
+    with pytest.raises(LabError, match=r"^100000 logical devices need 25,600,000 MiB"):
+        setup(logical_devices=100_000)
+
+
+def test_half_a_core_gets_one_thread(no_nvml, tensorflow, kernel_files):
+    tf = tensorflow()
+    kernel_files({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"})
+
+    said = str(setup())
+
+    assert tf.threads == 1
+    assert "0.5 cores) in float32, with 1 thread." in said
+
+
+def test_a_gpu_that_lies_idle_is_told_with_its_mend(two_gpus, tensorflow, cuda_libraries):
+    tensorflow(0)
+    cuda_libraries()
+
+    said = setup()
+
+    assert "A GPU lies idle: CUDA library: libcudart.so.12" in str(said)
+    assert str(said).endswith("pip install 'tensorflow[and-cuda]'.")
+    assert "<b>A GPU lies idle" in said._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"precision": "half"}, "There is no precision 'half'; choose from auto, float32"),
+        ({"logical_devices": 0}, "logical_devices is 0; it must be a whole number from 1 on"),
+        ({"logical_devices": 1.5}, "logical_devices is 1.5"),
+        ({"threads": -1}, "threads is -1"),
+        ({"seed": -1}, "seed is -1; it must be a whole number from 0"),
+        ({"seed": "one"}, "seed is 'one'"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_touched(arguments, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+    with pytest.raises(LabError, match=said.replace("(", r"\(")):
+        setup(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("banana", "is not understood"), ("0,7", "names the GPU 7")]
+)
+def test_nonsense_in_cuda_visible_devices_is_refused(two_gpus, monkeypatch, value, said):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+
+    with pytest.raises(LabError, match=said):
+        setup()
+
+
+def test_on_a_machine_without_gpus_a_number_in_cuda_visible_devices_is_harmless(
+    no_nvml, tensorflow, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    tensorflow()
+
+    assert setup().idle_gpu is None
