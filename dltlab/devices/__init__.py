@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from dltlab.devices.doctor import diagnose
     from dltlab.devices.holders import who_holds_the_gpu
     from dltlab.devices.machine import inventory
+    from dltlab.devices.peaks import Point, measure_peaks, roofline
     from dltlab.devices.watcher import watch
 
 __all__ = [
+    "Point",
     "compare",
     "diagnose",
     "green500",
     "inventory",
+    "measure_peaks",
+    "roofline",
     "setup",
     "specs",
     "watch",
@@ -32,6 +36,9 @@ _MODULES = {
     "specs": "datasheets",
     "diagnose": "doctor",
     "inventory": "machine",
+    "measure_peaks": "peaks",
+    "Point": "peaks",
+    "roofline": "peaks",
     "setup": "configure",
     "watch": "watcher",
     "who_holds_the_gpu": "holders",

@@ -29,7 +29,7 @@ _ZEN_4_FAMILY = 25
 
 @dataclass(frozen=True)
 class Spec:
-    """One device's peaks; None where the maker gives none. Units and meanings: `datasheets.toml`."""
+    """One device's peaks; None where the maker gives none. `datasheets.toml` tells the units."""
 
     name: str
     full_name: str
@@ -113,7 +113,8 @@ def specs() -> "pd.DataFrame":
 
     names = [field.name for field in fields(Spec)]
     rows = [[getattr(spec, name) for name in names] for spec in all_specs().values()]
-    return pd.DataFrame(rows, columns=names).set_index("name").dropna(axis="columns", how="all")
+    frame = pd.DataFrame(rows, columns=names).set_index("name").dropna(axis="columns", how="all")
+    return frame.astype({"year": "Int64"})
 
 
 def compare(first: str = "P100", second: str = "V100") -> "pd.DataFrame":
