@@ -95,7 +95,7 @@ def measure_peaks(
 
 
 def roofline(points: Sequence[Point] = (), peaks: Peaks | None = None) -> None:
-    """Show how fast a program could be on this machine, by the FLOPs it does for each byte it moves.
+    """Show how fast a program could be here, by the FLOPs it does for each byte it moves.
 
     Below the slope memory is the limit, below the level the processor (S. Williams, A. Waterman
     and D. Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009).
@@ -128,8 +128,9 @@ def draw_roofline(points: Sequence[Point], peaks: Peaks) -> "Figure":
         axes.annotate(
             point.name,
             (intensity, point.flops / point.seconds),
-            xytext=(6, -4),
+            xytext=(-6, -6) if intensity > (left * right) ** 0.5 else (6, -6),
             textcoords="offset points",
+            ha="right" if intensity > (left * right) ** 0.5 else "left",
             va="top",
         )
     axes.set(
