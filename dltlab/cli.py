@@ -162,7 +162,7 @@ def build(
     check: Annotated[bool, typer.Option("--check", help="Only compare; execute nothing.")] = False,
     course: CourseFolder = None,
 ) -> None:
-    """Turn solutions/*.py into the notebooks; only changed labs are executed again."""
+    """Turn solutions/*.py into the notebooks; only changed code is executed again."""
     import os
     import sys
     from time import perf_counter
@@ -179,7 +179,7 @@ def build(
         for line in found:
             typer.echo(line)
         raise typer.Exit(1 if found else 0)
-    builder.write_learner_notebooks(chosen, labs)
+    builder.write_without_executing(chosen, labs)
     stale = builder.stale(chosen, labs)
     sys.path[:0] = [] if chosen.is_own else [str(chosen.root)]
     for each in stale:

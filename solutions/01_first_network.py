@@ -767,8 +767,8 @@ print(f"{helped.score(rows[half:], digit_labels[half:]):18.4f}")
 print(f"convolutional network     {alone:14.4f}{np.mean(ours):18.4f}")
 
 # %% [markdown]
-# Without the neighbours the classifier is at least as good as the network. (Each of these figures is
-# uncertain by about 0.006, with 899 test pictures.) The neighbours help both. They help the network
+# Without the neighbours the classifier is at least as good as the network; each of these figures is
+# uncertain by about 0.006, with 899 test pictures. The neighbours help both. They help the network
 # several times as much, and then it is ahead. So say it that way: not "networks are better", but
 # "this network with these pictures is".
 #

@@ -70,7 +70,7 @@ def source(course) -> Path:
 
 @pytest.fixture(scope="session")
 def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dltlab.course.build import execute_solutions, write_learner_notebooks
+    from dltlab.course.build import execute_solutions, write_without_executing
     from dltlab.course.catalogue import Course
     from dltlab.course.new import new_lab
 
@@ -78,7 +78,7 @@ def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new_lab("my_topic", folder)
     course = Course(folder)
     (lab,) = course.read()
-    write_learner_notebooks(course, [lab])
+    write_without_executing(course, [lab])
     execute_solutions(course, lab)
     return folder
 

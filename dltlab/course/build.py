@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from dltlab.course.catalogue import Course
 from dltlab.course.front_matter import shown
 from dltlab.course.notebooks import (
@@ -24,10 +26,16 @@ def stale(course: Course, labs: list[Lab]) -> list[Lab]:
     return [lab for lab in labs if _twin_difference(course, lab)]
 
 
-def write_learner_notebooks(course: Course, labs: list[Lab]) -> None:
-    """Write `labs/NN_topic.ipynb` of each lab; takes milliseconds."""
+def write_without_executing(course: Course, labs: list[Lab]) -> None:
+    """Write each learner's notebook, and each executed twin of which only prose has changed."""
     for lab in labs:
         write_atomically(_learner_path(course, lab), dumps(learner_notebook(lab)))
+        path = _twin_path(course, lab)
+        twin, made = load(path), solution_notebook(lab)
+        if twin and _code(without_outputs(twin)) == _code(made):
+            for cell, executed in zip(_code(made), _code(twin), strict=True):
+                cell.update(executed)
+            write_atomically(path, dumps(made))
 
 
 def execute_solutions(course: Course, lab: Lab) -> Path:
@@ -80,12 +88,15 @@ def _twin_difference(course: Course, lab: Lab) -> str | None:
         return "is missing or not a notebook"
     if dumps(without_outputs(twin)) != dumps(solution_notebook(lab)):
         return f"is not what {lab.path.name} makes"
-    code = [cell for cell in twin.cells if cell.cell_type == "code" and cell.source]
-    if any(cell.execution_count is None for cell in code):
+    if any(cell.execution_count is None for cell in _code(twin) if cell.source):
         return "was not executed to its end"
-    if any(output.output_type == "error" for cell in code for output in cell.outputs):
+    if any(output.output_type == "error" for cell in _code(twin) for output in cell.outputs):
         return "holds an error"
     return None
+
+
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _learner_path(course: Course, lab: Lab) -> Path:

@@ -8,7 +8,7 @@ from dltlab.course.build import (
     execute_solutions,
     orphans,
     stale,
-    write_learner_notebooks,
+    write_without_executing,
 )
 from dltlab.course.front_matter import SourceError, shown
 from dltlab.course.new import new_lab
@@ -40,6 +40,11 @@ def change():
 
 def _last_code(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]
+
+
+def _outputs(path):
+    cells = json.loads(path.read_text())["cells"]
+    return [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
 
 
 def test_what_was_built_has_no_differences(built):
@@ -171,12 +176,31 @@ def test_a_twin_shows_the_answers_passing_and_nothing_of_the_machine(twin, tmp_p
     assert "/tmp" not in text
 
 
+def test_changed_prose_is_taken_over_and_the_outputs_are_kept(built, source, twin, edit):
+    outputs = _outputs(twin)
+    edit(source, "## The question", "## The riddle")
+
+    write_without_executing(built, built.read())
+
+    assert stale(built, built.read()) == []
+    assert "## The riddle" in twin.read_text()
+    assert _outputs(twin) == outputs
+
+
+@pytest.mark.parametrize("damage", [("seed=0", "seed=1"), ("# %%\n", '# %% tags=["x"]\n')])
+def test_changed_code_or_tags_leave_the_twin_to_be_executed(built, source, twin, edit, damage):
+    before = twin.read_bytes()
+    edit(source, *damage)
+
+    write_without_executing(built, built.read())
+
+    assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
+    assert twin.read_bytes() == before
+
+
 def test_learner_notebooks_are_made_without_executing(course, monkeypatch):
     monkeypatch.setattr(build, "execute", lambda *_: pytest.fail("a lab was executed"))
 
-    write_learner_notebooks(course, course.read())
+    write_without_executing(course, course.read())
 
-    text = (course.labs / "01_my_topic.ipynb").read_text()
-    assert all(
-        not cell["outputs"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"
-    )
+    assert not any(_outputs(course.labs / "01_my_topic.ipynb"))
