@@ -9,16 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dltlab.devices.configure import setup
+    from dltlab.devices.datasheets import compare, green500, specs
     from dltlab.devices.doctor import diagnose
     from dltlab.devices.holders import who_holds_the_gpu
     from dltlab.devices.machine import inventory
+    from dltlab.devices.peaks import Point, measure_peaks, roofline
     from dltlab.devices.watcher import watch
 
-__all__ = ["diagnose", "inventory", "setup", "watch", "who_holds_the_gpu"]
+__all__ = [
+    "Point",
+    "compare",
+    "diagnose",
+    "green500",
+    "inventory",
+    "measure_peaks",
+    "roofline",
+    "setup",
+    "specs",
+    "watch",
+    "who_holds_the_gpu",
+]
 
 _MODULES = {
+    "compare": "datasheets",
+    "green500": "datasheets",
+    "specs": "datasheets",
     "diagnose": "doctor",
     "inventory": "machine",
+    "measure_peaks": "peaks",
+    "Point": "peaks",
+    "roofline": "peaks",
     "setup": "configure",
     "watch": "watcher",
     "who_holds_the_gpu": "holders",

@@ -41,6 +41,7 @@ class Cpu:
         extensions: Vector and matrix extensions, such as "AVX-512" and "AMX-BF16".
         ghz: Clock in GHz, where the system tells it.
         cache_bytes: Size of the largest cache, where the system tells it.
+        family: The maker's number for the design (x86).
     """
 
     model: str
@@ -50,6 +51,7 @@ class Cpu:
     extensions: tuple[str, ...]
     ghz: float | None
     cache_bytes: int | None
+    family: int | None = None
 
     @property
     def has_quota(self) -> bool:
@@ -86,6 +88,7 @@ def cpu() -> Cpu:
         extensions=tuple(name for flag, name in _EXTENSIONS.items() if flag in flags),
         ghz=megahertz / 1000 or None,
         cache_bytes=_largest_cache(),
+        family=int(first["cpu family"]) if "cpu family" in first else None,
     )
 
 
