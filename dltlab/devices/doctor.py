@@ -185,7 +185,7 @@ def _gpus() -> Iterator[Line]:
     for gpu in nvidia.gpus:
         words = f"{gpu.index}: {gpu.name}, {gpu.free_bytes / _GIB:.1f} of "
         words += f"{gpu.memory_bytes / _GIB:.1f} GiB free"
-        words += f", MIG with {len(gpu.mig_devices)} slices" if gpu.mig else ""
+        words += f", slices by MIG: {len(gpu.mig_devices)}" if gpu.mig else ""
         if gpu.free_bytes < _GIB:
             mend = "See who holds it: dltlab.devices.who_holds_the_gpu()"
             yield _warning("GPU", f"{words}: too little for a lab", mend)

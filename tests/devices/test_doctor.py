@@ -83,7 +83,7 @@ def test_a_driver_that_is_too_old_is_a_problem(dltlab, old_driver, every_cuda_li
 
 
 def test_a_gpu_in_mig_mode_is_fine(dltlab, mig_gpu, every_cuda_library):
-    assert "MIG with 1 slices" in said("GPU", Level.OK)
+    assert "slices by MIG: 1" in said("GPU", Level.OK)
     assert dltlab("doctor").code == 0
 
 
