@@ -5,7 +5,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("course", "data", "devices", "display", "exercises", "training", "widgets")
+_ROOMS = ("course", "data", "devices", "display", "exercises", "kernels", "training", "widgets")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -14,6 +14,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+kernels = typer.Typer(help="See and stop warm kernels.", no_args_is_help=True)
+app.add_typer(kernels, name="kernels")
 
 Labs = Annotated[list[str] | None, typer.Argument(help="Labs by number or name; all by default.")]
 CourseFolder = Annotated[
@@ -44,6 +46,7 @@ def lab(
     folder: WorkspaceFolder = _WORKSPACE,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port to use.")] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open one.")] = True,
+    cold: Annotated[bool, typer.Option("--cold", help="No warm kernels.")] = False,
     course: CourseFolder = None,
 ) -> None:
     """Open the course in JupyterLab."""
@@ -58,7 +61,7 @@ def lab(
         typer.echo(message)
     command = jupyterlab_command(workspace, chosen, port, browser)
     typer.echo(f"Your notebooks are in {shown(folder)}. JupyterLab starts; Ctrl-C twice stops it.")
-    os.execve(command[0], command, jupyterlab_environment(workspace))  # noqa: S606
+    os.execve(command[0], command, jupyterlab_environment(workspace, cold))  # noqa: S606
 
 
 @app.command()
@@ -202,6 +205,36 @@ def lint(names: Labs = None, course: CourseFolder = None) -> None:
     for finding in findings:
         typer.echo(str(finding))
     raise typer.Exit(1 if findings else 0)
+
+
+@kernels.command()
+def status() -> None:
+    """Show the processes that have TensorFlow loaded for your next kernel."""
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from dltlab.kernels import pool
+
+    table = Table("process", "state", "since", "kernels", "memory", box=None, pad_edge=False)
+    for each in pool.zygotes():
+        state = "retired" if each.retired else "ready" if each.ready else "warming up"
+        since = f"{datetime.fromtimestamp(each.since):%H:%M:%S}" if each.ready else ""
+        memory = f"{each.memory / 1e6:.0f} MB"
+        table.add_row(str(each.pid), state, since, str(len(each.kernels)), memory)
+    _print(table)
+
+
+@kernels.command()
+def stop() -> None:
+    """End them; kernels that run go on."""
+    from dltlab.kernels import pool
+
+    states = pool.stop()
+    last = sum(bool(each.kernels) for each in states)
+    typer.echo(
+        f"Stopped: {len(states) - last}." + (f" With their last kernel: {last}." if last else "")
+    )
 
 
 def _print(table: object) -> None:

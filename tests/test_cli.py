@@ -26,7 +26,10 @@ main()
     "command",
     [
         ["--help"],
-        *([each, "--help"] for each in ("lab", "reset", "doctor", "new", "build", "lint")),
+        *(
+            [each, "--help"]
+            for each in ("lab", "reset", "doctor", "new", "build", "lint", "kernels")
+        ),
     ],
     ids=" ".join,
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dltlab.course.workspace import Workspace
 from dltlab.errors import LabError
+from dltlab.kernels import COLD, PROVISIONER
 
 _SETTINGS = Path(__file__).parent / "jupyter"
 
@@ -34,12 +35,19 @@ def jupyterlab_command(
     return command
 
 
-def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
-    """This process's environment, with the course for the kernels and settings for JupyterLab."""
+def jupyterlab_environment(workspace: Workspace, cold: bool = False) -> dict[str, str]:
+    """This process's environment, with the course for the kernels and settings for JupyterLab.
+
+    Args:
+        workspace: The learner's.
+        cold: Start each kernel by itself, not from a process that has TensorFlow loaded.
+    """
     paths = [str(_SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",  # no red lines about a GPU that is not there
+        "JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONER,
         **os.environ,
+        **({COLD: "1"} if cold else {}),
         **workspace.course.environment,
         "JUPYTER_CONFIG_PATH": os.pathsep.join(paths),
     }

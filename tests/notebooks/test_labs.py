@@ -1,4 +1,8 @@
-"""Every lab in the smoke profile: solved under nbval, and untouched as a learner first meets it."""
+"""Every lab in the smoke profile: solved under nbval, and untouched as a learner first meets it.
+
+The solved labs run on cold kernels: in a warm one, where much is loaded already, an import that a
+lab has forgotten might not be missed.
+"""
 
 import os
 import re
@@ -45,7 +49,7 @@ def twin(course: Course, lab: Lab) -> Path:
 
 @every_lab
 def test_the_solved_lab_runs_and_its_deterministic_outputs_are_those_committed(
-    lab: Lab, tmp_path: Path, nbval
+    lab: Lab, tmp_path: Path, nbval, cold_kernels
 ) -> None:
     smoke = tmp_path / "smoke.ipynb"
     papermill.execute_notebook(
@@ -58,7 +62,9 @@ def test_the_solved_lab_runs_and_its_deterministic_outputs_are_those_committed(
 
 
 @every_lab
-def test_the_untouched_lab_reaches_its_end_with_every_exercise_unattempted(lab: Lab) -> None:
+def test_the_untouched_lab_reaches_its_end_with_every_exercise_unattempted(
+    lab: Lab, warm_kernels
+) -> None:
     notebook = learner_notebook(lab)
     executed = execute(profiled(notebook, lab.front_matter.profiles.smoke), lab, {})
 
@@ -71,7 +77,7 @@ def test_the_untouched_lab_reaches_its_end_with_every_exercise_unattempted(lab: 
 
 
 @pytest.mark.skipif("DLTLAB_DATA_MIRROR" not in os.environ, reason="DLTLAB_DATA_MIRROR is not set")
-def test_papermill_takes_lab_01_to_its_end_on_mnist(tmp_path: Path) -> None:
+def test_papermill_takes_lab_01_to_its_end_on_mnist(tmp_path: Path, warm_kernels) -> None:
     (lab,) = Course.own().read(["01"])
     smoke = [f"-p {name} {value}" for name, value in lab.front_matter.profiles.smoke.items()]
     options = " ".join(["-p DATASET mnist", *smoke, "--no-progress-bar"]).split()
@@ -91,7 +97,7 @@ def test_papermill_takes_lab_01_to_its_end_on_mnist(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("said", "code"), [("That is right.", 0), ("That was right.", 1)])
 def test_a_changed_output_in_a_tagged_cell_fails(
-    built: Course, nbval, said: str, code: int
+    built: Course, nbval, warm_kernels, said: str, code: int
 ) -> None:
     path = twin(built, *built.read())
     text = path.read_text().replace('"exercise"', '"exercise", "nbval-check-output"')

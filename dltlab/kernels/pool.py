@@ -1,0 +1,173 @@
+"""The zygotes of this user: where their files are, how one is started, seen and stopped."""
+
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dltlab.kernels import wire
+from dltlab.kernels.key import Key
+
+MOST = 3  # zygotes at a time
+IDLE = 1200  # seconds without a kernel after which a zygote ends
+WARM_UP = 300  # seconds; an import that takes longer hangs
+_PATIENCE = 5.0  # seconds for a zygote to answer
+
+
+@dataclass(frozen=True)
+class State:
+    """What `dltlab kernels status` tells of a zygote.
+
+    Attributes:
+        files: The path that its files begin with.
+        pid: Its process ID.
+        ready: It answers; else it warms up, or hangs.
+        since: When it became ready, in seconds since 1970.
+        kernels: The process IDs of its kernels.
+        retired: It takes no more kernels, and ends with its last.
+    """
+
+    files: Path
+    pid: int
+    ready: bool = False
+    since: float = 0.0
+    kernels: Sequence[int] = ()
+    retired: bool = False
+
+    @property
+    def memory(self) -> int:
+        """What it takes, in bytes; of what it has in common with its kernels, its share."""
+        usage = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(usage.partition("Pss:")[2].split()[0]) * 1024
+
+
+def folder() -> Path:
+    """Where zygotes have their files: a folder that only this user may enter.
+
+    Raises:
+        wire.Refused: It is not.
+        OSError: It cannot be made.
+    """
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    path = Path(os.environ.get("XDG_RUNTIME_DIR") or jupyter_runtime_dir()) / "dltlab-kernels"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = path.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+        raise wire.Refused(f"{path} must be a folder of your own that nobody else may enter")
+    return path
+
+
+def files_of(key: Key) -> Path:
+    """The path that the files of the zygote for `key` begin with."""
+    return folder() / key.name
+
+
+def start(key: Key, interpreter: Sequence[str]) -> bool:
+    """Start the zygote for `key`, unless one is there; whether it did.
+
+    Raises:
+        wire.Refused: There are too many with kernels.
+        OSError: It cannot be started.
+    """
+    files = files_of(key)
+    lock = _lock(files)
+    if lock is None:
+        return False
+    try:
+        _make_room(key)
+        files.with_suffix(".socket").unlink(missing_ok=True)
+        command = [*interpreter, "-m", "dltlab.kernels.zygote"]
+        command += map(str, (files, lock, IDLE, WARM_UP))
+        with files.with_suffix(".log").open("wb") as log:
+            launched = subprocess.Popen(
+                command,
+                cwd="/",
+                env=dict(key.variables),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+        launched.wait()
+    finally:
+        os.close(lock)
+    return True
+
+
+def zygotes() -> list[State]:
+    """Those that are there, the oldest first."""
+    found = []
+    for path in folder().glob("*.lock"):
+        files = path.with_suffix("")
+        lock = _lock(files)
+        if lock is None:
+            found.append(_ask(files, "status"))
+        else:  # it has died without a chance to tidy up
+            for suffix in (".socket", ".log", ".lock"):
+                files.with_suffix(suffix).unlink(missing_ok=True)
+            os.close(lock)
+    return sorted(found, key=lambda state: state.since)
+
+
+def stop() -> list[State]:
+    """Retire every zygote: one without kernels ends at once, the others with their last kernel.
+
+    One that does not answer is killed; kernels survive that too.
+    """
+    states = [_ask(each.files, "retire") for each in zygotes()]
+    for each in states:
+        if not each.ready and each.pid:
+            os.kill(each.pid, signal.SIGKILL)
+    return states
+
+
+def is_there(key: Key) -> bool:
+    """Whether the zygote for `key` is there, ready or not."""
+    lock = _lock(files_of(key))
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+def _make_room(key: Key) -> None:
+    """Retire the zygotes that `key` makes obsolete, and idle ones where there are too many."""
+    others = [each for each in zygotes() if each.files.name != key.name]
+    obsolete = [each for each in others if each.files.name.startswith(key.identity)]
+    idle = [each for each in others if each.ready and not each.kernels]
+    room = MOST - 1
+    for each in [*obsolete, *idle]:
+        if each in obsolete or len(others) > room:
+            _ask(each.files, "retire")
+            others = [other for other in others if other is not each or other.kernels]
+    if len(others) > room:
+        raise wire.Refused(f"{len(others)} zygotes with kernels are there already")
+
+
+def _ask(files: Path, what: str) -> State:
+    pid = int(files.with_suffix(".lock").read_text() or 0)
+    try:
+        with wire.connect(files.with_suffix(".socket"), _PATIENCE) as connection:
+            wire.send(connection, {"ask": what})
+            return State(ready=True, **{**wire.receive(connection)[0], "files": files})
+    except (OSError, EOFError, wire.Refused):
+        return State(files, pid)
+
+
+def _lock(files: Path) -> int | None:
+    """A descriptor that holds the lock, or None where a zygote does."""
+    while True:
+        lock = os.open(files.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # whoever held it has tidied up meanwhile

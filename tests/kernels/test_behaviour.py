@@ -1,0 +1,320 @@
+"""A warm kernel behaves as a cold one: every test runs on both."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+from jupyter_client.ioloop import AsyncIOLoopKernelManager
+from traitlets.config import Config
+
+PNG = "image/png"
+VIEW = "application/vnd.jupyter.widget-view+json"
+FIT = """
+import keras, numpy as np
+
+class Tell(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        print("running", flush=True)
+
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(np.zeros((64, 8)), np.zeros((64, 1)), epochs=10**6, verbose=0, callbacks=[Tell()])
+"""
+SEEN = {"TZ": "Asia/Kathmandu", "COURSE": "the learner's"}
+# TensorFlow and others set these when they are imported, so that a warm kernel begins with them.
+SET_BY_IMPORTS = {
+    "ENABLE_RUNTIME_UPTIME_TELEMETRY",
+    "HDF5_PLUGIN_PATH",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+    "TF2_BEHAVIOR",
+    "TPU_ML_PLATFORM",
+    "TPU_ML_PLATFORM_VERSION",
+}
+# What a process is made of, as far as a learner's code can see it.
+SNAPSHOT = """
+import builtins, gc, locale, os, resource, signal, sys, threading, time
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+limits = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
+files = {int(name) for name in os.listdir("/proc/self/fd")}
+snapshot = {
+    "argv": sys.argv[:-1],
+    "affinity": os.sched_getaffinity(0),
+    "builtins": [each for each in dir(builtins) if not each.startswith("__pybind11")],
+    "cwd": os.getcwd(),
+    "encoding": (locale.getencoding(), sys.getfilesystemencoding(), sys.stdout.encoding),
+    "environment": dict(os.environ),
+    "executable": sys.executable,
+    "file": "__file__" in globals(),
+    "flags": (str(sys.flags), sys._xoptions, sys.warnoptions),
+    "gc": (gc.isenabled(), gc.get_threshold()),
+    "group": os.getpgid(0) == os.getsid(0) == os.getpid(),
+    "handlers": {each: str(signal.getsignal(each)) for each in (1, 2, 10, 13, 14, 15, 17, 25)},
+    "hooks": [type(each).__name__ for each in (sys.displayhook, sys.excepthook)],
+    "ignored": status["SigIgn"], "blocked": status["SigBlk"], "umask": status["Umask"],
+    "limits": [(name, resource.getrlimit(getattr(resource, name))) for name in limits],
+    "main": sorted(name for name in dir() if name.startswith("__")),
+    "main module": sys.modules["__main__"].__dict__ is globals(),
+    "nice": os.nice(0),
+    "orig_argv": sys.orig_argv[:-1],
+    "path": sys.path,
+    "prompts": (sys.ps1, sys.ps2),
+    "recursion": sys.getrecursionlimit(),
+    "stdin": os.read(0, 1),
+    "switch": sys.getswitchinterval(),
+    "threads": sorted(type(each).__name__ for each in threading.enumerate()),
+    "time zone": time.tzname,
+}
+"""
+
+
+def test_streams(kernel):
+    said = kernel.run(
+        "import os, sys\n"
+        "print('printed')\n"
+        "print('warned', file=sys.stderr)\n"
+        "_ = os.system('echo shell; echo trouble >&2')\n"
+        "!echo bang\n"
+        "_ = os.write(1, b'raw')\n"
+    )
+
+    for text in ("printed\n", "shell\n", "bang", "raw"):
+        assert text in said.stdout
+    for text in ("warned\n", "trouble\n"):
+        assert text in said.stderr
+
+
+def test_tensorflow_chooses_the_same_streams(kernel):
+    said = kernel.run(
+        "import sys, tensorflow as tf\n"
+        "tf.print('default')\n"
+        "tf.print('out', output_stream=sys.stdout)\n"
+        "tf.get_logger().warning('logged')\n"
+        "@tf.function\n"
+        "def traced():\n"
+        "    tf.print('traced')\n"
+        "traced()\n"
+    )
+
+    assert said.stdout == "default\nout\nWARNING:tensorflow:logged\ntraced\n"
+
+
+def test_figures_are_shown_inline(kernel):
+    shown = kernel.run("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
+    left_open = kernel.run("figure, axes = plt.subplots()\n_ = axes.plot([1, 2])")
+
+    assert [PNG in each for each in shown.data] == [True]
+    assert [PNG in each for each in left_open.data] == [True]
+    assert kernel.tell("plt.get_backend()") in (
+        "inline",
+        "module://matplotlib_inline.backend_inline",
+    )
+
+
+def test_widgets_are_shown_and_answer(kernel):
+    said = kernel.run(
+        "import ipywidgets\nslider = ipywidgets.IntSlider()\ndisplay(slider)\nslider.comm.comm_id"
+    )
+    comm = eval(said.data[-1]["text/plain"])
+    data = {"method": "update", "state": {"value": 7}, "buffer_paths": []}
+    kernel.client.shell_channel.send(
+        kernel.client.session.msg("comm_msg", {"comm_id": comm, "data": data})
+    )
+
+    assert "comm_open" in said.messages
+    assert any(VIEW in each for each in said.data)
+    assert kernel.tell("slider.value") == 7
+
+
+def test_input_asks_the_client(kernel):
+    asked = []
+
+    def answer(message):
+        asked.append(message["content"]["prompt"])
+        kernel.client.input("Ada")
+
+    said = kernel.run("print(input('Who? '))", allow_stdin=True, stdin_hook=answer)
+
+    assert (asked, said.stdout) == (["Who? "], "Ada\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("import time; print('running', flush=True); time.sleep(1000)", "KeyboardInterrupt"),
+        (FIT, "KeyboardInterrupt"),
+        ("!echo running; exec sleep 1000", None),
+    ],
+    ids=["sleep", "fit", "command"],
+)
+def test_an_interrupt_stops_the_cell_and_not_the_kernel(kernel, code, outcome):
+    interrupted = []
+
+    def hear(message):
+        if message["msg_type"] == "stream" and not interrupted:
+            interrupted.append(kernel.manager.interrupt_kernel())
+
+    said = kernel.try_to_run(code, hear)
+
+    assert said.reply.get("ename") == outcome
+    assert kernel.tell("1 + 1") == 2
+
+
+def test_a_restart_begins_anew(start):
+    kernel = start()
+    first = kernel.tell("os.getpid()") if kernel.run("import os; x = 1") else None
+
+    kernel.manager.restart_kernel()
+    kernel.client.wait_for_ready(timeout=60)
+
+    assert kernel.try_to_run("x").reply["ename"] == "NameError"
+    kernel.run("import os")
+    assert kernel.tell("os.getpid()") not in (None, first)
+
+
+def test_a_crash_is_followed_by_a_restart(start):
+    async def crash():
+        config = Config({"KernelRestarter": {"time_to_dead": 0.1}})
+        manager = AsyncIOLoopKernelManager(config=config)
+        await manager.start_kernel()
+        manager.start_restarter()
+        first = manager.provisioner.process
+        os.kill(first.pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while manager.provisioner.process in (None, first):
+                await asyncio.sleep(0.02)
+        await manager.ready
+        second = manager.provisioner.process
+        await manager.shutdown_kernel()
+        return first, second
+
+    first, second = asyncio.run(crash())
+
+    assert type(second) is type(first)
+    assert second.pid != first.pid
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("import os; os._exit(3)", 3),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ("import os; os.abort()", -signal.SIGABRT),
+        ("exit()", 0),
+    ],
+)
+def test_exit_codes(start, code, exit_code):
+    kernel = start()
+
+    kernel.client.execute(code)
+    assert kernel.process.wait(timeout=60) == exit_code
+    assert kernel.process.poll() == exit_code
+
+
+def test_an_asked_shutdown_ends_with_0_after_what_was_left_to_do(start, tmp_path):
+    kernel = start()
+    kernel.run(f"import atexit; _ = atexit.register(lambda: open({str(tmp_path / 'left')!r}, 'w'))")
+
+    kernel.client.shutdown()
+
+    assert kernel.process.wait(timeout=60) == 0
+    assert (tmp_path / "left").exists()
+
+
+def test_the_debugger_attaches_and_sets_a_breakpoint(start):
+    kernel = start()
+    number = 0
+
+    def request(command, **arguments):
+        nonlocal number
+        number += 1
+        content = {"type": "request", "seq": number, "command": command, "arguments": arguments}
+        kernel.client.control_channel.send(kernel.client.session.msg("debug_request", content))
+        return kernel.client.get_control_msg(timeout=60)["content"]
+
+    assert request("initialize", clientID="test", adapterID="python")["success"]
+    assert request("attach")["success"]
+    source = {"path": request("dumpCell", code="x = 1\ny = x + 1\n")["body"]["sourcePath"]}
+    answer = request("setBreakpoints", source=source, breakpoints=[{"line": 2}])
+    assert [each["verified"] for each in answer["body"]["breakpoints"]] == [True]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing(kernel, method):
+    kernel.run(
+        "import math, multiprocessing\n"
+        f"with multiprocessing.get_context({method!r}).Pool(2) as pool:\n"
+        "    results = pool.map(math.factorial, [3, 4])\n"
+    )
+
+    assert kernel.tell("results") == [6, 24]
+
+
+def test_a_cell_can_await(kernel):
+    kernel.run("import asyncio\nresult = await asyncio.sleep(0, 'slept')")
+
+    assert kernel.tell("result") == "slept"
+
+
+def test_ipc_transport(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert start(transport="ipc").tell("1 + 1") == 2
+
+
+def test_completion(kernel):
+    kernel.run("import math")
+
+    reply = kernel.client.complete("math.factor", reply=True, timeout=60)
+
+    assert [each.rpartition(".")[2] for each in reply["content"]["matches"]] == ["factorial"]
+
+
+def test_no_two_kernels_draw_the_same_numbers(ready, launch):
+    draw = (
+        "import random, numpy as np, tensorflow as tf, keras\n"
+        "drawn = [random.random(), np.random.rand(), np.random.default_rng().random(),\n"
+        "         float(tf.random.uniform([])), float(keras.random.uniform([1])[0])]"
+    )
+    drawn = []
+    for _ in range(2):
+        kernel = launch()
+        kernel.run(draw)
+        drawn.append(kernel.tell("drawn"))
+
+    assert all(one != other for one, other in zip(*drawn, strict=True))
+
+
+def test_a_failed_start_is_the_same(start, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        start(cwd=str(tmp_path / "missing"))
+
+
+def test_a_kernel_is_made_of_the_same_things(request, launch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    umask = os.umask(0o027)
+    try:
+        snapshots = []
+        for temperature in ("cold_kernels", "ready"):
+            request.getfixturevalue(temperature)
+            kernel = launch(variables=SEEN)
+            kernel.run(SNAPSHOT)
+            snapshots.append(kernel.tell("snapshot"))
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+        os.umask(umask)
+
+    cold, warm = snapshots
+    assert kernel.is_warm
+    for each in snapshots:
+        for name in (*SET_BY_IMPORTS, "JUPYTER_DEFAULT_PROVISIONER_NAME", "XDG_RUNTIME_DIR"):
+            each["environment"].pop(name, None)
+        each["threads"] = [
+            name.replace("ParentPollerUnix", "_ServerWatch") for name in each["threads"]
+        ]
+        each["threads"].sort()
+    for name in cold:
+        assert cold[name] == warm[name], name
