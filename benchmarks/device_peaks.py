@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def measure(rounds: int, torch_python: str) -> dict[str, Any]:
 
     machine = inventory(ask_tensorflow=False)
     best: dict[str, dict[str, float]] = {"TensorFlow": {}, "NumPy": {}, "PyTorch": {}}
-    memory = 0.0
+    memory, torch_version = 0.0, {}
     for _ in range(rounds):
         ours = run(sys.executable, TENSORFLOW)
         sizes = json.dumps(ours["sizes"])
@@ -91,6 +92,7 @@ def measure(rounds: int, torch_python: str) -> dict[str, Any]:
             "NumPy": run(sys.executable, NUMPY, sizes),
             "PyTorch": {} if machine.gpus else run(torch_python, TORCH, sizes, cores),
         }
+        torch_version = {"torch": turns["PyTorch"].get("version")}
         memory = max(memory, ours["bytes_per_second"])
         for library, turn in turns.items():
             for name, flops in turn.get("flops", {}).items():
@@ -99,6 +101,7 @@ def measure(rounds: int, torch_python: str) -> dict[str, Any]:
     return {
         "device": ours["device"],
         "cpu": machine.cpu.model,
+        "versions": {name: version(name) for name in ("tensorflow", "numpy")} | torch_version,
         "extensions": machine.cpu.extensions,
         "ghz": machine.cpu.ghz,
         "gflops": {

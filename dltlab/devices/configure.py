@@ -88,7 +88,7 @@ def setup(
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         if logical_devices is not None:
-            gpus = _split(tf, gpus, logical_devices, [gpu.free_bytes for gpu in visible])
+            gpus = _split(tf, gpus, logical_devices, [gpu.usable_bytes for gpu in visible])
         _set_memory_growth(tf, gpus, memory_growth)
     except RuntimeError as error:
         raise LabError(

@@ -137,7 +137,7 @@ def compare(first: str = "P100", second: str = "V100") -> "pd.DataFrame":
         rows[label] = [*here, _ratio(*here), *there, _ratio(*there)]
     columns = [first, second, "ratio", f"{first}, slide", f"{second}, slide", "ratio, slide"]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return frame.astype(float).dropna(axis="columns", how="all").dropna(how="all")
+    return frame.astype(float).round(2).dropna(axis="columns", how="all").dropna(how="all")
 
 
 def green500() -> "pd.DataFrame":

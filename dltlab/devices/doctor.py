@@ -185,7 +185,7 @@ def _gpus() -> Iterator[Line]:
     for gpu in nvidia.gpus:
         words = f"{gpu.index}: {gpu.name}, {gpu.free_bytes / _GIB:.1f} of "
         words += f"{gpu.memory_bytes / _GIB:.1f} GiB free"
-        words += f", MIG with {len(gpu.mig_devices)} slices" if gpu.mig else ""
+        words += f", slices by MIG: {len(gpu.mig_devices)}" if gpu.mig else ""
         if gpu.free_bytes < _GIB:
             mend = "See who holds it: dltlab.devices.who_holds_the_gpu()"
             yield _warning("GPU", f"{words}: too little for a lab", mend)
@@ -292,12 +292,30 @@ def _can_bind(port: int) -> bool:
 
 
 def _warm_kernels() -> Iterator[Line]:
+    from dltlab.kernels import COLD, PROVISIONER
+
+    about = "warm kernels"
     found = importlib.metadata.entry_points(group="jupyter_client.kernel_provisioners")
-    ours = [each.name for each in found if each.value.startswith("dltlab.")]
-    if ours and sys.platform == "linux":
-        yield _ok("warm kernels", f"available ({', '.join(ours)})")
+    if sys.platform != "linux":
+        yield _ok(about, "none on this system; each kernel imports TensorFlow for itself")
+    elif PROVISIONER not in {each.name for each in found}:
+        yield _warning(about, "Jupyter does not know of them", "pip install --no-deps --editable .")
+    elif os.environ.get(COLD):
+        yield _ok(about, f"turned off by {COLD}")
     else:
-        yield _ok("warm kernels", "none; each kernel imports TensorFlow for itself")
+        yield _zygotes()
+
+
+def _zygotes() -> Line:
+    from dltlab.kernels import pool, wire
+
+    try:
+        states = pool.zygotes()
+    except (OSError, wire.Refused) as error:
+        mend = "Labs work all the same, each kernel starting cold"
+        return _warning("warm kernels", f"not to be had: {error}", mend)
+    ready = sum(each.ready for each in states)
+    return _ok("warm kernels", f"available; processes with TensorFlow loaded now: {ready}")
 
 
 def _browser() -> Iterator[Line]:

@@ -41,6 +41,11 @@ class Gpu:
     mig: bool | None
     mig_devices: tuple[MigDevice, ...]
 
+    @property
+    def usable_bytes(self) -> int:
+        """What one program can have: the free memory, in MIG mode no more than a slice's."""
+        return min([self.free_bytes, *(each.memory_bytes for each in self.mig_devices)])
+
 
 @dataclass(frozen=True)
 class Link:

@@ -64,7 +64,7 @@ def _panel_row(name: str, rows: Sequence[Row]) -> str:
     return (
         f"<tr><th style='text-align: left'>{escape(_label(name))}</th>"
         f"<td><svg width='{_WIDTH}' height='{_HEIGHT}' aria-hidden='true' style='background: "
-        f"var(--jp-layout-color2, #f0f0f0)'><polyline fill='none' stroke='{_colour(name)}' "
+        f"#f4f4f4'><polyline fill='none' stroke='{_colour(name)}' "
         f"stroke-width='1.5' points='{course}'/></svg></td>"
         f"<td style='text-align: right; font-variant-numeric: tabular-nums'>"
         f"{_value(name, points[-1][1])}{gone}</td></tr>"

@@ -1,11 +1,12 @@
 """Fakes at the boundaries: NVIDIA's management library, and the kernel's files."""
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import pynvml
 import pytest
@@ -222,3 +223,60 @@ def cuda_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 @pytest.fixture
 def every_cuda_library(cuda_libraries: Callable[..., None]) -> None:
     cuda_libraries(*libraries._LIBRARIES)
+
+
+class Device(NamedTuple):
+    name: str
+
+
+class Part(NamedTuple):
+    memory_limit: int | None = None
+
+
+class FakeTensorFlow(ModuleType):
+    """As much of tf.config as setup touches, for GPUs of a given compute capability."""
+
+    def __init__(self, num_gpus: int, capability: tuple[int, int]) -> None:
+        spec = importlib.util.find_spec("tensorflow")
+        super().__init__("tensorflow")
+        self.__spec__ = spec
+        self.gpus = [Device(f"/physical_device:GPU:{place}") for place in range(num_gpus)]
+        self.cpu = Device("/physical_device:CPU:0")
+        self.parts: dict[Device, list[Part]] = {}
+        self.growth: dict[Device, bool] = {}
+        self.visible = self.gpus
+        self.threads: int | None = None
+        self.config = SimpleNamespace(
+            list_physical_devices=lambda kind: self.gpus if kind == "GPU" else [self.cpu],
+            set_visible_devices=lambda gpus, kind: setattr(self, "visible", gpus),
+            LogicalDeviceConfiguration=Part,
+            get_logical_device_configuration=self.parts.get,
+            set_logical_device_configuration=self.parts.__setitem__,
+            threading=SimpleNamespace(
+                set_intra_op_parallelism_threads=lambda n: setattr(self, "threads", n),
+                set_inter_op_parallelism_threads=lambda n: None,
+            ),
+            experimental=SimpleNamespace(
+                get_device_details=lambda gpu: {
+                    "compute_capability": capability,
+                    "device_name": "NVIDIA A100-SXM4-80GB",
+                },
+                get_memory_growth=lambda gpu: self.growth.get(gpu, False),
+                set_memory_growth=self.growth.__setitem__,
+            ),
+        )
+
+
+@pytest.fixture
+def tensorflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTensorFlow]:
+    """Put a fake in TensorFlow's place: `tensorflow(num_gpus, capability)`."""
+
+    def put(num_gpus: int = 0, capability: tuple[int, int] = (8, 0)) -> FakeTensorFlow:
+        found = FakeTensorFlow(num_gpus, capability)
+        keras = ModuleType("keras")
+        keras.config = SimpleNamespace(set_dtype_policy=lambda name: None)
+        monkeypatch.setitem(sys.modules, "tensorflow", found)
+        monkeypatch.setitem(sys.modules, "keras", keras)
+        return found
+
+    return put

@@ -1,11 +1,8 @@
 """Setting a machine up: real TensorFlow on the CPU in one process, and fakes of GPUs."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 
@@ -53,63 +50,6 @@ def test_setup_on_a_cpu_is_idempotent_and_says_when_it_is_too_late():
     assert all("restart the kernel and call setup first" in line for line in late)
     assert first.startswith("TensorFlow computes on the CPU (")
     assert first.endswith("as 4 logical devices in mixed_bfloat16, with 1 thread, from seed 1.")
-
-
-class Device(NamedTuple):
-    name: str
-
-
-class Part(NamedTuple):
-    memory_limit: int | None = None
-
-
-class FakeTensorFlow(ModuleType):
-    """As much of tf.config as setup touches, for GPUs of a given compute capability."""
-
-    def __init__(self, num_gpus: int, capability: tuple[int, int]) -> None:
-        spec = importlib.util.find_spec("tensorflow")
-        super().__init__("tensorflow")
-        self.__spec__ = spec
-        self.gpus = [Device(f"/physical_device:GPU:{place}") for place in range(num_gpus)]
-        self.cpu = Device("/physical_device:CPU:0")
-        self.parts: dict[Device, list[Part]] = {}
-        self.growth: dict[Device, bool] = {}
-        self.visible = self.gpus
-        self.threads: int | None = None
-        self.config = SimpleNamespace(
-            list_physical_devices=lambda kind: self.gpus if kind == "GPU" else [self.cpu],
-            set_visible_devices=lambda gpus, kind: setattr(self, "visible", gpus),
-            LogicalDeviceConfiguration=Part,
-            get_logical_device_configuration=self.parts.get,
-            set_logical_device_configuration=self.parts.__setitem__,
-            threading=SimpleNamespace(
-                set_intra_op_parallelism_threads=lambda n: setattr(self, "threads", n),
-                set_inter_op_parallelism_threads=lambda n: None,
-            ),
-            experimental=SimpleNamespace(
-                get_device_details=lambda gpu: {
-                    "compute_capability": capability,
-                    "device_name": "NVIDIA A100-SXM4-80GB",
-                },
-                get_memory_growth=lambda gpu: self.growth.get(gpu, False),
-                set_memory_growth=self.growth.__setitem__,
-            ),
-        )
-
-
-@pytest.fixture
-def tensorflow(monkeypatch):
-    """Put a fake in TensorFlow's place: `tensorflow(num_gpus, capability)`."""
-
-    def put(num_gpus: int = 0, capability: tuple[int, int] = (8, 0)) -> FakeTensorFlow:
-        found = FakeTensorFlow(num_gpus, capability)
-        keras = ModuleType("keras")
-        keras.config = SimpleNamespace(set_dtype_policy=lambda name: None)
-        monkeypatch.setitem(sys.modules, "tensorflow", found)
-        monkeypatch.setitem(sys.modules, "keras", keras)
-        return found
-
-    return put
 
 
 def test_two_gpus_with_matrix_units_compute_in_bfloat16(two_gpus, tensorflow):
@@ -197,6 +137,26 @@ def test_a_gpu_that_lies_idle_is_told_with_its_mend(two_gpus, tensorflow, cuda_l
     assert "A GPU lies idle: CUDA library: libcudart.so.12" in str(said)
     assert str(said).endswith("pip install 'tensorflow[and-cuda]'.")
     assert "<b>A GPU lies idle" in said._repr_html_()
+
+
+def test_memory_growth_after_the_first_computation_is_one_sentence(two_gpus, tensorflow):
+    tf = tensorflow(2)
+
+    def too_late(gpu: object, wanted: bool) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    tf.config.experimental.set_memory_growth = too_late
+
+    with pytest.raises(LabError, match="restart the kernel and call setup first"):
+        setup()
+
+
+def test_logical_devices_share_the_slice_of_a_gpu_in_mig_mode(mig_gpu, tensorflow):
+    tf = tensorflow(1)
+
+    setup(logical_devices=2)
+
+    assert [part.memory_limit for part in tf.parts[tf.gpus[0]]] == [18 * 1024] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from dltlab.devices import doctor, libraries
 from dltlab.devices.doctor import Level, diagnose
+from dltlab.kernels import COLD, PROVISIONER, pool, wire
 
 GIB = 1 << 30
 
@@ -83,7 +84,7 @@ def test_a_driver_that_is_too_old_is_a_problem(dltlab, old_driver, every_cuda_li
 
 
 def test_a_gpu_in_mig_mode_is_fine(dltlab, mig_gpu, every_cuda_library):
-    assert "MIG with 1 slices" in said("GPU", Level.OK)
+    assert "slices by MIG: 1" in said("GPU", Level.OK)
     assert dltlab("doctor").code == 0
 
 
@@ -222,12 +223,47 @@ def test_a_machine_on_which_nothing_may_listen_is_a_problem(no_nvml, monkeypatch
     assert "nothing may listen" in said("ports", Level.PROBLEM)
 
 
-def test_warm_kernels_are_told_where_there_are_any(no_nvml, monkeypatch):
-    warm = SimpleNamespace(name="warm", value="dltlab.kernels.provisioner:Warm")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [warm])
+@pytest.fixture
+def warm(monkeypatch):
+    """A system on which Jupyter knows of warm kernels."""
+    found = [SimpleNamespace(name=PROVISIONER)]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv(COLD, raising=False)
+    monkeypatch.setattr(pool, "zygotes", lambda: [SimpleNamespace(ready=True)])
+    return found
 
-    assert said("warm kernels", Level.OK) == "available (warm) → "
+
+def test_warm_kernels_are_told(warm, monkeypatch):
+    assert [line.says for line in doctor._warm_kernels()] == [
+        "available; processes with TensorFlow loaded now: 1"
+    ]
+    monkeypatch.setenv(COLD, "1")
+    assert [line.says for line in doctor._warm_kernels()] == [f"turned off by {COLD}"]
+
+
+def test_warm_kernels_that_cannot_be_had_are_a_warning(warm, monkeypatch):
+    def refuse() -> None:
+        raise wire.Refused("the folder must be your own")
+
+    monkeypatch.setattr(pool, "zygotes", refuse)
+    (line,) = doctor._warm_kernels()
+    assert (line.level, line.says) == (
+        Level.WARNING,
+        "not to be had: the folder must be your own",
+    )
+
+    warm.clear()
+    (line,) = doctor._warm_kernels()
+    assert (line.level, line.says) == (Level.WARNING, "Jupyter does not know of them")
+
+
+def test_elsewhere_than_on_linux_kernels_start_cold(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    (line,) = doctor._warm_kernels()
+
+    assert (line.level, line.says[:19]) == (Level.OK, "none on this system")
 
 
 def _no_browser() -> None:

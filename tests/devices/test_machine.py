@@ -119,6 +119,29 @@ def test_what_keeps_nvml_from_answering_is_told_with_its_mend(nvml, error, said)
     assert found.mend
 
 
+def test_where_tensorflow_sees_every_gpu_there_is_nothing_to_explain(
+    two_gpus, tensorflow, cuda_libraries
+):
+    tensorflow(2)
+    cuda_libraries()  # wherever they are, TensorFlow has found them
+
+    found = devices.inventory()
+
+    assert found.tensorflow.gpus == ("NVIDIA A100-SXM4-80GB",) * 2
+    assert found.reasons == ()
+
+
+def test_where_tensorflow_sees_fewer_gpus_there_is_a_reason_even_if_none_is_known(
+    two_gpus, tensorflow, every_cuda_library
+):
+    tensorflow(1)
+
+    (reason,) = devices.inventory().reasons
+
+    assert "TensorFlow sees 1 of 2 GPUs" in reason.says
+    assert "TF_CPP_MAX_VLOG_LEVEL=1" in reason.mend
+
+
 def test_a_driver_that_is_too_old_is_the_reason(old_driver, every_cuda_library):
     found = devices.inventory(ask_tensorflow=False)
 
