@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def zygotes() -> list[State]:
         files = path.with_suffix("")
         lock = _lock(files)
         if lock is None:
-            found.append(_ask(files, "status"))
+            found += _ask(files, "status")
             continue
         if not _has_failed(files):  # it has died without a chance to tidy up
             for suffix in (".socket", ".log", ".lock"):
@@ -124,10 +125,11 @@ def stop() -> list[State]:
 
     One that does not answer is killed; kernels survive that too.
     """
-    states = [_ask(each.files, "retire") for each in zygotes()]
+    states = [state for each in zygotes() for state in _ask(each.files, "retire")]
     for each in states:
-        if not each.ready and each.pid:
-            os.kill(each.pid, signal.SIGKILL)
+        if not each.ready:
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGKILL)
     return states
 
 
@@ -154,14 +156,18 @@ def _make_room(key: Key) -> None:
         raise wire.Refused(f"{len(others)} zygotes with kernels are there already")
 
 
-def _ask(files: Path, what: str) -> State:
-    pid = int(files.with_suffix(".lock").read_text() or 0)
+def _ask(files: Path, what: str) -> list[State]:
+    """The zygote as it says it is; none where it has just ended."""
+    try:
+        pid = int(files.with_suffix(".lock").read_text())
+    except (FileNotFoundError, ValueError):
+        return []
     try:
         with wire.connect(files.with_suffix(".socket"), _PATIENCE) as connection:
             wire.send(connection, {"ask": what})
-            return State(ready=True, **{**wire.receive(connection)[0], "files": files})
+            return [State(ready=True, **{**wire.receive(connection)[0], "files": files})]
     except (OSError, EOFError, wire.Refused):
-        return State(files, pid)
+        return [State(files, pid)]
 
 
 def _lock(files: Path) -> int | None:

@@ -180,6 +180,7 @@ def main() -> None:
     if os.fork():
         os._exit(0)  # the server has no child to wait for
     os.set_inheritable(lock, False)
+    os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(warm_up)

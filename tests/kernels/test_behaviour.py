@@ -32,6 +32,22 @@ SET_BY_IMPORTS = {
     "TPU_ML_PLATFORM",
     "TPU_ML_PLATFORM_VERSION",
 }
+LEFT_TO_DO = """
+import atexit, pathlib, threading, weakref
+folder = pathlib.Path({folder!r})
+_ = atexit.register(lambda: (folder / "atexit").touch())
+end = threading.Event()
+_ = atexit.register(end.set)
+thread = threading.Thread(target=lambda: end.wait(0.5) or (folder / "thread").touch())
+thread.start()
+
+class Deleted:
+    def __del__(self, path=folder / "deleted"):
+        path.touch()
+
+deleted = Deleted()
+_ = weakref.finalize(deleted, (folder / "weak").touch)
+"""
 # What a process is made of, as far as a learner's code can see it.
 SNAPSHOT = """
 import builtins, gc, locale, os, resource, signal, sys, threading, time
@@ -215,12 +231,12 @@ def test_exit_codes(start, code, exit_code):
 
 def test_an_asked_shutdown_ends_with_0_after_what_was_left_to_do(start, tmp_path):
     kernel = start()
-    kernel.run(f"import atexit; _ = atexit.register(lambda: open({str(tmp_path / 'left')!r}, 'w'))")
+    kernel.run(LEFT_TO_DO.format(folder=str(tmp_path)))
 
     kernel.client.shutdown()
 
     assert kernel.process.wait(timeout=60) == 0
-    assert (tmp_path / "left").exists()
+    assert {each.name for each in tmp_path.iterdir()} == {"atexit", "deleted", "thread", "weak"}
 
 
 def test_the_debugger_attaches_and_sets_a_breakpoint(start):
