@@ -13,12 +13,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from dltlab.kernels import wire
+from dltlab.kernels.preload import Preloaded
 
 GO = b"go"  # what a server says when it takes the kernel; from then on there is no way back
 
@@ -31,14 +32,14 @@ class Launch:
         connection: To the server.
         request: What `provisioner.request` has made.
         descriptors: The server's pidfd, and the kernel's stdout and stderr.
-        defaults: Environment variables that the preloaded libraries have set on import.
-        handlers: Their log handlers.
+        preloaded: What the zygote has imported.
+        handlers: The log handlers of that.
     """
 
     connection: socket.socket
     request: Mapping[str, Any]
     descriptors: Sequence[int]
-    defaults: Mapping[str, str]
+    preloaded: Preloaded
     handlers: Sequence["logging.StreamHandler[Any]"]
 
 
@@ -75,7 +76,7 @@ def _prepare(launch: Launch) -> int:
     os.umask(request["umask"])
     os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update({**launch.defaults, **request["env"]})
+    os.environ.update({**launch.preloaded.variables, **request["env"]})
     sys.argv = [_launcher(), *request["argv"]]
     sys.orig_argv = request["command"]
     _forget_the_zygote()
@@ -129,6 +130,7 @@ def _launcher() -> str:
 
 def _start(server: int, launch: Launch) -> None:
     """What `python -m ipykernel_launcher` does."""
+    from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance(parent_handle=int(os.environ["JPY_PARENT_PID"]))
@@ -140,13 +142,28 @@ def _start(server: int, launch: Launch) -> None:
         launch.connection.close()
 
     app.log_connection_info = listening
+    ipkernel.sys = _SystemOf(launch.preloaded.modules)
     app.initialize()
+    ipkernel.sys = sys
     del app.log_connection_info
     app.poller = _ServerWatch(server)  # ipykernel's own would watch the zygote
     for handler in launch.handlers:
         handler.setStream(sys.stdout if handler.stream is sys.__stdout__ else sys.stderr)
     app.start()
     _end()
+
+
+class _SystemOf:
+    """The module `sys` as a cold kernel finds it at its start, with few modules loaded.
+
+    The debugger leaves out the files of these. To go through all that is loaded also takes long.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.modules = {name: sys.modules[name] for name in names if name in sys.modules}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
 
 
 def _end() -> None:

@@ -8,42 +8,62 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _INLINE = "module://matplotlib_inline.backend_inline"  # named, and never imported, see `preload`
 
-# First what a kernel imports on its way up, then what labs import.
-_MODULES = """
-    ipykernel.kernelapp ipykernel.ipkernel ipykernel.debugger jedi
-    IPython.core.completerlib IPython.core.oinspect IPython.core.pylabtools
-    IPython.extensions.storemagic tornado.platform.asyncio
-    pygments.lexers.python pygments.formatters.terminal256 sqlite3 comm psutil
+# What a kernel imports on its way up, and what labs import.
+_OF_KERNELS = """
+    ipykernel.kernelapp ipykernel.ipkernel ipykernel.debugger comm psutil sqlite3
+    IPython.core.completerlib IPython.core.oinspect IPython.extensions.storemagic
+    tornado.platform.asyncio
+"""
+_OF_LABS = """
+    IPython.core.pylabtools jedi pygments.lexers.python pygments.formatters.terminal256
     tensorflow tensorflow.python.eager.context keras numpy pandas ipywidgets
+    tensorflow.python.data.ops.flat_map_op tensorflow.python.data.ops.from_tensors_op
+    tensorflow.python.data.ops.range_op tensorflow.python.data.ops.zip_op
     matplotlib.pyplot matplotlib.backends.backend_agg
     sklearn.datasets sklearn.metrics sklearn.model_selection sklearn.svm
+    nbformat pydantic pooch yaml
 """
 
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 
 
-def preload() -> dict[str, str]:
-    """Import what kernels need, in the state that they would import it in.
+@dataclass(frozen=True)
+class Preloaded:
+    """What the imports have left behind.
 
-    Returns:
-        The environment variables that the imports have set.
+    Attributes:
+        variables: The environment variables that they have set.
+        modules: The names of those modules that every kernel has from its start.
     """
+
+    variables: Mapping[str, str]
+    modules: Collection[str]
+
+
+def preload() -> Preloaded:
+    """Import what kernels need, in the state that they would import it in."""
     # TensorFlow looks at both to choose between stdout and stderr. Matplotlib makes its first
     # figure for the backend named here; one that is imported now would never be told of IPython.
     builtins.get_ipython = lambda: None  # type: ignore[attr-defined]
     sys.ps1 = "In : "
     backend = os.environ.setdefault("MPLBACKEND", _INLINE)
     before = dict(os.environ)
-    for name in _MODULES.split():
+    for name in _OF_KERNELS.split():
+        importlib.import_module(name)
+    modules = [name for name in sys.modules if not name.startswith("dltlab")]
+    for name in _OF_LABS.split():
         _import(name)
     del builtins.get_ipython, sys.ps1  # type: ignore[attr-defined]
     if backend == _INLINE:
         del os.environ["MPLBACKEND"]
-    return {name: value for name, value in os.environ.items() if before.get(name) != value}
+    variables = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    return Preloaded(variables, modules)
 
 
 def settle() -> None:

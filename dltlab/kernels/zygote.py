@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dltlab.kernels import wire
 from dltlab.kernels.child import Launch, run
-from dltlab.kernels.preload import preload, settle, stream_handlers, unfit
+from dltlab.kernels.preload import Preloaded, preload, settle, stream_handlers, unfit
 
 _PATIENCE = 1.0  # seconds for a server to say what it wants
 
@@ -35,10 +35,10 @@ class Kernel:
 class Zygote:
     """Serves one socket: forks kernels, and tells their exit codes."""
 
-    def __init__(self, files: Path, idle: int, defaults: dict[str, str]) -> None:
+    def __init__(self, files: Path, idle: int, preloaded: Preloaded) -> None:
         self._files = files
         self._idle = idle
-        self._defaults = defaults
+        self._preloaded = preloaded
         self._since = time.time()
         self._free_since = time.monotonic()
         self._kernels: dict[int, Kernel] = {}
@@ -100,7 +100,7 @@ class Zygote:
             pid, reason = None, str(error)
         if pid == 0:
             self._leave()
-            return Launch(connection, request, descriptors, self._defaults, stream_handlers())
+            return Launch(connection, request, descriptors, self._preloaded, stream_handlers())
         for descriptor in descriptors:
             os.close(descriptor)
         if pid is None:
@@ -186,13 +186,13 @@ def main() -> None:
     signal.alarm(warm_up)
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    defaults = preload()
+    preloaded = preload()
     settle()
     if reason := unfit():
         raise SystemExit(f"a fork would not be safe: {reason}")
     gc.freeze()
     signal.alarm(0)
-    zygote = Zygote(files, idle, defaults)
+    zygote = Zygote(files, idle, preloaded)
     _forget_dltlab()
     if launch := zygote.serve():
         del zygote

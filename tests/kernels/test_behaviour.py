@@ -69,6 +69,7 @@ snapshot = {
     "handlers": {each: str(signal.getsignal(each)) for each in (1, 2, 10, 13, 14, 15, 17, 25)},
     "hooks": [type(each).__name__ for each in (sys.displayhook, sys.excepthook)],
     "ignored": status["SigIgn"], "blocked": status["SigBlk"], "umask": status["Umask"],
+    "kernel modules": [each for each in get_ipython().kernel._kernel_modules if "keras" in each],
     "limits": [(name, resource.getrlimit(getattr(resource, name))) for name in limits],
     "main": sorted(name for name in dir() if name.startswith("__")),
     "main module": sys.modules["__main__"].__dict__ is globals(),
