@@ -37,11 +37,13 @@ import tensorflow as tf
 from keras import layers
 from sklearn import svm
 
-from dltlab import data
+from dltlab import data, devices
 from dltlab.display import show
 from dltlab.exercises import first_network as ex
 from dltlab.training import Monitor
 from dltlab.widgets import DigitPad, tensorboard
+
+devices.setup(precision="float32", seed=1)
 
 # %% tags=["parameters"]
 DATASET = "digits"  # or "mnist": larger pictures, and more of them
@@ -54,7 +56,6 @@ RUN_CHALLENGE = True  # the challenge at the end trains five networks
 BATCH_SIZE = 64  # pictures in each gradient step
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-blind readers too
 
-keras.utils.set_random_seed(1)
 train_images, train_labels = data.arrays(DATASET, "train")
 test_images, test_labels = data.arrays(DATASET, "test")
 
