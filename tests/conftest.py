@@ -2,13 +2,13 @@
 
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["kernel_fixtures"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -29,53 +29,6 @@ def progress_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DLTLAB_PROGRESS", str(path))
     monkeypatch.delenv("DLTLAB_COURSE", raising=False)
     return path
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """Wait for what another process does, and fail if it does not."""
-
-    def wait(happened: Callable[[], object], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not happened():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            threading.Event().wait(0.02)
-
-    return wait
-
-
-@pytest.fixture(scope="session")
-def _zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A runtime folder for all tests with warm kernels, so that they share a zygote."""
-    from dltlab.kernels import pool
-
-    folder = tmp_path_factory.mktemp("runtime")
-    yield folder
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        pool.stop()
-
-
-@pytest.fixture
-def cold_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels of this process, and of those it starts, are cold."""
-    _provision(monkeypatch, "local-provisioner")
-
-
-@pytest.fixture
-def warm_kernels(_zygotes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels of this process, and of those it starts, are warm as soon as a zygote is ready."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(_zygotes))
-    _provision(monkeypatch, "dltlab-warm")
-
-
-def _provision(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    from jupyter_client.provisioning import KernelProvisionerFactory
-
-    factory = KernelProvisionerFactory.instance()
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    monkeypatch.setenv(factory.default_provisioner_name_env, name)
-    monkeypatch.setattr(factory, "default_provisioner_name", name)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from dltlab.kernels.key import Key
 MOST = 3  # zygotes at a time
 IDLE = 1200  # seconds without a kernel after which a zygote ends
 WARM_UP = 300  # seconds; an import that takes longer hangs
+AGAIN = 60.0  # seconds after which a zygote that did not get ready is tried again
 _PATIENCE = 5.0  # seconds for a zygote to answer
 
 
@@ -67,18 +69,20 @@ def files_of(key: Key) -> Path:
     return folder() / key.name
 
 
-def start(key: Key, interpreter: Sequence[str]) -> bool:
-    """Start the zygote for `key`, unless one is there; whether it did.
+def start(key: Key, interpreter: Sequence[str]) -> None:
+    """Start the zygote for `key`, unless one is there.
 
     Raises:
-        wire.Refused: There are too many with kernels.
+        wire.Refused: There are too many with kernels, or the last one did not get ready.
         OSError: It cannot be started.
     """
     files = files_of(key)
     lock = _lock(files)
     if lock is None:
-        return False
+        return
     try:
+        if _has_failed(files):
+            raise wire.Refused(f"the last zygote did not get ready, see {files}.log")
         _make_room(key)
         files.with_suffix(".socket").unlink(missing_ok=True)
         command = [*interpreter, "-m", "dltlab.kernels.zygote"]
@@ -97,7 +101,6 @@ def start(key: Key, interpreter: Sequence[str]) -> bool:
         launched.wait()
     finally:
         os.close(lock)
-    return True
 
 
 def zygotes() -> list[State]:
@@ -108,10 +111,11 @@ def zygotes() -> list[State]:
         lock = _lock(files)
         if lock is None:
             found.append(_ask(files, "status"))
-        else:  # it has died without a chance to tidy up
+            continue
+        if not _has_failed(files):  # it has died without a chance to tidy up
             for suffix in (".socket", ".log", ".lock"):
                 files.with_suffix(suffix).unlink(missing_ok=True)
-            os.close(lock)
+        os.close(lock)
     return sorted(found, key=lambda state: state.since)
 
 
@@ -127,12 +131,13 @@ def stop() -> list[State]:
     return states
 
 
-def is_there(key: Key) -> bool:
-    """Whether the zygote for `key` is there, ready or not."""
-    lock = _lock(files_of(key))
-    if lock is not None:
-        os.close(lock)
-    return lock is None
+def _has_failed(files: Path) -> bool:
+    """Whether a zygote has ended a moment ago without getting ready."""
+    try:
+        last_words = files.with_suffix(".log").stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return not files.with_suffix(".socket").exists() and time.time() - last_words < AGAIN
 
 
 def _make_room(key: Key) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from dltlab.kernels.key import Key, key_of
 _PATIENCE = 5.0  # seconds for a zygote to fork
 _LAST_WORDS = 1.0  # seconds for a zygote to tell an exit code
 _LOST = 1  # the exit code of a kernel whose zygote cannot tell it any more
-_AGAIN = 60.0  # seconds after which a zygote that did not get ready is tried again
 
 # What a cold kernel would find in its folder before what a zygote has loaded.
 _OWN = ("matplotlibrc", "tensorflow.py", "keras.py", "numpy.py", "matplotlib.py")
@@ -67,13 +65,8 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
 
     def _warm_up(self, wanted: "Wanted") -> None:
         """Start a zygote for the kernels to come."""
-        name = wanted.key.name
         try:
-            if time.monotonic() - _started.get(name, -_AGAIN) < _AGAIN:
-                if not pool.is_there(wanted.key):
-                    raise wire.Refused(f"the last zygote did not get ready, see {name}.log")
-            elif pool.start(wanted.key, wanted.interpreter):
-                _started[name] = time.monotonic()
+            pool.start(wanted.key, wanted.interpreter)
         except (OSError, wire.Refused) as error:
             self._say(error)
 
@@ -215,7 +208,6 @@ class WarmKernel:
             self._close()
 
 
-_started: dict[str, float] = {}
 _said: set[str] = set()
 _silent: set[int] = set()
 

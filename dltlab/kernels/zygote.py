@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Zygote:
         self._idle = idle
         self._defaults = defaults
         self._since = time.time()
+        self._free_since = time.monotonic()
         self._kernels: dict[int, Kernel] = {}
         self._retired = False
         self._selector = selectors.DefaultSelector()
@@ -52,9 +54,10 @@ class Zygote:
     def serve(self) -> Launch | None:
         """Answer until retired or idle. In a forked kernel, return what it was forked for."""
         while self._kernels or not self._retired:
-            ready = self._selector.select(None if self._kernels else self._idle)
-            if not ready:
+            left = self._free_since + self._idle - time.monotonic()
+            if not self._kernels and left <= 0:
                 break
+            ready = self._selector.select(None if self._kernels else left)
             for key, _ in ready:
                 if key.fileobj is self._listener:
                     if launch := self._answer():
@@ -74,38 +77,44 @@ class Zygote:
             if wire.user(connection) != os.geteuid():
                 raise PermissionError("another user asks")
             message, descriptors = wire.receive(connection)
+            if message["ask"] != "kernel":
+                if message["ask"] == "retire":
+                    self._retire()
+                wire.send(connection, self._status())
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            print(f"not answered: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
+        else:
             if message["ask"] == "kernel":
                 return self._fork(connection, message, descriptors)
-            if message["ask"] == "retire":
-                self._retire()
-            wire.send(connection, self._status())
-        except (OSError, EOFError) as error:
-            print(f"not answered: {error}", file=sys.stderr)  # noqa: T201
         connection.close()
         return None
 
     def _fork(
         self, connection: socket.socket, request: wire.Message, descriptors: list[int]
     ) -> Launch | None:
+        """Fork a kernel; return in it what to do, and None in the zygote."""
+        reason = unfit()
         try:
-            if reason := unfit():
-                self._retire()
-                raise wire.Refused(f"the zygote cannot fork: {reason}")
-            pid = os.fork()
-        except (OSError, wire.Refused) as error:
-            wire.send(connection, {"refused": str(error)})
-            connection.close()
-            pid = None
+            pid = None if reason else os.fork()
+        except OSError as error:
+            pid, reason = None, str(error)
         if pid == 0:
             self._leave()
             return Launch(connection, request, descriptors, self._defaults, stream_handlers())
         for descriptor in descriptors:
             os.close(descriptor)
-        if pid:
+        if pid is None:
+            self._refuse(connection, f"the zygote cannot fork: {reason}")
+        else:
             kernel = Kernel(pid, os.pidfd_open(pid), connection)
             self._kernels[pid] = kernel
             self._selector.register(kernel.pidfd, selectors.EVENT_READ, kernel)
         return None
+
+    def _refuse(self, connection: socket.socket, reason: str) -> None:
+        self._retire()  # the next may do better
+        with connection, suppress(OSError):
+            wire.send(connection, {"refused": reason})
 
     def _leave(self) -> None:
         """In a fork: let go of all that is the zygote's, before the numbers are used anew."""
@@ -121,7 +130,6 @@ class Zygote:
         end = os.waitid(os.P_PIDFD, kernel.pidfd, os.WEXITED | os.WNOWAIT)
         assert end
         code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
-        os.close(kernel.pidfd)
         try:
             wire.send(kernel.connection, {"exit": code})
         except OSError:
@@ -139,9 +147,11 @@ class Zygote:
             self._forget(kernel)
 
     def _forget(self, kernel: Kernel) -> None:
+        os.close(kernel.pidfd)
         kernel.connection.close()
         os.waitpid(kernel.pid, 0)
         del self._kernels[kernel.pid]
+        self._free_since = time.monotonic()
 
     def _retire(self) -> None:
         """Fork no more kernels, and make place for a successor under the same name."""

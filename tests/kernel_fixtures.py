@@ -1,15 +1,20 @@
 """Kernels, cold and warm, and what one says."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory
 
-from dltlab.kernels import pool
+from dltlab.kernels import pool, provisioner, wire
 from dltlab.kernels.provisioner import WarmKernel
 
 SECONDS = 60
@@ -84,9 +89,53 @@ class Kernel:
         return eval(said.stdout)
 
     def end(self) -> None:
+        """Shut it down; once is enough."""
         self.client.stop_channels()
         if self.manager.has_kernel:
             self.manager.shutdown_kernel()
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Wait for what another process does, and fail if it does not."""
+
+    def wait(happened: Callable[[], object], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            threading.Event().wait(0.02)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def _zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A runtime folder for all tests with warm kernels, so that they share a zygote."""
+    folder = tmp_path_factory.mktemp("runtime")
+    yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        pool.stop()
+
+
+@pytest.fixture
+def cold_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of this process, and of those it starts, are cold."""
+    _provision(monkeypatch, "local-provisioner")
+
+
+@pytest.fixture
+def warm_kernels(_zygotes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of this process, and of those it starts, are warm as soon as a zygote is ready."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(_zygotes))
+    _provision(monkeypatch, "dltlab-warm")
+
+
+def _provision(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    factory = KernelProvisionerFactory.instance()
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setenv(factory.default_provisioner_name_env, name)
+    monkeypatch.setattr(factory, "default_provisioner_name", name)
 
 
 @pytest.fixture
@@ -97,6 +146,35 @@ def ready(warm_kernels: None, until: Callable[..., None]) -> None:
         kernel.run("")
         kernel.end()
         until(lambda: any(each.ready for each in pool.zygotes()))
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of this test's own zygotes, which are ready at once: libraries are empty there."""
+    libraries = tmp_path / "libraries"
+    for name in ("tensorflow", "keras", "matplotlib", "pandas", "sklearn", "ipywidgets"):
+        (libraries / name).mkdir(parents=True)
+        (libraries / name / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(libraries))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for name in ("_said", "_silent"):
+        monkeypatch.setattr(provisioner, name, type(getattr(provisioner, name))())
+    _provision(monkeypatch, "dltlab-warm")
+    yield tmp_path / "dltlab-kernels"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with suppress(OSError, wire.Refused):
+        pool.stop()
+
+
+@pytest.fixture
+def zygote(
+    runtime: Path, launch: Callable[..., Kernel], until: Callable[..., None]
+) -> Callable[[], pool.State]:
+    """This test's own zygote, ready, and how it is now."""
+    launch().end()
+    until(lambda: [each for each in pool.zygotes() if each.ready])
+    (state,) = pool.zygotes()
+    return lambda: next(each for each in pool.zygotes() if each.pid == state.pid)
 
 
 @pytest.fixture
