@@ -773,7 +773,7 @@ def overfitting():
             "The program does what you asked: it lowers the loss of the training pictures.",
         ),
         wrong(
-            "What all digits have in common, but it has too few units for that.",
+            "What all digits have in common, but it has too few weights for that.",
             "It has thousands of weights for each picture, and knows all of them by heart.",
         ),
         right(
