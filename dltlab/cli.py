@@ -182,16 +182,17 @@ def build(
         for line in found:
             typer.echo(line)
         raise typer.Exit(1 if found else 0)
-    builder.write_without_executing(chosen, labs)
     stale = builder.stale(chosen, labs)
     sys.path[:0] = [] if chosen.is_own else [str(chosen.root)]
-    for each in stale:
-        typer.echo(f"{each.name}: checking its answers and running it …")
-        start = perf_counter()
-        if each.exercise_module:
-            require_verified(each.exercise_module)
-        path = builder.execute_solutions(chosen, each)
-        typer.echo(f"{path.name}: done in {perf_counter() - start:.0f} s")
+    for each in labs:
+        if each in stale:
+            typer.echo(f"{each.name}: checking its answers and running it …")
+            start = perf_counter()
+            if each.exercise_module:
+                require_verified(each.exercise_module)
+            path = builder.execute_solutions(chosen, each)
+            typer.echo(f"{path.name}: done in {perf_counter() - start:.0f} s")
+        builder.write_without_executing(chosen, each)
     typer.echo(f"Built: {len(labs)}. Executed anew: {len(stale)}.")
 
 

@@ -45,9 +45,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> LabError:
     """The sentence for a file that could not be written."""
+    mend = "Free some space or choose a folder you may write to, then run the command again."
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        mend = "A file is where a folder should be: choose another place, or move the file."
     return LabError(
-        f"{path} cannot be written ({error.strerror or error}); nothing was changed. "
-        "Free some space or choose a folder you may write to, then run the command again."
+        f"{path} cannot be written ({error.strerror or error}); nothing was changed. {mend}"
     )
 
 

@@ -37,24 +37,25 @@ import tensorflow as tf
 from keras import layers
 from sklearn import svm
 
-from dltlab import data
+from dltlab import data, devices
 from dltlab.display import show
 from dltlab.exercises import first_network as ex
 from dltlab.training import Monitor
 from dltlab.widgets import DigitPad, tensorboard
 
+devices.setup(precision="float32", seed=1)
+
 # %% tags=["parameters"]
 DATASET = "digits"  # or "mnist": larger pictures, and more of them
-STEPS = 500  # gradient steps in each training
+STEPS = 500  # steps in each training
 SEEDS = 3  # trainings behind a mean
 RUN_CHALLENGE = True  # the challenge at the end trains five networks
 
 
 # %%
-BATCH_SIZE = 64  # pictures in each gradient step
+BATCH_SIZE = 64  # pictures in each step
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-blind readers too
 
-keras.utils.set_random_seed(1)
 train_images, train_labels = data.arrays(DATASET, "train")
 test_images, test_labels = data.arrays(DATASET, "test")
 
@@ -62,7 +63,9 @@ test_images, test_labels = data.arrays(DATASET, "test")
 def show_pictures(pictures, titles, title, alt, columns=10):
     """Draw grey pictures (n, height, width, 1) in rows, each under its title."""
     rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, 0.3 + 0.95 * rows))
+    lines = max(str(text).count("\n") for text in titles) + 1
+    height = 0.3 + (0.75 + 0.2 * lines) * rows
+    figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, height))
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture, text in zip(axes.flat, pictures, titles, strict=False):
@@ -197,9 +200,10 @@ ex.first_loss.answer("c")
 
 # %% [markdown]
 # ### Build it and train it
-# In Keras the linear classifier is two lines: `Flatten` lays the pixels out in a row, `Dense(10)`
-# holds the weights and the biases. Look at two things: how many numbers it has to learn, and how
-# close the untrained network's loss is to your answer.
+# A Keras network is a list of *layers*, and each computes new numbers from those of the one before.
+# The linear classifier has two: `Flatten` lays the pixels out in a row, `Dense(10)` holds the
+# weights and the biases. Look at two things: how many numbers it has to learn, and how close the
+# untrained network's loss is to your answer.
 
 # %%
 keras.utils.set_random_seed(1)
@@ -214,8 +218,10 @@ print(f"{linear.count_params():,} numbers to learn; loss before training {loss:.
 
 # %% [markdown]
 # `compile` says how to train: which loss, and which optimizer moves the weights. `fit` trains. One
-# pass over all the training pictures is an *epoch*. We give every network in this lab about the
-# same number of gradient steps, so that the comparisons are fair.
+# pass over all the training pictures is an *epoch*. It goes in small steps, each on 64 pictures;
+# soon you write such a step yourself. Every network in this lab gets about the same number of
+# steps, so that the comparisons are fair. `callbacks` are called after each epoch: our `Monitor`
+# draws.
 #
 # Watch the two curves on the left while they grow. Do training and validation part?
 
@@ -347,7 +353,8 @@ ex.why_shift.answer("b")
 # What makes a stroke a stroke does not depend on where it lies. So instead of one large stencil for
 # each digit, take many small ones, 3 × 3 pixels each, and slide them over the whole picture. That
 # is a *convolution*. Here are two, set by hand: one answers to the upper and lower edges of
-# strokes, the other to left and right edges. Compare where they light up.
+# strokes, the other to left and right edges. Compare where they light up: blue on one side of a
+# stroke, red on the other.
 
 # %%
 kernel = np.float32([[1, 1, 1], [0, 0, 0], [-1, -1, -1]])
@@ -371,7 +378,8 @@ show(figure, "A digit, and the answers of a horizontal and a vertical edge detec
 #
 # ### Exercise 4: build one
 # Build a network of convolutions with `activation="relu"`, a pooling layer, and ten logits at the
-# end. Leave the softmax out. The loss applies it, as `from_logits=True` says.
+# end. The `relu` sets negative answers to 0. Without such a bend, layer upon layer would still be
+# linear. Leave the softmax out. The loss applies it, as `from_logits=True` says.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -386,7 +394,7 @@ def build_cnn(input_shape):
             layers.MaxPooling2D(),
             layers.Conv2D(64, 3, padding="same", activation="relu"),
             layers.Flatten(),
-            layers.Dropout(0.3),
+            layers.Dropout(0.3),  # below you see what it is good for
             layers.Dense(10),
         ]
     )
@@ -415,8 +423,10 @@ for layer in cnn.layers:
 #
 # ### Exercise 5: write the step
 # TensorFlow does the second part for you. Inside `with tf.GradientTape() as tape:` it takes notes
-# of what you compute, and `tape.gradient(loss, weights)` reads the notes backwards. The optimizer
-# does the third part: `optimizer.apply_gradients(zip(gradients, weights))`.
+# of what you compute, and `tape.gradient(loss, weights)` reads the notes backwards. It cannot read
+# NumPy, so your functions from above do not serve here; Keras has the same loss, which you gave to
+# `compile`. The optimizer does the third part: `optimizer.apply_gradients(zip(gradients,
+# weights))`.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -461,7 +471,7 @@ for (learning_rate, values), colour, marker in zip(
 ):
     axis.plot(values, color=colour, marker=marker, markersize=3, label=f"{learning_rate:g}")
 axis.axhline(np.log(10), color="gray", linestyle=":", label="guessing")
-axis.set(xlabel="gradient step", ylabel="loss (nats)", yscale="log")
+axis.set(xlabel="gradient step", ylabel="loss", yscale="log")
 axis.set_yticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"], minor=False)
 axis.set_yticks([], minor=True)
 axis.set_title(f"{STEPS // 10} steps of gradient descent")
@@ -469,8 +479,9 @@ axis.legend(title="learning rate", fontsize=8, loc="lower left")
 show(figure, "The loss over gradient steps for three learning rates, and that of guessing.")
 
 # %% [markdown]
-# Too small a learning rate wastes your time. Too large a one steps over the valley, and the network
-# ends up no better than guessing, or worse. It is the first number to try when training goes badly.
+# Too small a learning rate wastes your time. Too large a one steps over the valley, again and
+# again, and may leave the network no better than guessing. It is the first number to try when
+# training goes badly.
 #
 # ## The same step, many times
 # `fit` does what your function does, again and again. We use `Adam`, an optimizer that adapts the
@@ -576,7 +587,7 @@ show(figure, "Test accuracy of three networks against the movement of the digits
 # ## TensorBoard
 # The curves above vanish when you close the notebook without saving. TensorBoard keeps a record of
 # every run and lays runs over each other. It reads what the callback wrote into the folder `runs`.
-# Look for `epoch_loss` and tick both *train* and *validation*.
+# Look for `epoch_loss`: it shows *train* and *validation* in one picture.
 
 # %%
 tensorboard("runs")
@@ -584,8 +595,8 @@ tensorboard("runs")
 # %% [markdown]
 # ## Over-fitting, seen
 # What if we have few examples and a very large network? Take 50 pictures, and a network with two
-# layers of 512 units: thousands of weights for each picture. Watch both panels. Which curves reach
-# their best, and which one turns round on the way there?
+# layers of 512 numbers each: thousands of weights for each picture. Watch both panels. At first
+# every curve gets better. Which one turns round?
 
 # %%
 few_images, few_labels = fit_images[:50], fit_labels[:50]
@@ -638,10 +649,10 @@ ex.overfitting.ask()
 ex.overfitting.answer("d")
 
 # %% [markdown]
-# What helps? Do not believe a list: measure. Each line below changes one thing. Dropout switches
-# half of the units off at random in each step. The convolutional network is the one from above.
-# Then it gets the eight neighbours of each picture, too. The last line goes back to the large
-# network and gives it twenty times as many pictures. All make the same number of steps.
+# What helps? Do not believe a list: measure. Each line below changes one thing. Dropout sets half
+# of a layer's numbers to 0, at random, in each step of training. The convolutional network is the
+# one from above. Then it gets the eight neighbours of each picture, too. The last line goes back to
+# the large network and gives it twenty times as many pictures. All make the same number of steps.
 
 # %%
 shape = train_images.shape[1:]
@@ -667,10 +678,10 @@ noise = np.sqrt(share * (1 - share) / len(valid_labels))
 print(f"\n{share:.3f} of {len(valid_labels)} pictures is uncertain by about {noise:.3f}.")
 
 # %% [markdown]
-# Mind the last line before you call a difference a difference. By accuracy only one line stands
-# out: more pictures help more than any trick. The loss tells a little more. Dropout lowers it, and
-# so do the neighbours: where you cannot have new pictures, moved ones are something. And whichever
-# you choose, held-out pictures are what told you.
+# Mind the last line before you call a difference a difference. By accuracy one line stands out
+# above the others: more pictures help more than any trick. The loss tells a little more. Dropout
+# lowers it, and so do the neighbours: where you cannot have new pictures, moved ones are something.
+# And whichever you choose, held-out pictures are what told you.
 #
 # ## What does it get wrong?
 # ### Exercise 6: the confusion matrix
@@ -767,10 +778,10 @@ print(f"{helped.score(rows[half:], digit_labels[half:]):18.4f}")
 print(f"convolutional network     {alone:14.4f}{np.mean(ours):18.4f}")
 
 # %% [markdown]
-# Without the neighbours the classifier is at least as good as the network; each of these figures is
-# uncertain by about 0.006, with 899 test pictures. The neighbours help both. They help the network
-# several times as much, and then it is ahead. So say it that way: not "networks are better", but
-# "this network with these pictures is".
+# Each of these figures is uncertain by about 0.006, with 899 test pictures. With the network of our
+# solution, the classifier is at least as good without the neighbours. They help both, but the
+# network several times as much, and then it is ahead. Is it so with yours? Say it that way: not
+# "networks are better", but "this network with these pictures is".
 #
 # ## The challenge
 # Now alone. Write the function that trains the best reader of these digits you can. The check calls
@@ -850,9 +861,9 @@ print(f"black and white: {accuracy(model, black_and_white, digit_labels[half:]):
 # ## What you learned
 # A network turns numbers into scores, the softmax turns scores into probabilities, and training
 # lowers the loss, step by step, down the gradient. What a network can learn depends on how it looks
-# at the data and on the data themselves: small sliding stencils and moved copies beat a bigger
-# network. Only pictures that it has not seen tell you how good it is, and only a comparison on
-# equal terms tells you what made it so.
+# at the data and on the data themselves: small sliding stencils read moved digits better than large
+# fixed ones, and with moved copies far better. Only pictures that it has not seen tell you how good
+# it is, and only a comparison on equal terms tells you what made it so.
 
 # %% [markdown]
 # ## What to try next

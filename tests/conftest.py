@@ -80,8 +80,8 @@ def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new_lab("my_topic", folder)
     course = Course(folder)
     (lab,) = course.read()
-    write_without_executing(course, [lab])
     execute_solutions(course, lab)
+    write_without_executing(course, lab)
     return folder
 
 

@@ -1,6 +1,8 @@
 """Turn each source into its two notebooks, and tell whether what is on disk is what it makes."""
 
+import hashlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,20 +24,19 @@ from dltlab.files import write_atomically
 
 
 def stale(course: Course, labs: list[Lab]) -> list[Lab]:
-    """Those of `labs` whose executed twin was not made from their present source."""
-    return [lab for lab in labs if _twin_difference(course, lab)]
+    """Those of `labs` whose executed twin was not made from their present code and checks.
+
+    Raises:
+        LabError: A lab's checks are not there.
+    """
+    return [lab for lab in labs if _reused(course, lab) is None]
 
 
-def write_without_executing(course: Course, labs: list[Lab]) -> None:
-    """Write each learner's notebook, and each executed twin of which only prose has changed."""
-    for lab in labs:
-        write_atomically(_learner_path(course, lab), dumps(learner_notebook(lab)))
-        path = _twin_path(course, lab)
-        twin, made = load(path), solution_notebook(lab)
-        if twin and _code(without_outputs(twin)) == _code(made):
-            for cell, executed in zip(_code(made), _code(twin), strict=True):
-                cell.update(executed)
-            write_atomically(path, dumps(made))
+def write_without_executing(course: Course, lab: Lab) -> None:
+    """Write the learner's notebook, and the executed twin where only prose has changed."""
+    write_atomically(_learner_path(course, lab), dumps(learner_notebook(lab)))
+    if reused := _reused(course, lab):
+        write_atomically(_twin_path(course, lab), dumps(reused))
 
 
 def execute_solutions(course: Course, lab: Lab) -> Path:
@@ -51,7 +52,7 @@ def execute_solutions(course: Course, lab: Lab) -> Path:
     _require_writable(path.parent)
     with tempfile.TemporaryDirectory(prefix="dltlab-progress-") as folder:
         environment = {"DLTLAB_PROGRESS": str(Path(folder) / "progress.jsonl")}
-        notebook = execute(solution_notebook(lab), lab, environment | course.environment)
+        notebook = execute(_solved(course, lab), lab, environment | course.environment)
     write_atomically(path, dumps(notebook))
     return path
 
@@ -86,13 +87,49 @@ def _twin_difference(course: Course, lab: Lab) -> str | None:
     twin = load(_twin_path(course, lab))
     if twin is None:
         return "is missing or not a notebook"
-    if dumps(without_outputs(twin)) != dumps(solution_notebook(lab)):
+    if dumps(without_outputs(twin)) != dumps(_solved(course, lab)):
         return f"is not what {lab.path.name} makes"
+    return _incomplete(twin)
+
+
+def _incomplete(twin: NotebookNode) -> str | None:
     if any(cell.execution_count is None for cell in _code(twin) if cell.source):
         return "was not executed to its end"
     if any(output.output_type == "error" for cell in _code(twin) for output in cell.outputs):
         return "holds an error"
     return None
+
+
+def _reused(course: Course, lab: Lab) -> NotebookNode | None:
+    """The twin with its old outputs and today's prose; None where it must be executed."""
+    twin, solved = load(_twin_path(course, lab)), _solved(course, lab)
+    if twin is None or _incomplete(twin) or twin.metadata != solved.metadata:
+        return None
+    if _code(without_outputs(twin)) != _code(solved):
+        return None
+    for cell, executed in zip(_code(solved), _code(twin), strict=True):
+        cell.update(executed)
+    return solved
+
+
+def _solved(course: Course, lab: Lab) -> NotebookNode:
+    """The twin before it runs; it tells by which checks its answers will have passed."""
+    notebook = solution_notebook(lab)
+    if lab.exercise_module:
+        content = _checks(course, lab).read_bytes()
+        notebook.metadata.dltlab["checks"] = hashlib.sha256(content).hexdigest()[:12]
+    return notebook
+
+
+def _checks(course: Course, lab: Lab) -> Path:
+    """The file of the module that holds the lab's exercises, found without importing it."""
+    module = str(lab.exercise_module)
+    stem = module.replace(".", "/")
+    for folder in (course.root, *map(Path, sys.path)):
+        for name in (f"{stem}.py", f"{stem}/__init__.py"):
+            if (folder / name).is_file():
+                return folder / name
+    raise LabError(f"{shown(lab.path)} takes its exercises from {module}: there is no such module.")
 
 
 def _code(notebook: NotebookNode) -> list[NotebookNode]:

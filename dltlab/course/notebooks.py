@@ -64,6 +64,7 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
         SourceError: A cell raised or took too long, or the kernel died.
     """
     lines = {cell.id: cell.line for cell in lab.cells}
+    metadata = nbformat.from_dict(notebook.metadata)
     line = 1
     with tempfile.TemporaryDirectory(prefix="dltlab-build-") as folder:
         client = NotebookClient(
@@ -93,7 +94,7 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
             raise SourceError(lab.path, line, f"ran longer than {CELL_TIMEOUT} s") from error
         except DeadKernelError as error:
             raise SourceError(lab.path, line, "the kernel died here") from error
-    notebook.metadata = _metadata(lab)
+    notebook.metadata = metadata  # without what the kernel says of itself
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(_WIDGET_VIEW, None)

@@ -38,18 +38,25 @@ def jupyterlab_command(
 def jupyterlab_environment(workspace: Workspace, cold: bool = False) -> dict[str, str]:
     """This process's environment, with the course for the kernels and settings for JupyterLab.
 
+    The kernelspec among the settings has a kernel leave what libraries write past Python, such as
+    TensorFlow's remarks on a GPU that is not there, in the terminal.
+
     Args:
         workspace: The learner's.
         cold: Start each kernel by itself, not from a process that has TensorFlow loaded.
     """
-    paths = [str(_SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+
+    def with_settings(variable: str) -> str:
+        return os.pathsep.join(filter(None, [str(_SETTINGS), os.environ.get(variable)]))
+
     return {
-        "TF_CPP_MIN_LOG_LEVEL": "3",  # no red lines about a GPU that is not there
+        "TF_CPP_MIN_LOG_LEVEL": "3",
         "JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONER,
         **os.environ,
         **({COLD: "1"} if cold else {}),
         **workspace.course.environment,
-        "JUPYTER_CONFIG_PATH": os.pathsep.join(paths),
+        "JUPYTER_CONFIG_PATH": with_settings("JUPYTER_CONFIG_PATH"),
+        "JUPYTER_PATH": with_settings("JUPYTER_PATH"),
     }
 
 

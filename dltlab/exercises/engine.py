@@ -1,5 +1,6 @@
 """An exercise: checks a learner's function, hints in stages, shows the solution."""
 
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,13 @@ class NotYet(Exception):
 
 class AnswerRaised(Exception):
     """The learner's function raised."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The learner has stopped a check; a notebook shows it as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 def require(condition: Any, message: str) -> None:
@@ -79,7 +87,11 @@ class Exercise:
 
     def check(self, answer: Answer) -> None:
         """Check `answer`, show how it stands, and note it in the learner's progress."""
-        found = self.evaluate(answer)
+        try:
+            found = self.evaluate(answer)
+        except KeyboardInterrupt:
+            message = f"The check of {self.name} was stopped; nothing was recorded."
+            raise Interrupted(message) from None
         found.show()
         if found.outcome is not None:
             note(self.lab.name, self.name, found.outcome)
@@ -151,14 +163,16 @@ class Exercise:
 
 
 def _guarded(answer: Answer) -> Answer:
-    """`answer`, so that what it raises is told from what the check raises."""
+    """`answer`, so that its faults are told from the check's."""
 
     @wraps(answer)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return answer(*args, **kwargs)
+            value = answer(*args, **kwargs)
         except Exception as error:
             raise AnswerRaised(_with_line(answer, error)) from error
+        require(value is not None, "Your function returns nothing. Is there a `return`?")
+        return value
 
     return call
 
@@ -175,5 +189,10 @@ def _with_line(answer: Answer, error: Exception) -> str:
 
 
 def _in_words(error: Exception) -> str:
-    first = str(error).strip().split("\n")[0]
-    return f"`{type(error).__name__}`" + (f": {first}" if first else ".")
+    """The error's type and the first line that says something: Keras begins with one that does not.
+
+    Keras's colours are left out.
+    """
+    lines = filter(None, map(str.strip, re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()))
+    says = next((line for line in lines if not line.startswith("Exception encountered when")), "")
+    return f"`{type(error).__name__}`" + (f": {says}" if says else ".")

@@ -18,7 +18,7 @@ def softmax(answer):
     """Three rows of moderate logits, then one of large ones."""
     logits = np.random.default_rng(1).normal(size=(3, 10))
     given = logits.copy()
-    value = np.asarray(answer(given))
+    value = _array(answer(given))
     require(
         value.shape == logits.shape,
         f"For logits of shape (3, 10) you return the shape {value.shape}; one probability for each "
@@ -49,6 +49,27 @@ def softmax(answer):
         np.allclose(large, value, atol=1e-6),
         "Adding 1000 to all the scores of a picture changes your probabilities; it should not.",
     )
+    apart = np.zeros((2, 10))
+    apart[0, 0] = 1000
+    with np.errstate(all="ignore"):
+        one_large, all_zero = answer(apart)
+    require(
+        np.isclose(one_large[0], 1),
+        f"For a score of 1000 among zeros you return {one_large[0]}. Subtract the row's maximum.",
+    )
+    require(
+        np.allclose(all_zero, 0.1),
+        f"For ten zeros you return {all_zero[0]} where another picture has a score of 1000. "
+        "Subtract from each row its own maximum.",
+    )
+
+
+def _array(value):
+    require(
+        isinstance(value, np.ndarray),
+        f"You return an object of type `{type(value).__name__}`; a NumPy array is wanted.",
+    )
+    return value
 
 
 @softmax.accepts
@@ -66,6 +87,25 @@ def _(logits):
 @softmax.rejects("the shape (3,)")
 def _(logits):
     return np.exp(logits).sum(axis=1)
+
+
+@softmax.rejects("a NumPy array is wanted")
+def _(logits):
+    import tensorflow as tf
+
+    return tf.nn.softmax(logits)
+
+
+@softmax.rejects("Subtract the row's maximum")
+def _(logits):
+    powers = np.exp(logits - logits.mean(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@softmax.rejects("Subtract from each row its own maximum")
+def _(logits):
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 @softmax.rejects("A probability is negative")
@@ -117,7 +157,14 @@ def cross_entropy(answer):
     probabilities = powers / powers.sum(axis=1, keepdims=True)
     labels = np.array([3, 0, 7, 3])
     true = probabilities[np.arange(4), labels]
-    value = np.asarray(answer(probabilities, labels))
+    given = probabilities.copy()
+    value = answer(given, labels.copy())
+    with attempt("reading the number that you return"):
+        value = np.asarray(value, float)
+    require(
+        (given == probabilities).all(),
+        "Your function changes the probabilities that it was given.",
+    )
     require(
         value.ndim == 0,
         f"You return an array of shape {value.shape}; one number is wanted, the mean.",
@@ -159,6 +206,22 @@ def _(probabilities, labels):
 @cross_entropy.accepts
 def _(probabilities, labels):
     return -(np.eye(10)[labels] * np.log(probabilities)).sum(axis=1).mean()
+
+
+@cross_entropy.rejects("changes the probabilities")
+def _(probabilities, labels):
+    np.log(probabilities, out=probabilities)
+    return -np.mean(probabilities[np.arange(len(labels)), labels])
+
+
+@cross_entropy.rejects("the number that you return raised")
+def _(probabilities, labels):
+    return f"{-np.log(probabilities[np.arange(len(labels)), labels]).mean():.2f} nats"
+
+
+@cross_entropy.rejects("Is there a `return`?")
+def _(probabilities, labels):
+    np.mean(-np.log(probabilities[np.arange(len(labels)), labels]))
 
 
 @cross_entropy.rejects("one number is wanted")
@@ -232,7 +295,7 @@ def shift(answer):
     images = np.random.default_rng(1).uniform(0.1, 1, size=(2, 5, 6, 1)).astype("float32")
     given = images.copy()
     for down, right_ in ((1, 0), (-1, 0), (0, 1), (0, -1), (2, -1), (-3, 2), (0, 0)):
-        value = np.asarray(answer(given, down, right_))
+        value = _array(answer(given, down, right_))
         call = f"shift(images, {down}, {right_})"
         require((given == images).all(), f"`{call}` changes the images that it was given.")
         require(
@@ -247,7 +310,7 @@ def shift(answer):
         wanted = _moved(images, down, right_)
         require(
             down == right_ or not np.array_equal(value, _moved(images, right_, down)),
-            f"`{call}` moves {down} columns and {right_} rows: rows and columns are swapped.",
+            f"`{call}`: rows and columns are swapped.",
         )
         require(
             (down, right_) == (0, 0) or not np.array_equal(value, _moved(images, -down, -right_)),
@@ -359,7 +422,12 @@ def build_cnn(answer):
         model = answer(shape)
         require(
             isinstance(model, keras.Model),
-            f"You return `{type(model).__name__}`, not a Keras model. Is there a `return`?",
+            f"You return `{type(model).__name__}`, not a Keras model.",
+        )
+        require(
+            getattr(model, "inputs", None),
+            "Your model does not know the shape of its pictures yet. Begin with "
+            "`keras.Input(input_shape)`.",
         )
         pictures = random.uniform(-3, 3, size=(8, *shape)).astype("float32")
         with attempt(f"calling your model on pictures of shape {shape}"):
@@ -387,6 +455,10 @@ def build_cnn(answer):
         bend > 1e-4,
         "Your model is linear: many layers, but no more than the stencils from before. Give the "
         "convolutions an activation.",
+    )
+    require(
+        any("Pooling" in type(layer).__name__ for layer in _all_layers(model)),
+        "There is no pooling layer in your model: use `layers.MaxPooling2D`.",
     )
     return f"That is right: {answer((8, 8, 1)).count_params():,} numbers to learn for 8 × 8 pixels."
 
@@ -417,7 +489,25 @@ def _(input_shape):
     _cnn(input_shape)
 
 
-@build_cnn.rejects("on pictures of shape (28, 28, 1) raised")
+@build_cnn.rejects("not a Keras model")
+def _(input_shape):
+    return _cnn(input_shape).layers
+
+
+@build_cnn.rejects("Begin with `keras.Input(input_shape)`")
+def _(input_shape):
+    import keras
+
+    flatten, vote = keras.layers.Flatten(), keras.layers.Dense(10)
+    return keras.Sequential([keras.layers.Conv2D(8, 3, activation="relu"), flatten, vote])
+
+
+@build_cnn.rejects("There is no pooling layer")
+def _(input_shape):
+    return _cnn(input_shape)
+
+
+@build_cnn.rejects("incompatible")
 def _(input_shape):
     return _cnn((8, 8, 1))
 
@@ -503,7 +593,6 @@ def train_step(answer):
 
     loss = answer(model, optimizer, tf.constant(images), tf.constant(labels))
 
-    require(loss is not None, "Your function returns nothing; return the loss.")
     after = [np.array(each) for each in dense.get_weights()]
     moves = [new - old for new, old in zip(after, before, strict=True)]
     require(
@@ -523,6 +612,10 @@ def train_step(answer):
     require(
         not np.isclose(loss, _loss_and_gradients(images, labels, *after)[0], rtol=1e-4),
         "You return the loss after the step; return the one before it.",
+    )
+    require(
+        not np.isclose(loss, wanted_loss * len(images), rtol=1e-4),
+        f"You return the sum over the {len(images)} pictures; take the mean.",
     )
     require(
         np.isclose(loss, wanted_loss, rtol=1e-4),
@@ -612,6 +705,11 @@ def _(model, optimizer, images, labels):
     return loss
 
 
+@train_step.rejects("the sum over the 16 pictures")
+def _(model, optimizer, images, labels):
+    return _step(model, optimizer, images, labels, sign=16)
+
+
 @train_step.rejects("take its mean")
 def _(model, optimizer, images, labels):
     return [_step(model, optimizer, images, labels)] * 2
@@ -675,7 +773,7 @@ def overfitting():
             "The program does what you asked: it lowers the loss of the training pictures.",
         ),
         wrong(
-            "What all digits have in common, but it has too few units for that.",
+            "What all digits have in common, but it has too few weights for that.",
             "It has thousands of weights for each picture, and knows all of them by heart.",
         ),
         right(
@@ -697,7 +795,7 @@ def confusion_matrix(answer):
     """Ten pictures, among them one confusion that happens twice."""
     labels = np.array([0, 1, 2, 3, 4, 5, 8, 8, 8, 9])
     predictions = np.array([0, 1, 2, 3, 4, 5, 1, 1, 3, 9])
-    matrix = np.asarray(answer(labels, predictions))
+    matrix = _array(answer(labels, predictions))
     require(matrix.shape == (10, 10), f"You return the shape {matrix.shape}, not (10, 10).")
     require(matrix.any(), "Every entry of your matrix is 0.")
     require(
@@ -714,6 +812,21 @@ def confusion_matrix(answer):
     require(total == 10, f"For ten pictures, your entries add up to {total:g}.")
     wanted = [[np.sum((labels == i) & (predictions == j)) for j in range(10)] for i in range(10)]
     require(np.array_equal(matrix, wanted), "Some of your counts are not in their place.")
+    require(
+        np.issubdtype(matrix.dtype, np.integer),
+        f"Your counts are right, but they have the type {matrix.dtype}. Counts are whole numbers: "
+        "begin with `np.zeros((10, 10), int)`.",
+    )
+    zeros = np.zeros(300, int)
+    matrix = _array(answer(zeros, zeros))
+    require(
+        matrix.shape == (10, 10),
+        f"For pictures that are all zeros you return the shape {matrix.shape}, not (10, 10).",
+    )
+    require(
+        matrix[0, 0] == 300,
+        f"You count 300 zeros as {matrix[0, 0]}: numbers of the type {matrix.dtype} end before.",
+    )
 
 
 @confusion_matrix.accepts
@@ -731,6 +844,27 @@ def _(labels, predictions):
 @confusion_matrix.rejects("not (10, 10)")
 def _(labels, predictions):
     return np.bincount(predictions, minlength=10)
+
+
+@confusion_matrix.rejects("all zeros you return the shape (1, 1)")
+def _(labels, predictions):
+    size = max(labels.max(), predictions.max()) + 1
+    counts = np.bincount(size * labels + predictions, minlength=size * size)
+    return counts.reshape(size, size)
+
+
+@confusion_matrix.rejects("You count 300 zeros as 44")
+def _(labels, predictions):
+    matrix = np.zeros((10, 10), "uint8")
+    np.add.at(matrix, (labels, predictions), 1)
+    return matrix
+
+
+@confusion_matrix.rejects("have the type float64")
+def _(labels, predictions):
+    matrix = np.zeros((10, 10))
+    np.add.at(matrix, (labels, predictions), 1)
+    return matrix
 
 
 @confusion_matrix.rejects("Every entry of your matrix is 0")
@@ -789,6 +923,7 @@ def train_reader(answer):
     images, labels = data.arrays("digits", "train")
     test_images, test_labels = data.arrays("digits", "test")
     accuracies = []
+    previous = np.empty(0)
     for seed in range(CHALLENGE_SEEDS):
         model = answer(images.copy(), labels.copy(), seed)
         require(
@@ -803,12 +938,18 @@ def train_reader(answer):
             f"Your model returns the shape {scores.shape}; ten scores for each picture are "
             f"wanted, {wanted}.",
         )
+        require(
+            not np.array_equal(scores, previous),
+            f"Seeds {seed - 1} and {seed} give the same network. Begin with "
+            "`keras.utils.set_random_seed(seed)`.",
+        )
+        previous = scores
         accuracies.append(np.mean(scores.argmax(axis=1) == test_labels))
         best_mean = np.mean(accuracies + [1] * (CHALLENGE_SEEDS - len(accuracies)))
         require(
             best_mean >= BAR,
-            f"From seed 0 to {seed} your networks read {_listed(accuracies)} of the held-out "
-            f"digits. A mean of {BAR} over {CHALLENGE_SEEDS} seeds is out of reach now.",
+            f"The share of the held-out digits that your networks read: {_listed(accuracies)}. A "
+            f"mean of {BAR} over {CHALLENGE_SEEDS} seeds is out of reach now.",
         )
     return f"A mean of {np.mean(accuracies):.4f} ({_listed(accuracies)}); the bar is {BAR}."
 
@@ -838,6 +979,18 @@ def _(images, labels, seed):
 
     flatten = keras.layers.Flatten()
     return keras.Sequential([keras.Input((8, 8, 1)), flatten, keras.layers.Dense(1)])
+
+
+@train_reader.rejects("Seeds 0 and 1 give the same network")
+def _(images, labels, seed):
+    import keras
+
+    flatten, vote = keras.layers.Flatten(), keras.layers.Dense(10)
+    model = keras.Sequential([keras.Input((8, 8, 1)), flatten, vote])
+    pixels = np.column_stack([images.reshape(len(images), -1), np.ones(len(images))])
+    weights = np.linalg.lstsq(pixels, np.eye(10)[labels])[0]
+    vote.set_weights([weights[:-1], weights[-1]])
+    return model
 
 
 @train_reader.rejects("out of reach now")

@@ -112,7 +112,7 @@ class Curves:
             axes.legend()  # for both panels
         axes.set_xlabel("epoch")
         axes.set_ylabel(_words(name))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(5))  # few labels: they are what drawing takes
         axes.grid(alpha=0.3)
 

@@ -28,6 +28,8 @@ _STYLE = f"""<style>
 .dltlab-pad .dltlab-pixel.mod-active:hover {{ background: #46566a !important; }}
 .dltlab-pad .dltlab-pixel:focus-visible {{ outline: 3px solid #1976d2 !important;
   outline-offset: -3px !important; }}
+.dltlab-pad.jupyter-widgets-disconnected::before,
+.dltlab-pad .jupyter-widgets-disconnected::before {{ display: none; }}
 </style>"""
 
 

@@ -80,14 +80,14 @@ def page(address: str) -> Iterator[Page]:
 
 
 def test_a_learner_works_through_lab_01(page: Page) -> None:
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name=re.compile("Run All Cells")).first.click()
+    choose(page, "Run", "Run All Cells")
     expect(code_cell(page, "read_painting").locator(".jp-InputPrompt")).to_contain_text("*")
     wait_until_idle(page)
 
     exercise = code_cell(page, "def softmax(logits)")
     expect(exercise.locator("[data-outcome=unattempted]")).to_be_visible()
     assert "Traceback" not in page.locator(".jp-Notebook").inner_text()
+    expect(page.locator("[data-mime-type='application/vnd.jupyter.stderr']")).to_have_count(0)
 
     run_with(page, exercise, WRONG)
     expect(exercise.locator("[data-outcome='not yet']")).to_contain_text("negative")
@@ -113,6 +113,18 @@ def test_a_learner_works_through_lab_01(page: Page) -> None:
 
     tensorboard = code_cell(page, 'tensorboard("runs")').frame_locator("iframe")
     expect(tensorboard.get_by_text("epoch_loss").first).to_be_visible(timeout=2 * MINUTE)
+
+    page.keyboard.press("ControlOrMeta+s")
+    choose(page, "Kernel", "Shut Down Kernel")
+    page.reload()
+    expect(code_cell(page, "ex.first_loss.ask()").locator("[data-outcome=passed]")).to_be_visible()
+    assert "Error displaying widget" not in page.locator(".jp-Notebook").inner_text()
+
+
+def choose(page: Page, menu: str, item: str) -> None:
+    """Choose an item of one of JupyterLab's menus."""
+    page.get_by_role("menuitem", name=menu, exact=True).click()
+    page.get_by_role("menuitem", name=item).first.click()
 
 
 def wait_until_idle(page: Page) -> None:

@@ -12,6 +12,7 @@ from dltlab.course.build import (
 )
 from dltlab.course.front_matter import SourceError, shown
 from dltlab.course.new import new_lab
+from dltlab.errors import LabError
 from dltlab.exercises.progress import record
 from dltlab.exercises.result import Outcome
 
@@ -93,7 +94,7 @@ def test_a_learners_notebook_that_differs_is_told(built, learner, damage):
     ("damage", "said"),
     [
         (lambda nb: _last_code(nb).update(source=["x = 1"]), "is not what 01_my_topic.py makes"),
-        (lambda nb: nb["cells"].pop(), "is not what 01_my_topic.py makes"),
+        (lambda nb: nb["cells"].remove(_last_code(nb)), "is not what 01_my_topic.py makes"),
         (lambda nb: nb["metadata"].update(kernelspec={}), "is missing or not a notebook"),
         (lambda nb: nb["metadata"].update(other=1), "is not what 01_my_topic.py makes"),
         (lambda nb: nb.update(cells=5), "is missing or not a notebook"),
@@ -180,7 +181,7 @@ def test_changed_prose_is_taken_over_and_the_outputs_are_kept(built, source, twi
     outputs = _outputs(twin)
     edit(source, "## The question", "## The riddle")
 
-    write_without_executing(built, built.read())
+    write_without_executing(built, built.read()[0])
 
     assert stale(built, built.read()) == []
     assert "## The riddle" in twin.read_text()
@@ -192,15 +193,30 @@ def test_changed_code_or_tags_leave_the_twin_to_be_executed(built, source, twin,
     before = twin.read_bytes()
     edit(source, *damage)
 
-    write_without_executing(built, built.read())
+    write_without_executing(built, built.read()[0])
 
     assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
     assert twin.read_bytes() == before
 
 
+def test_changed_checks_make_the_lab_stale(built, edit):
+    edit(built.root / "checks" / "my_topic.py", "require", "require ")
+
+    assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
+    (found,) = differences(built, built.read())
+    assert found.endswith("01_my_topic.ipynb is not what 01_my_topic.py makes; run: dltlab build")
+
+
+def test_missing_checks_are_told(built):
+    (built.root / "checks" / "my_topic.py").unlink()
+
+    with pytest.raises(LabError, match=r"from checks\.my_topic: there is no such module"):
+        stale(built, built.read())
+
+
 def test_learner_notebooks_are_made_without_executing(course, monkeypatch):
     monkeypatch.setattr(build, "execute", lambda *_: pytest.fail("a lab was executed"))
 
-    write_without_executing(course, course.read())
+    write_without_executing(course, course.read()[0])
 
     assert not any(_outputs(course.labs / "01_my_topic.ipynb"))

@@ -252,7 +252,7 @@ def test_reset_in_an_empty_folder_lays_the_lab_out(built, tmp_path):
 def test_a_file_where_the_workspace_should_be_is_told_in_one_sentence(built, tmp_path):
     (tmp_path / "workspace").write_text("mine")
 
-    with pytest.raises(LabError, match=r"cannot be written .* choose a folder"):
+    with pytest.raises(LabError, match=r"A file is where a folder should be"):
         Workspace(tmp_path / "workspace", built).update()
     assert (tmp_path / "workspace").read_text() == "mine"
 

@@ -46,9 +46,25 @@ def untouched(predictions, truth):
     ...
 
 
+def forgetting(predictions, truth):
+    np.mean((predictions - truth) ** 2)
+
+
+def failing_in_keras(predictions, truth):
+    raise ValueError(
+        "Exception encountered when calling Sequential.call().\n\n\x1b[1mBad shape.\x1b[0m\n\nMore"
+    )
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome", "message"),
     [
+        (forgetting, Outcome.NOT_YET, "Your function returns nothing. Is there a `return`?"),
+        (
+            failing_in_keras,
+            Outcome.ERROR,
+            "Line 2 of your function (`raise ValueError(`) raised `ValueError`: Bad shape.",
+        ),
         (passing, Outcome.PASSED, "That is right."),
         (summing, Outcome.NOT_YET, "You return the sum of the squares, not their mean."),
         (
@@ -168,8 +184,10 @@ def test_ctrl_c_in_a_learners_function_stops_the_check(ex):
     def answer(predictions, truth):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    message = f"The check of {NAME} was stopped; nothing was recorded."
+    with pytest.raises(KeyboardInterrupt, match=message) as stopped:
         ex.mean_squared_error.check(answer)
+    assert stopped.value._render_traceback_() == [message]
     assert records() == []
 
 
