@@ -99,6 +99,17 @@ def test_lab_serves_the_workspace_on_loopback_and_keeps_the_token(dltlab, built,
     assert (folder / f"{LAB}.ipynb").exists()
 
 
+def test_lab_has_warm_kernels_unless_told_otherwise(dltlab, built, tmp_path, started):
+    arguments = ("lab", "--no-browser", "--dir", tmp_path / "mine", "--course", built.root)
+
+    dltlab(*arguments)
+    dltlab(*arguments, "--cold")
+
+    (_, warm), (_, cold) = started
+    assert warm["JUPYTER_DEFAULT_PROVISIONER_NAME"] == "dltlab-warm"
+    assert ("DLTLAB_COLD_KERNELS" in warm, cold["DLTLAB_COLD_KERNELS"]) == (False, "1")
+
+
 def test_lab_tells_that_the_courses_copy_has_changed(dltlab, built, tmp_path, edit, started):
     options = ("--no-browser", "--dir", tmp_path / "mine", "--course", built.root)
     dltlab("lab", *options)

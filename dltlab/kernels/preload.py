@@ -4,11 +4,11 @@ import asyncio
 import builtins
 import gc
 import importlib
-import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,8 @@ def preload() -> Preloaded:
         importlib.import_module(name)
     modules = [name for name in sys.modules if not name.startswith("dltlab")]
     for name in _OF_LABS.split():
-        _import(name)
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     del builtins.get_ipython, sys.ps1  # type: ignore[attr-defined]
     if backend == _INLINE:
         del os.environ["MPLBACKEND"]
@@ -102,14 +103,6 @@ def stream_handlers() -> list["logging.StreamHandler[Any]"]:
         for each in handlers.values()
         if isinstance(each, logging.StreamHandler) and each.stream in (sys.stdout, sys.stderr)
     ]
-
-
-def _import(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        if name == "tensorflow" and importlib.util.find_spec(name):
-            raise
 
 
 def _open_files() -> list[str]:
