@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +56,9 @@ class Kernel:
     client: KernelClient
 
     @classmethod
-    async def start(cls) -> "Kernel":
+    async def start(cls, transport: str = "tcp") -> "Kernel":
         """Start one, and wait for nothing."""
-        manager = AsyncKernelManager(transport_encryption="auto")
+        manager = AsyncKernelManager(transport=transport, transport_encryption="auto")
         await manager.start_kernel()
         client = manager.client()
         client.start_channels()
@@ -159,7 +159,8 @@ async def nbval_on_four_notebooks() -> float:
 
 async def memory(kernels: int) -> dict[str, float]:
     """Megabytes that `kernels` take, idle and after a fit."""
-    started = [await Kernel.start() for _ in range(kernels)]
+    # Not over TCP: of so many ports one may be taken by the time when a kernel binds it.
+    started = [await Kernel.start("ipc") for _ in range(kernels)]
     await asyncio.gather(*(each.run(IMPORT) for each in started))
     found = {f"memory of {kernels}, idle": _megabytes(started)}
     await asyncio.gather(*(each.run(FIT) for each in started))
@@ -209,20 +210,18 @@ MEASURES: list[tuple[str, Callable[[], Awaitable[float]], bool]] = [
 ]
 
 
-def measure(repeats: int) -> dict[str, dict[str, float]]:
-    """Every measure, cold and warm: the median, or the one sum of memory."""
-    results: dict[str, dict[str, float]] = {}
+def measure(repeats: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Every measure, cold and warm: the median of times, the one sum of memory."""
     for name, function, is_short in MEASURES:
         times: dict[str, list[float]] = {"cold": [], "warm": []}
         for _ in range(repeats if is_short else max(1, repeats // 2)):
             for kind in times:
                 times[kind].append(_with(kind, function))
-        results[name] = {kind: statistics.median(each) for kind, each in times.items()}
+        yield name, {kind: statistics.median(each) for kind, each in times.items()}
     for kernels in (1, 2, 10, 30):
-        for kind in PROVISIONERS:
-            for name, megabytes in _with(kind, lambda: memory(kernels)).items():  # noqa: B023
-                results.setdefault(name, {})[kind] = megabytes
-    return results
+        sums = {kind: _with(kind, lambda: memory(kernels)) for kind in PROVISIONERS}  # noqa: B023
+        for name in sums["cold"]:
+            yield name, {kind: each[name] for kind, each in sums.items()}
 
 
 def _with(kind: str, function: Callable[[], Awaitable[T]]) -> T:
@@ -245,25 +244,31 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     chosen = options.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    found = inventory(ask_tensorflow=False)
+    gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    hardware = f"{found.cpu.model}, {found.cpu.cores:g} cores, {gigabytes:.0f} GB"
+    if not chosen.json:
+        print(f"{hardware}\n\n| | cold | warm | cold / warm | target |\n|---|---|---|---|---|")
+    results = {}
     with tempfile.TemporaryDirectory() as runtime:
         os.environ["XDG_RUNTIME_DIR"] = runtime
         _warm_up()
         try:
-            results = measure(chosen.repeats)
+            for name, each in measure(chosen.repeats):
+                results[name] = each
+                if not chosen.json:
+                    print(_row(name, each), flush=True)
         finally:
             pool.stop()
-    found = inventory(ask_tensorflow=False)
-    gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    hardware = f"{found.cpu.model}, {found.cpu.cores:g} cores, {gigabytes:.0f} GB"
     if chosen.json:
         print(json.dumps({"hardware": hardware, "results": results}, indent=1))
-        return
-    print(f"{hardware}\n\n| | cold | warm | cold / warm | target |\n|---|---|---|---|---|")
-    for name, each in results.items():
-        unit, digits = ("MB", 0) if name.startswith("memory") else ("s", 2)
-        cold, warm = (f"{each[kind]:.{digits}f} {unit}" for kind in ("cold", "warm"))
-        target = f"≥ {TARGETS[name]:g}" if name in TARGETS else ""
-        print(f"| {name} | {cold} | {warm} | {each['cold'] / each['warm']:.1f} | {target} |")
+
+
+def _row(name: str, result: dict[str, float]) -> str:
+    unit, digits = ("MB", 0) if name.startswith("memory") else ("s", 2)
+    cold, warm = (f"{result[kind]:.{digits}f} {unit}" for kind in PROVISIONERS)
+    target = f"≥ {TARGETS[name]:g}" if name in TARGETS else ""
+    return f"| {name} | {cold} | {warm} | {result['cold'] / result['warm']:.1f} | {target} |"
 
 
 if __name__ == "__main__":

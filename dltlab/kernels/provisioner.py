@@ -40,13 +40,20 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Launch the kernel `cmd`."""
-        wanted = None if _turned_off() else Wanted.read(cmd, kwargs)
+        wanted = self._wanted(cmd, kwargs)
         if wanted and await self._launch_warm(wanted):
             return self.connection_info
         await super().launch_kernel(cmd, **kwargs)
         if wanted:
             threading.Thread(target=self._warm_up, args=[wanted], daemon=True).start()
         return self.connection_info
+
+    def _wanted(self, cmd: list[str], options: dict[str, Any]) -> "Wanted | None":
+        try:
+            return None if _turned_off() else Wanted.read(cmd, options)
+        except OSError as error:  # /proc is not as it is on Linux elsewhere
+            self._say(error)
+            return None
 
     async def _launch_warm(self, wanted: "Wanted") -> bool:
         try:
@@ -113,7 +120,7 @@ class Wanted:
             return None
         environment = {**options["env"], "JPY_PARENT_PID": str(os.getpid())}
         status = dict(
-            line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines()
+            line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
         )
         limits = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
         request = {
@@ -214,7 +221,8 @@ _silent: set[int] = set()
 
 def _turned_off() -> bool:
     on_binder = any(name.startswith("BINDER_") for name in os.environ)
-    return sys.platform != "linux" or on_binder or bool(os.environ.get(COLD))
+    able = sys.platform == "linux" and hasattr(os, "pidfd_open")
+    return not able or on_binder or bool(os.environ.get(COLD))
 
 
 def _ask(wanted: Wanted) -> WarmKernel | None:
