@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 import nbformat
 from jupyter_client.client import KernelClient
@@ -59,6 +60,8 @@ class Kernel:
     async def start(cls, transport: str = "tcp") -> "Kernel":
         """Start one, and wait for nothing."""
         manager = AsyncKernelManager(transport=transport, transport_encryption="auto")
+        if transport == "ipc":
+            manager.ip = f"{os.environ['XDG_RUNTIME_DIR']}/{uuid4().hex}"
         await manager.start_kernel()
         client = manager.client()
         client.start_channels()
