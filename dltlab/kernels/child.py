@@ -150,6 +150,9 @@ def _start(server: int, launch: Launch) -> None:
     for handler in launch.handlers:
         handler.setStream(sys.stdout if handler.stream is sys.__stdout__ else sys.stderr)
     app.start()
+    # It may still flush, which takes 10 s once an exit function has stopped the thread that sends.
+    app.control_thread.stop()
+    app.control_thread.join()
     _end()
 
 
