@@ -1,6 +1,7 @@
 """Kernels, cold and warm, and what one says."""
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from jupyter_client.blocking import BlockingKernelClient
@@ -43,10 +45,13 @@ class Kernel:
     """A kernel and a client that talks to it."""
 
     def __init__(self, **options: Any) -> None:
-        transport = options.pop("transport", "tcp")
+        # Over TCP one of the ports may be taken by the time when the kernel binds it.
+        transport = options.pop("transport", "ipc")
         environment = {**os.environ, **options.pop("variables", {})}
         del environment["PYTEST_CURRENT_TEST"]  # or ipykernel captures less
         self.manager = KernelManager(transport=transport, transport_encryption="auto")
+        if transport == "ipc":
+            self.manager.ip = f"{tempfile.gettempdir()}/{uuid4().hex}"
         self.manager.start_kernel(env=environment, **options)
         self.process = self.manager.provisioner.process
         self.client: BlockingKernelClient = self.manager.client()

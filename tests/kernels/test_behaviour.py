@@ -275,10 +275,9 @@ def test_a_cell_can_await(kernel):
     assert kernel.tell("result") == "slept"
 
 
-def test_ipc_transport(start, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    assert start(transport="ipc").tell("1 + 1") == 2
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_transport(start, transport):
+    assert start(transport=transport).tell("1 + 1") == 2
 
 
 def test_completion(kernel):
