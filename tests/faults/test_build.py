@@ -92,7 +92,7 @@ def test_a_killed_build_leaves_the_old_twin_and_the_next_one_finishes(
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_built(start, twin, source, built, edit):
-    edit(source, "seed=0", "seed=1")
+    edit(source, "## The question", "## The riddle")
     learner = built.labs / f"{LAB}.ipynb"
     before = twin.read_bytes(), learner.read_bytes()
 
