@@ -98,6 +98,7 @@ class Kernel:
         self.client.stop_channels()
         if self.manager.has_kernel:
             self.manager.shutdown_kernel()
+        self.manager.cleanup_ipc_files()
 
 
 @pytest.fixture
