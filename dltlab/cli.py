@@ -16,7 +16,10 @@ app = typer.Typer(
 )
 kernels = typer.Typer(help="See and stop warm kernels.", no_args_is_help=True)
 app.add_typer(kernels, name="kernels")
+data = typer.Typer(help="Data sets: the course's, and your own pictures.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
+DataSet = Annotated[str, typer.Argument(metavar="NAME", help="The data set.")]
 Labs = Annotated[list[str] | None, typer.Argument(help="Labs by number or name; all by default.")]
 CourseFolder = Annotated[
     Path | None,
@@ -236,6 +239,112 @@ def stop() -> None:
     typer.echo(
         f"Stopped: {len(states) - last}." + (f" With their last kernel: {last}." if last else "")
     )
+
+
+@data.command("list")
+def list_data() -> None:
+    """List every data set, and where its bytes are."""
+    from rich.table import Table
+
+    from dltlab.data.shelf import shelf
+
+    table = Table("name", "holds", "version", "where", box=None, pad_edge=False)
+    for line in shelf():
+        table.add_row(line.name, line.holds, line.version, line.where)
+    _print(table)
+
+
+@data.command("info")
+def data_info(name: DataSet) -> None:
+    """Tell what is known of a data set."""
+    from dltlab.data.shelf import facts
+
+    for about, says in facts(name):
+        typer.echo(f"{about:<13} {says}")
+
+
+@data.command("import")
+def import_data(
+    source: Annotated[Path, typer.Argument(help="A folder, a tar or zip archive, or a list.")],
+    name: Annotated[str, typer.Option(help="What to call it.")],
+    validation: Annotated[int, typer.Option(help="Percentage held out to choose by.")] = 20,
+    test: Annotated[int, typer.Option(help="Percentage held out to judge by.")] = 10,
+    size: Annotated[int, typer.Option(help="The side of a picture in pixels.")] = 64,
+    resize: Annotated[str, typer.Option(help="crop, squash or fit.")] = "crop",
+    min_per_class: Annotated[int, typer.Option(help="Fewer are an error.")] = 5,
+    max_per_class: Annotated[int | None, typer.Option(help="Of more, take so many.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the division.")] = 1,
+    like: Annotated[str | None, typer.Option(help="Take this data set's classes.")] = None,
+) -> None:
+    """Import pictures of your own: a folder for each class."""
+    from dltlab.data.importing import import_images
+    from dltlab.data.shelf import report
+
+    done = import_images(
+        source, name, validation=validation, test=test, size=size, resize=resize,  # type: ignore[arg-type]
+        min_per_class=min_per_class, max_per_class=max_per_class, seed=seed, like=like,
+    )  # fmt: skip
+    for line in report(done):
+        typer.echo(line)
+
+
+@data.command()
+def show(
+    name: DataSet,
+    out: Annotated[Path | None, typer.Option(help="The PNG; by default NAME.png.")] = None,
+) -> None:
+    """Draw a contact sheet: pictures of each class, and how many there are."""
+    import io
+
+    from dltlab.course.front_matter import shown
+    from dltlab.data.contact_sheet import contact_sheet
+    from dltlab.files import write_atomically
+
+    figure, alt = contact_sheet(name)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100)
+    path = out or Path(f"{name}.png")
+    write_atomically(path, png.getvalue())
+    typer.echo(f"{alt}\nWrote {shown(path)}.")
+
+
+@data.command()
+def fetch(name: DataSet) -> None:
+    """Get a data set's files, so that it can be used without a network."""
+    from dltlab.data.shelf import fetch_all
+
+    typer.echo(fetch_all(name))
+
+
+@data.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="The data set; by default all.")] = None,
+) -> None:
+    """Check every byte in your store."""
+    from dltlab.data.shelf import faults
+
+    found = list(faults(name))
+    for line in found:
+        typer.echo(line)
+    if not found:
+        typer.echo("Every byte in your store is right.")
+    raise typer.Exit(1 if found else 0)
+
+
+@data.command()
+def remove(
+    name: DataSet,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+) -> None:
+    """Remove a data set, or "pets@1" for one version, from your store."""
+    from dltlab.data import shelf
+
+    users = [] if yes else shelf.in_the_way(name)
+    for line in users:
+        typer.echo(line)
+    if users and not typer.confirm(f"Remove {name} all the same?"):
+        raise LabError(f"{name} is kept. To remove it without a question, add --yes.")
+    typer.echo(shelf.remove(name))
 
 
 def _print(table: object) -> None:

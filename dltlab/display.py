@@ -15,6 +15,14 @@ def in_notebook() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
+def printable(text: str) -> str:
+    """`text` with whatever a terminal would not show, or would obey, written as an escape."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode()
+        for each in text
+    )
+
+
 def show(
     figure: "Figure", alt: str, *, display_id: str | None = None, update: bool = False
 ) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dltlab.errors import LabError
@@ -41,6 +43,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`, which is made where it is missing; others wait for it.
+
+    The lock is that of the file `.lock`. A process that ends, however it ends, releases it.
+
+    Raises:
+        OSError: The folder cannot be made or written.
+    """
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock"):
+        yield
 
 
 def cannot_write(path: Path, error: OSError) -> LabError:

@@ -1,12 +1,14 @@
 """Watch a network train: a live figure in a notebook, progress lines elsewhere."""
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
 import keras
 
+from dltlab.data import record
 from dltlab.display import in_notebook, show
 from dltlab.training.curves import Curves
 
@@ -29,15 +31,21 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         title: Opens the figure's title, and each line.
+        run: A folder for what belongs to this training, such as the one that TensorBoard writes to.
+            `data.json` there will say which data sets and versions were used
+            (`dltlab.data.record`).
     """
 
-    def __init__(self, title: str = "Training") -> None:
+    def __init__(self, title: str = "Training", run: str | Path | None = None) -> None:
         super().__init__()
         self.title = title
+        self.run = run
         self._epoch_began = perf_counter()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew."""
+        if self.run is not None:
+            record(self.run)
         self._curves = Curves(self.title, self.params["epochs"])
         self._seen = _live_figure(self._curves) if in_notebook() else _lines(self._curves)
         self._began = perf_counter()

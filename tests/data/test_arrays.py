@@ -56,7 +56,7 @@ def test_the_held_out_quarter_never_changes_and_has_its_share_of_each_digit() ->
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(LabError, match=r"no data set 'minst'.*digits, mnist"):
+    with pytest.raises(LabError, match=r"no data set 'minst'.*digits,.* mnist"):
         arrays("minst")
 
 

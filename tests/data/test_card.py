@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 
 from dltlab.data import info
+from dltlab.data.card import card_names
 from dltlab.errors import LabError
 
+KINDS = {
+    "cifar10": "images", "digits": "images", "fashion_mnist": "images", "mackey_glass": "series",
+    "mnist": "images", "python_docs": "text", "shapes": "images", "tinyshakespeare": "text",
+}  # fmt: skip
 DIGITS = Path(__file__).parents[2] / "datasets" / "digits.toml"
 
 
@@ -25,6 +30,13 @@ def test_a_card_says_where_the_data_come_from_and_how_to_know_them() -> None:
     assert sum(split.size for split in card.splits.values()) == 70_000
 
 
+@pytest.mark.parametrize("name", card_names())
+def test_every_card_is_right_and_a_file_is_fetched_from_the_web_alone(name: str) -> None:
+    card = info(name)
+    assert (card.name, card.kind) == (name, KINDS[name])
+    assert all(url.startswith("http") for file in card.files for url in file.urls)
+
+
 def test_a_course_of_ones_own_brings_its_cards_first(card: Path) -> None:
     card.write_text(DIGITS.read_text().replace("CC BY 4.0", "mine"))
     assert info("digits").licence == "mine"
@@ -36,10 +48,13 @@ def test_a_course_of_ones_own_brings_its_cards_first(card: Path) -> None:
     [
         ("licence =", "license =", "the key 'licence' is missing"),
         ("files = []", "files = []\nsource = 'x'", "unknown key 'source'"),
+        ('"sklearn_digits"', '"parquet"', "'format': it must be one of 'sklearn_digits', 'idx'"),
+        ('"sklearn_digits"', '"shapes"', "the key 'seed' is missing"),
+        ('"sklearn_digits"', '"cifar"', "'files': list should have at least 1 item"),
         ("every = 4", "every = 4\nhow = 'so'", "unknown key 'hold_out.how'"),
         ("every = 4", "every = 1", "'hold_out.every': input should be greater than"),
         ('name = "digits"', 'name = "numbers"', "the name is 'numbers'"),
-        ("[splits.test]\nsize = 450", "", "the splits are 'train' and 'test'"),
+        ("[splits.test]\nsize = 450", "", "describe the split 'train'"),
         ("[8, 8, 1]", "[8, 8", "cannot be read as a card"),
         ('"sklearn_digits"', '"idx"', "split 'train' names the file None"),
     ],

@@ -5,13 +5,14 @@ A data set of six pictures stands in for a real one; its server is a local one.
 
 import gzip
 import hashlib
+import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -91,6 +92,10 @@ class World:
     def stored(self, name: str) -> Path:
         return self.store / "tiny" / name
 
+    def visible(self) -> list[str]:
+        names = [path.name for path in self.stored("").iterdir()]
+        return sorted(name for name in names if not name.startswith("."))
+
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
@@ -131,10 +136,7 @@ def test_a_file_is_fetched_once_and_kept(world: World) -> None:
     assert_is_tiny_test(arrays("tiny", "test"))
     assert_is_tiny_test(arrays("tiny", "test"))
     assert world.asked == ["/0/test-images.gz", "/0/test-labels.gz"]
-    assert sorted(path.name for path in (world.store / "tiny").iterdir()) == [
-        "test-images.gz",
-        "test-labels.gz",
-    ]
+    assert world.visible() == ["test-images.gz", "test-labels.gz"]
 
 
 def test_all_is_train_then_test(world: World) -> None:
@@ -218,7 +220,7 @@ def test_a_failure_names_the_file_each_source_and_the_mend(
     assert f"/0/test-images.gz {reason}" in message
     assert f"/1/test-images.gz {reason}" in message
     assert "DLTLAB_DATA_MIRROR" in message
-    assert list(world.stored("").iterdir()) == []
+    assert world.visible() == []
 
 
 def test_without_a_network_each_address_is_named(world: World) -> None:
@@ -258,29 +260,110 @@ def test_a_full_disk_leaves_nothing_half_written(world: World) -> None:
     )
     assert f"LabError: test-images.gz cannot be kept in {world.stored('')}" in result.stderr
     assert "set DLTLAB_DATA_DIR to a folder" in result.stderr
-    assert list(world.stored("").iterdir()) == []
+    assert world.visible() == []
 
 
-def test_two_processes_may_fetch_at_once(world: World) -> None:
-    both = Barrier(2)
+def test_of_two_processes_at_once_one_fetches(world: World) -> None:
+    one_is_here, both_are_here = Event(), Event()
 
-    def together(request: BaseHTTPRequestHandler, body: bytes) -> None:
-        both.wait(60)
+    def slow(request: BaseHTTPRequestHandler, body: bytes) -> None:
+        one_is_here.set()
+        both_are_here.wait(60)
         whole(request, body)
 
-    world.answers[0] = together
-    code = "from dltlab.data import arrays; assert len(arrays('tiny', 'test')[1]) == 10"
+    world.answers[0] = slow
+    code = (
+        "import filelock; acquire = filelock.FileLock.acquire\n"
+        "filelock.FileLock.acquire = lambda *a, **k: (print('here', flush=True), acquire(*a, **k))"
+        "[1]\n"
+        "from dltlab.data import arrays; assert len(arrays('tiny', 'test')[1]) == 10"
+    )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
     ]
-    messages = [process.communicate()[1].decode() for process in processes]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+    assert one_is_here.wait(60)
+    both_are_here.set()
+    messages = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], messages
-    assert len(world.asked) == 4
-    assert world.stored("test-images.gz").read_bytes() == PACKED["test-images.gz"]
+    assert world.asked == ["/0/test-images.gz", "/0/test-labels.gz"]
+
+
+def broken_off_at_first(world: World) -> Answer:
+    """Half of the file at first; what is asked for from then on."""
+
+    def answer(request: BaseHTTPRequestHandler, body: bytes) -> None:
+        if "Range" not in request.headers:
+            half = body[: len(body) // 2]
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(body)))
+            request.end_headers()
+            request.wfile.write(half)
+            return
+        first = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        world.asked[-1] += f" from {first}"
+        if first >= len(body):
+            request.send_error(416)
+            return
+        request.send_response(206)
+        request.send_header("Content-Length", str(len(body) - first))
+        request.end_headers()
+        request.wfile.write(body[first:])
+
+    return answer
+
+
+def test_a_download_that_broke_off_goes_on_from_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_CHUNK", 5)
+    world.answers[0] = broken_off_at_first(world)
+    assert_is_tiny_test(arrays("tiny", "test"))
+    half = len(PACKED["test-images.gz"]) // 2
+    assert world.asked[:2] == ["/0/test-images.gz", f"/0/test-images.gz from {half}"]
+    assert world.visible() == ["test-images.gz", "test-labels.gz"]
+
+
+@pytest.mark.parametrize("rest", [b"other bytes", PACKED["test-images.gz"] * 2])
+def test_what_is_left_of_another_file_does_no_harm(world: World, rest: bytes) -> None:
+    world.answers[0] = broken_off_at_first(world)
+    world.stored(".fetching").mkdir(parents=True)
+    world.stored(".fetching/test-images.gz.part").write_bytes(rest)
+    assert_is_tiny_test(arrays("tiny", "test"))
+
+
+def test_a_killed_download_leaves_nothing_visible_and_the_next_one_ends_it(world: World) -> None:
+    world.answers[0] = broken_off_at_first(world)
+    code = (
+        "import os, signal, tqdm\n"
+        "tqdm.tqdm.update = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from dltlab.data import arrays; arrays('tiny', 'test')"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert world.visible() == []
+    assert_is_tiny_test(arrays("tiny", "test"))
+
+
+def test_a_mirror_may_have_a_folder_for_each_data_set(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(world.mirror))
+    (world.mirror / "tiny").mkdir()
+    for name, content in PACKED.items():
+        (world.mirror / name).write_bytes(b"a file of another data set")
+        (world.mirror / "tiny" / name).write_bytes(content)
+    assert_is_tiny_test(arrays("tiny", "test"))
+    assert world.asked == []
 
 
 def test_a_card_that_states_another_size_than_its_files_have_is_an_error(world: World) -> None:
     card = world.course / "datasets" / "tiny.toml"
     card.write_text(card.read_text().replace("size = 10\n", "size = 11\n"))
-    with pytest.raises(LabError, match=r"images \(10, 2, 2\).*card says \(11, 2, 2\)"):
+    with pytest.raises(LabError, match=r"images \(10, 2, 2, 1\).*card says \(11, 2, 2, 1\)"):
         arrays("tiny", "test")

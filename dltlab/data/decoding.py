@@ -1,0 +1,144 @@
+"""Decode many pictures: alone at first, then with as many processes as there are cores."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from dltlab.data.pictures import Resize, Unusable, read_picture
+from dltlab.data.sources import Candidate, Content
+from dltlab.errors import LabError
+
+_CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 23
+_ALONE_SECONDS = 1.0  # about as long as other processes take to start
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of some files.
+
+    Attributes:
+        reasons: For each file why it cannot serve as a picture, or None.
+        pixels: Of the others: uint8 `(k, size, size, 3)`.
+        digests: A hash of the pixels of each.
+        sums: Of the values of each of its colours, and of their squares: float64 `(k, 2, 3)`.
+    """
+
+    reasons: list[str | None]
+    pixels: np.ndarray
+    digests: list[str]
+    sums: np.ndarray
+
+
+Chunk = list[tuple[Candidate, Content]]
+
+
+def decode_all(
+    files: Iterable[tuple[Candidate, Content]], size: int, resize: Resize
+) -> Iterator[tuple[list[Candidate], Decoded]]:
+    """Decode `files`, in their order, some at a time.
+
+    Raises:
+        LabError: `files` raised it, or a process was killed.
+    """
+    chunks = _chunks(files)
+    end = perf_counter() + _ALONE_SECONDS
+    for chunk in chunks:
+        yield _candidates(chunk), _decode(_contents(chunk), size, resize)
+        if perf_counter() > end:
+            break
+    yield from _together(chunks, size, resize)
+
+
+def _together(
+    chunks: Iterator[Chunk], size: int, resize: Resize
+) -> Iterator[tuple[list[Candidate], Decoded]]:
+    """With a process for each core."""
+    first = next(chunks, None)
+    if first is None:
+        return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    sent: list[list[Candidate]] = []
+    failed: list[LabError] = []
+
+    def tasks() -> Iterator[object]:
+        try:
+            for chunk in itertools.chain([first], chunks):
+                sent.append(_candidates(chunk))
+                yield delayed(_decode)(_contents(chunk), size, resize)
+        except LabError as error:  # in a thread of joblib's, where nobody would see it
+            failed.append(error)
+
+    try:
+        for decoded in Parallel(n_jobs=-1, return_as="generator")(tasks()):
+            yield sent.pop(0), decoded
+    except TerminatedWorkerError as error:
+        raise LabError(
+            "A process that decoded pictures was killed, as it happens when memory runs out. Close "
+            "other programs and import again."
+        ) from error
+    if failed:
+        raise failed[0]
+
+
+def _chunks(files: Iterable[tuple[Candidate, Content]]) -> Iterator[Chunk]:
+    chunk: Chunk = []
+    size = 0
+    for candidate, content in files:
+        chunk.append((candidate, content))
+        size += len(content) if isinstance(content, bytes) else 0
+        if len(chunk) == _CHUNK_FILES or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _candidates(chunk: Chunk) -> list[Candidate]:
+    return [candidate for candidate, _ in chunk]
+
+
+def _contents(chunk: Chunk) -> list[Content]:
+    return [content for _, content in chunk]
+
+
+def _decode(contents: list[Content], size: int, resize: Resize) -> Decoded:
+    reasons: list[str | None] = []
+    pixels = np.empty((len(contents), size, size, 3), np.uint8)
+    usable = 0
+    for content in contents:
+        try:
+            pixels[usable] = read_picture(_bytes_of(content), size, resize)
+        except Unusable as error:
+            reasons.append(str(error))
+        else:
+            reasons.append(None)
+            usable += 1
+    pixels = pixels[:usable]
+    digests = [hashlib.blake2b(each.data, digest_size=16).hexdigest() for each in pixels]
+    return Decoded(reasons, pixels, digests, _sums(pixels))
+
+
+def _bytes_of(content: Content) -> bytes:
+    if content is None:
+        raise Unusable("is damaged in the archive")
+    if isinstance(content, bytes):
+        return content
+    try:
+        return content.read_bytes()
+    except OSError as error:
+        raise Unusable(f"cannot be read ({error.strerror})") from error
+
+
+def _sums(pixels: np.ndarray) -> np.ndarray:
+    """Of each picture's colours and of their squares, float64 `(k, 2, 3)`."""
+    values = pixels.reshape(len(pixels), -1, 3).astype(np.float32)
+    products = values.transpose(0, 2, 1) @ values  # by BLAS, several times faster than `sum`
+    ones = np.ones((1, values.shape[1]), np.float32)
+    squares = np.diagonal(products, axis1=1, axis2=2)[:, np.newaxis]
+    return np.concatenate([ones @ values, squares], axis=1).astype(np.float64)

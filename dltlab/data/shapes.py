@@ -1,0 +1,292 @@
+"""Colour pictures of ten shapes on busy grounds, drawn on the spot from a seed."""
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+CLASSES: tuple[str, ...] = (
+    "disc",
+    "ring",
+    "triangle",
+    "square",
+    "pentagon",
+    "star",
+    "cross",
+    "heart",
+    "crescent",
+    "arrow",
+)
+
+# Lengths are shares of the picture's side, colours are in [0, 1].
+_RADIUS = (0.28, 0.42)
+_TURN = np.pi / 6
+_CONTRAST = (0.3, 0.7)
+_RAMP = 0.2
+_STRIPE, _STRIPE_PERIOD = 0.12, (0.08, 0.3)
+_NOISE = (0.04, 0.16)
+_LINE_LENGTH, _LINE_WIDTH, _BLOT_RADIUS = (0.15, 0.5), (0.0125, 0.035), (0.04, 0.1)
+
+_CHUNK = 128  # pictures drawn at once; their canvas is 1.5 MB at 32 × 32, small enough for a cache
+
+
+def shapes(num_images: int, seed: int, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of the ten `CLASSES`, one shape in each.
+
+    A shape lies wholly within its picture, at a random place and of a random size, turned by up to
+    30° from upright. The ground has a gradient, stripes and noise. A line and a blot lie behind the
+    shape, and another pair may cover part of it. All colours are random; every channel of a shape's
+    differs from that of the plain ground by at least 0.3 of full scale, up or down with equal
+    chance. So no colour tells a class, and hardly any single pixel. A picture's mirror image, left
+    for right, is as likely as the picture and shows the same class.
+
+    Args:
+        num_images: The number of pictures; those of any two classes differ by at most one.
+        seed: The pictures are a function of the three arguments alone, to the bit on one platform.
+            Those of a smaller `num_images` are others, not the first of these; for training and
+            test pictures, draw all at once and divide them.
+        size: The side of a picture in pixels. Noise and edges are one pixel fine at any size.
+
+    Returns:
+        uint8 images `(num_images, size, size, 3)`, red, green and blue, and int64 labels
+        `(num_images,)`, indices into `CLASSES`, in random order.
+    """
+    # RandomState's stream is frozen for good; that of newer generators may change between versions.
+    random = np.random.RandomState(seed)
+    labels = random.permutation(np.arange(num_images) % len(CLASSES)).astype(np.int64)
+    scenes = _scenes(random, num_images, size)
+    images = random.randint(0, 256, (num_images, size, size, 3), np.uint8)  # as yet, the noise
+    for label, name in enumerate(CLASSES):
+        members = np.flatnonzero(labels == label)
+        for start in range(0, len(members), _CHUNK):
+            chosen = members[start : start + _CHUNK]
+            scene = _Scenes(*(values[chosen] for values in scenes))
+            picture = _picture(scene, _OUTLINES[name], size)
+            images[chosen] = _with_noise(picture, images[chosen], scene.noise)
+    return images, labels
+
+
+class _Scenes(NamedTuple):
+    """What `n` pictures show: float32, lengths in pixels, colours in [0, 1], turns as (cos, sin).
+
+    The four marks of a picture are a line and a blot behind its shape, then a line and a blot
+    before it. A mark is what lies within its width of a straight stroke; a blot's has no length.
+    """
+
+    centre: np.ndarray  # (n, 2)
+    radius: np.ndarray  # (n,)
+    turn: np.ndarray  # (n, 2)
+    colour: np.ndarray  # (n, 3)
+    ground: np.ndarray  # (n, 3)
+    ramp: np.ndarray  # (n, 3, 2): how the ground changes from side to side, along x and y
+    stripe: np.ndarray  # (n, 3)
+    stripe_waves: np.ndarray  # (n, 2): waves per pixel along x and y
+    mark_centre: np.ndarray  # (n, 4, 2)
+    mark_turn: np.ndarray  # (n, 4, 2)
+    mark_length: np.ndarray  # (n, 4): half of it
+    mark_width: np.ndarray  # (n, 4): half of it
+    mark_colour: np.ndarray  # (n, 4, 3)
+    noise: np.ndarray  # (n,)
+
+
+def _scenes(random: np.random.RandomState, num: int, size: int) -> _Scenes:
+    """Draws what `num` pictures show, all at once, so that no picture depends on its chunk."""
+
+    def draw(low: float, high: float, *shape: int) -> np.ndarray:
+        return random.uniform(low, high, (num, *shape))
+
+    def turn(limit: float, *shape: int) -> np.ndarray:
+        angle = draw(-limit, limit, *shape)
+        return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+    radius = size * draw(*_RADIUS)
+    ground = draw(0, 1, 3)
+    line_length, no_length = draw(*_LINE_LENGTH, 2), np.zeros((num, 2))
+    line_width, blot_radius = draw(*_LINE_WIDTH, 2), draw(*_BLOT_RADIUS, 2)
+    scenes = _Scenes(
+        centre=size / 2 + draw(-1, 1, 2) * (size / 2 - radius)[:, np.newaxis],
+        radius=radius,
+        turn=turn(_TURN),
+        colour=(ground + draw(*_CONTRAST, 3)) % 1,  # wrapped or not, at least 0.3 off
+        ground=ground,
+        ramp=draw(-_RAMP, _RAMP, 3, 2),
+        stripe=draw(-_STRIPE, _STRIPE, 3),
+        stripe_waves=turn(np.pi) / (size * draw(*_STRIPE_PERIOD, 1)),
+        mark_centre=size * draw(0, 1, 4, 2),
+        mark_turn=turn(np.pi, 4),
+        mark_length=size * np.stack([line_length, no_length], axis=2).reshape(num, 4),
+        mark_width=size * np.stack([line_width, blot_radius], axis=2).reshape(num, 4),
+        mark_colour=draw(0, 1, 4, 3),
+        noise=draw(*_NOISE),
+    )
+    return _Scenes(*(values.astype(np.float32) for values in scenes))
+
+
+def _picture(scene: _Scenes, outline: "_Outline", size: int) -> np.ndarray:
+    """The scenes without noise: float32 `(n, 3, size, size)`, where [0, 1] is full scale.
+
+    Nothing here but sums, products, quotients and roots, which IEEE 754 rounds in one way only.
+    """
+    middle = np.arange(size, dtype=np.float32) + 0.5
+    x, y = middle[np.newaxis, np.newaxis, :], middle[np.newaxis, :, np.newaxis]
+    canvas = _ground(scene, x, y, size)
+    for mark in (0, 1):
+        _paint_mark(canvas, scene, mark, x, y)
+    radius = _per_pixel(scene.radius)
+    right, down = _turned(x, y, scene.centre, scene.turn)
+    _paint(canvas, outline(right / radius, -down / radius) * radius, scene.colour)
+    for mark in (2, 3):
+        _paint_mark(canvas, scene, mark, x, y)
+    return canvas
+
+
+def _ground(scene: _Scenes, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """The ground's colour, with its gradient and its stripes, which are triangular waves."""
+    phase = x * _per_pixel(scene.stripe_waves[:, 0]) + y * _per_pixel(scene.stripe_waves[:, 1])
+    wave = 4 * np.abs(phase - np.floor(phase) - 0.5) - 1
+    ramp_x, ramp_y = scene.ramp[..., 0], scene.ramp[..., 1]
+    canvas: np.ndarray = _per_pixel(scene.stripe) * wave[:, np.newaxis]
+    canvas += _per_pixel(ramp_x) * (x / size - 0.5) + _per_pixel(ramp_y) * (y / size - 0.5)
+    canvas += _per_pixel(scene.ground)
+    return canvas
+
+
+def _paint_mark(
+    canvas: np.ndarray, scene: _Scenes, mark: int, x: np.ndarray, y: np.ndarray
+) -> None:
+    along, across = _turned(x, y, scene.mark_centre[:, mark], scene.mark_turn[:, mark])
+    beyond = np.maximum(np.abs(along) - _per_pixel(scene.mark_length[:, mark]), 0)
+    distance = _hypot(beyond, across) - _per_pixel(scene.mark_width[:, mark])
+    _paint(canvas, distance, scene.mark_colour[:, mark])
+
+
+def _paint(canvas: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> None:
+    """Lays `colour` over the canvas where the distance from an edge, in pixels, is negative.
+
+    A pixel on the edge is covered in part, in proportion, so that edges are smooth.
+    """
+    cover = np.clip(0.5 - distance, 0, 1)[:, np.newaxis]
+    canvas += cover * (_per_pixel(colour) - canvas)
+
+
+def _with_noise(picture: np.ndarray, noise: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    """The picture as bytes, channels last, with uniform noise up to `amplitude` of full scale."""
+    spread = (2 * amplitude)[:, np.newaxis, np.newaxis, np.newaxis]
+    noisy = picture.transpose(0, 2, 3, 1) * 255 + spread * (noise - np.float32(127.5))
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def _turned(
+    x: np.ndarray, y: np.ndarray, centre: np.ndarray, turn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates as seen from something at `centre` that is turned."""
+    cos, sin = _per_pixel(turn[:, 0]), _per_pixel(turn[:, 1])
+    x, y = x - _per_pixel(centre[:, 0]), y - _per_pixel(centre[:, 1])
+    return x * cos + y * sin, y * cos - x * sin
+
+
+def _per_pixel(values: np.ndarray) -> np.ndarray:
+    return values[..., np.newaxis, np.newaxis]
+
+
+def _hypot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    root: np.ndarray = np.sqrt(x * x + y * y)  # unlike np.hypot's, its rounding is prescribed
+    return root
+
+
+# An outline takes x to the right and y upwards, in units of the shape's radius, and returns how far
+# outside the shape a point is, in the same unit; within it is negative. Every shape is its own
+# mirror image and fits into the circle of radius 1. Off a corner, the distance is that to a side's
+# line, which keeps corners sharp.
+
+_Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+_SIN_45, _SIN_60 = np.float32(np.sqrt(0.5)), np.float32(np.sqrt(0.75))
+
+
+def _disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _hypot(x, y) - 0.85
+
+
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.abs(_hypot(x, y) - 0.7) - 0.2
+
+
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _common(-y, 0.5 * y + _SIN_60 * np.abs(x)) - 0.5
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _common(np.abs(x), np.abs(y)) - 0.7
+
+
+def _pentagon(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return reduce(_common, _towards_five_sides(x, y)) - 0.8
+
+
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A pentagram: it is beyond no two of its five lines, so the second largest value decides."""
+    first, *others = _towards_five_sides(x, y)
+    second = np.full_like(first, -np.inf)
+    for other in others:
+        second = _common(second, _joined(first, other))
+        first = _common(first, other)
+    return second - 0.309
+
+
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = np.abs(x), np.abs(y)
+    return _common(_joined(x, y) - 0.28, _common(x, y) - 0.92)
+
+
+def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A square on its corner, with a disc on either of its upper sides."""
+    x, y = np.abs(x), y + 0.1
+    square = _SIN_45 * (x + np.abs(y)) - 0.5
+    lobe = _hypot(x - 0.5 * _SIN_45, y - 0.5 * _SIN_45) - 0.5
+    return _joined(square, lobe)
+
+
+def _crescent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A disc without another that lies higher."""
+    return _common(_hypot(x, y) - 0.9, 0.72 - _hypot(x, y - 0.5))
+
+
+def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x = np.abs(x)
+    head = _common(-y, _SIN_45 * (x + y) - 0.65)
+    shaft = _common(x - 0.22, np.abs(y + 0.45) - 0.5)
+    return _joined(head, shaft)
+
+
+def _towards_five_sides(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
+    """How far a point lies from the centre towards each side of a pentagon, the lowest first."""
+    for angle in np.pi * (0.4 * np.arange(5) - 0.5):
+        yield x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
+
+
+def _common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The outline of what lies in both shapes."""
+    common: np.ndarray = np.maximum(first, second)
+    return common
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The outline of what lies in either shape."""
+    joined: np.ndarray = np.minimum(first, second)
+    return joined
+
+
+_OUTLINES: dict[str, _Outline] = {
+    "disc": _disc,
+    "ring": _ring,
+    "triangle": _triangle,
+    "square": _square,
+    "pentagon": _pentagon,
+    "star": _star,
+    "cross": _cross,
+    "heart": _heart,
+    "crescent": _crescent,
+    "arrow": _arrow,
+}
