@@ -269,12 +269,14 @@ def import_data(
     name: Annotated[str, typer.Option(help="What to call it.")],
     validation: Annotated[int, typer.Option(help="Percentage held out to choose by.")] = 20,
     test: Annotated[int, typer.Option(help="Percentage held out to judge by.")] = 10,
-    size: Annotated[int, typer.Option(help="The side of a picture in pixels.")] = 64,
-    resize: Annotated[str, typer.Option(help="crop, squash or fit.")] = "crop",
+    size: Annotated[int | None, typer.Option(help="A picture's side in pixels; 64.")] = None,
+    resize: Annotated[str | None, typer.Option(help="crop (the default), squash or fit.")] = None,
     min_per_class: Annotated[int, typer.Option(help="Fewer are an error.")] = 5,
     max_per_class: Annotated[int | None, typer.Option(help="Of more, take so many.")] = None,
     seed: Annotated[int, typer.Option(help="Of the division.")] = 1,
-    like: Annotated[str | None, typer.Option(help="Take this data set's classes.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="A data set whose classes and size to take.")
+    ] = None,
 ) -> None:
     """Import pictures of your own: a folder for each class."""
     from dltlab.data.importing import import_images

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -9,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from dltlab.data.pictures import Resize, Unusable, read_picture
-from dltlab.data.sources import Candidate, Content
+from dltlab.data.sources import LARGEST_FILE, Candidate, Content
 from dltlab.errors import LabError
 
 _CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 23
@@ -130,6 +131,11 @@ def _bytes_of(content: Content) -> bytes:
     if isinstance(content, bytes):
         return content
     try:
+        about = content.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device might have no end
+            raise Unusable("is no file")
+        if about.st_size > LARGEST_FILE:
+            raise Unusable(f"is too large: {about.st_size / 1e6:,.0f} MB")
         return content.read_bytes()
     except OSError as error:
         raise Unusable(f"cannot be read ({error.strerror})") from error
@@ -137,7 +143,8 @@ def _bytes_of(content: Content) -> bytes:
 
 def _sums(pixels: np.ndarray) -> np.ndarray:
     """Of each picture's colours and of their squares, float64 `(k, 2, 3)`."""
-    values = pixels.reshape(len(pixels), -1, 3).astype(np.float32)
+    count, height, width, _ = pixels.shape
+    values = pixels.reshape(count, height * width, 3).astype(np.float32)
     products = values.transpose(0, 2, 1) @ values  # by BLAS, several times faster than `sum`
     ones = np.ones((1, values.shape[1]), np.float32)
     squares = np.diagonal(products, axis1=1, axis2=2)[:, np.newaxis]

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dltlab.data import store
-from dltlab.data.card import SPLITS, SplitName
+from dltlab.data.card import SPLITS, ImageCard, SplitName
 from dltlab.data.decoding import Decoded, decode_all
 from dltlab.data.pictures import RESIZES, Resize
-from dltlab.data.sources import Candidate, Source, open_source
+from dltlab.data.sources import Candidate, Source, in_unicode, open_source
 from dltlab.data.store import Manifest, Shards
 from dltlab.display import printable
 from dltlab.errors import LabError
@@ -61,12 +62,28 @@ class _Kept:
     candidates: list[Candidate] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     sums: list[np.ndarray] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)  # of each digest
+    doubles: list[tuple[int, Candidate]] = field(default_factory=list)  # of the picture there
 
-    def add(self, candidate: Candidate, decoded: Decoded, row: int) -> None:
-        """Keep the picture in a row of `decoded`."""
+    def add(self, candidate: Candidate, decoded: Decoded, row: int) -> bool:
+        """Keep the picture in a row of `decoded`; returns whether it is a new one."""
+        place = self.places.setdefault(decoded.digests[row], len(self.candidates))
+        if place < len(self.candidates):
+            self.doubles.append((place, candidate))
+            return False
         self.candidates.append(candidate)
         self.digests.append(decoded.digests[row])
         self.sums.append(decoded.sums[row])
+        return True
+
+    def settle(self) -> list[tuple[str, str]]:
+        """Of equal pictures keep the first in rank; returns the others, with the reason."""
+        others = []
+        for place, candidate in self.doubles:
+            first, other = sorted((self.candidates[place], candidate), key=_rank)
+            self.candidates[place] = first
+            others.append((place, other))
+        return [(other.name, _same(other, self.candidates[place])) for place, other in others]
 
 
 def import_images(
@@ -75,8 +92,8 @@ def import_images(
     *,
     validation: int = 20,
     test: int = 10,
-    size: int = 64,
-    resize: Resize = "crop",
+    size: int | None = None,
+    resize: Resize | None = None,
     min_per_class: int = 5,
     max_per_class: int | None = None,
     seed: int = 1,
@@ -97,8 +114,9 @@ def import_images(
         name: Of the data set; `load(name)` then returns it.
         validation: Percentage of each class that is held out to choose by.
         test: Percentage of each class that is held out to judge by.
-        size: The side of a picture in pixels.
-        resize: "crop", "squash" or "fit", as `dltlab.data.pictures.read_picture` describes it.
+        size: The side of a picture in pixels; by default that of `like`, else 64.
+        resize: "crop", "squash" or "fit", as `dltlab.data.pictures.read_picture` describes it; by
+            default as for `like`, else "crop".
         min_per_class: A class with fewer pictures is an error.
         max_per_class: Of a class with more, so many are taken, chosen by the seed.
         seed: Of the division and the choice.
@@ -110,20 +128,28 @@ def import_images(
             the store cannot be written. Nothing is kept then.
     """
     store.check_name(name)
-    classes = None if like is None else _classes_of(like)
+    model = None if like is None else _images(like)
     wanted = _Wanted(
-        name, validation, test, size, resize, min_per_class, max_per_class, seed, classes
+        name=name,
+        validation=validation,
+        test=test,
+        size=_first(size, model.shape[0] if model else None, 64),
+        resize=_first(resize, getattr(model, "resize", None), "crop"),
+        min_per_class=min_per_class,
+        max_per_class=max_per_class,
+        seed=seed,
+        classes=model.classes if model else None,
     )
     _check(wanted)
-    path = Path(source)
+    path = Path(source).expanduser()
     pictures = open_source(path)
     listing = pictures.listing()
-    _require_classes(wanted, Counter(each.label for each in listing.candidates), path)
+    _require_classes(wanted, listing.candidates, listing.left_out, path)
     candidates = _chosen(listing.candidates, wanted)
     with store.hidden_folder(name) as folder:
         kept, left_out = _pack(pictures, candidates, wanted, folder)
         left_out = sorted([*listing.left_out, *left_out])
-        _require_classes(wanted, Counter(each.label for each in kept.candidates), path)
+        _require_classes(wanted, kept.candidates, left_out, path)
         return _finish(kept, left_out, wanted, path, folder)
 
 
@@ -139,7 +165,8 @@ def _check(wanted: _Wanted) -> None:
         "size": 8 <= wanted.size <= 2048,
         "resize": wanted.resize in RESIZES,
         "min_per_class": wanted.min_per_class >= 1,
-        "max_per_class": (wanted.max_per_class or wanted.min_per_class) >= wanted.min_per_class,
+        "max_per_class": wanted.max_per_class is None
+        or wanted.max_per_class >= wanted.min_per_class,
         "seed": wanted.seed >= 0,
     }
     must = {
@@ -156,19 +183,32 @@ def _check(wanted: _Wanted) -> None:
             raise LabError(f"{name} is {getattr(wanted, name)}; it must be {must[name]}.")
 
 
-def _classes_of(like: str) -> list[str]:
-    classes: list[str] = getattr(store.info(like), "classes", [])
-    if not classes:
-        raise LabError(f"The data set '{like}' has no classes; name one of pictures.")
-    return classes
+def _first(*values: Any) -> Any:
+    """The first that is not None."""
+    return next(value for value in values if value is not None)
 
 
-def _require_classes(wanted: _Wanted, counts: Counter[str], path: Path) -> None:
+def _images(like: str) -> ImageCard | Manifest:
+    about = store.info(like)
+    if not isinstance(about, ImageCard | Manifest):
+        raise LabError(f"The data set '{like}' holds {about.kind}; name one of images.")
+    return about
+
+
+def _require_classes(
+    wanted: _Wanted, candidates: list[Candidate], left_out: list[tuple[str, str]], path: Path
+) -> None:
     """Refuse pictures that cannot be learned from, as far as the counts of the classes tell.
 
     Raises:
         LabError: Names the classes and the mend.
     """
+    counts = Counter(each.label for each in candidates)
+    also = ""
+    if left_out:
+        name, reason = left_out[0]
+        more = f" (and {len(left_out) - 1:,} more)" if len(left_out) > 1 else ""
+        also = f" Left out: {printable(name)} {reason}{more}."
     if wanted.classes is not None:
         strange = [printable(label) for label in sorted(counts) if label not in wanted.classes]
         if strange:
@@ -177,12 +217,12 @@ def _require_classes(wanted: _Wanted, counts: Counter[str], path: Path) -> None:
     if not counts:
         raise LabError(
             f"{path} holds no pictures in folders of their class: put JPEG, PNG, BMP or WebP files "
-            "into one folder a class."
+            f"into one folder a class.{also}"
         )
     if len(counts) == 1 and wanted.classes is None:
         raise LabError(
             f"{path} holds a single class, '{printable(next(iter(counts)))}': there is nothing to "
-            "tell apart. Name the folder that holds the classes' folders."
+            f"tell apart. Name the folder that holds the classes' folders.{also}"
         )
     few = [
         f"'{printable(label)}' has {count}"
@@ -192,22 +232,23 @@ def _require_classes(wanted: _Wanted, counts: Counter[str], path: Path) -> None:
     if few:
         raise LabError(
             f"Too few pictures: {', '.join(few)}, and {wanted.min_per_class} is the least. Add "
-            "some, remove the folder, or lower min_per_class (--min-per-class)."
+            f"some, remove the folder, or lower min_per_class (--min-per-class).{also}"
         )
 
 
 def _chosen(candidates: list[Candidate], wanted: _Wanted) -> list[Candidate]:
-    """At most `max_per_class` of each class; those of the test split first, then in order of name.
-
-    Of equal pictures the first one that is read stays.
-    """
+    """At most `max_per_class` of each class, in order of rank."""
     if wanted.max_per_class is not None:
         by_label: dict[str, list[Candidate]] = {}
         for each in sorted(candidates, key=lambda one: _lot(wanted.seed, one.name)):
             by_label.setdefault(each.label, []).append(each)
         candidates = [one for some in by_label.values() for one in some[: wanted.max_per_class]]
-    order = {"test": 0, "validation": 1}
-    return sorted(candidates, key=lambda each: (order.get(each.split or "", 2), each.name))
+    return sorted(candidates, key=_rank)
+
+
+def _rank(candidate: Candidate) -> tuple[int, str]:
+    """By which the first of equal pictures stays: the test split's, then in order of name."""
+    return {"test": 0, "validation": 1}.get(candidate.split or "", 2), candidate.name
 
 
 def _lot(seed: int, what: str) -> bytes:
@@ -228,26 +269,20 @@ def _pack(
     kept = _Kept()
     left_out: list[tuple[str, str]] = []
     shards = Shards(folder, (wanted.size, wanted.size, 3))
-    first_with: dict[str, Candidate] = {}
     with Progress(console=console, transient=True, disable=not is_seen) as progress:
         bar = progress.add_task(f"Importing {wanted.name}", total=len(candidates))
         for chunk, decoded in decode_all(source.contents(candidates), wanted.size, wanted.resize):
             rows = iter(range(len(decoded.pixels)))
             new = []
             for candidate, reason in zip(chunk, decoded.reasons, strict=True):
-                if reason is None:
-                    row = next(rows)
-                    first = first_with.setdefault(decoded.digests[row], candidate)
-                    if first is candidate:
-                        new.append(row)
-                        kept.add(candidate, decoded, row)
-                        continue
-                    reason = _same(candidate, first)
-                left_out.append((candidate.name, reason))
+                if reason is not None:
+                    left_out.append((candidate.name, reason))
+                elif kept.add(candidate, decoded, row := next(rows)):
+                    new.append(row)
             shards.append(decoded.pixels[new])
             progress.advance(bar, len(chunk))
     shards.close()
-    return kept, left_out
+    return kept, [*left_out, *kept.settle()]
 
 
 def _same(candidate: Candidate, first: Candidate) -> str:
@@ -288,7 +323,7 @@ def _finish(
         name=wanted.name,
         version=max(store.versions(wanted.name), default=0) + 1,
         content_hash=content_hash.hexdigest(),
-        source=path.resolve().name,
+        source=in_unicode(path.resolve().name),
         imported=date.today().isoformat(),
         size=wanted.size,
         resize=wanted.resize,
@@ -341,7 +376,8 @@ def _statistics(kept: _Kept, splits: np.ndarray, size: int) -> tuple[list[float]
     of_train = np.flatnonzero(splits == 0)
     rows = of_train if len(of_train) else np.arange(len(splits))
     mean, square = np.sum([kept.sums[row] for row in rows], axis=0) / (len(rows) * size**2)
-    return (mean / 255).tolist(), (np.sqrt(square - mean**2) / 255).tolist()
+    variance = np.maximum(square - mean**2, 0)  # of a single colour rounding may make it negative
+    return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
 
 
 def _notes(kept: _Kept, left_out: list[tuple[str, str]]) -> list[str]:
@@ -349,8 +385,9 @@ def _notes(kept: _Kept, left_out: list[tuple[str, str]]) -> list[str]:
     notes = []
     leaks = sum(reason.endswith(" split") for _, reason in left_out)
     if leaks:
+        were = "picture was" if leaks == 1 else "pictures were"
         notes.append(
-            f"{leaks:,} pictures were in two splits. Each is kept in one of them: a test with "
+            f"{leaks:,} {were} in two splits. Each is kept in one of them: a test with "
             "pictures from training tests memory."
         )
     counts = Counter(each.label for each in kept.candidates).most_common()

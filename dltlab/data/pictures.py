@@ -1,6 +1,7 @@
 """One picture file to pixels: decoded, upright, in colour, of the wanted size."""
 
 import io
+import warnings
 from typing import Literal, get_args
 
 import numpy as np
@@ -56,9 +57,13 @@ def read_picture(content: bytes, size: int, resize: Resize) -> np.ndarray:
             _check_size(*pixels.shape[:2])
             return _resized(Image.fromarray(pixels), size, resize)
     try:
-        return _resized(_opened(content, size), size, resize)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes that LARGEST allows
+            return _resized(_opened(content, size), size, resize)
     except Unusable:
         raise
+    except Image.DecompressionBombError as error:
+        raise Unusable(f"is too large: more than {LARGEST:,} pixels") from error
     except Exception as error:
         # Decoders raise whatever damaged bytes lead them to: SyntaxError, IndexError, struct.error.
         raise Unusable("is damaged or no picture") from error
@@ -108,7 +113,10 @@ def _resized(image: Image.Image, size: int, resize: Resize) -> np.ndarray:
     if resize == "crop":
         image = ImageOps.fit(image, (size, size), bicubic)
     elif resize == "fit":
-        image = ImageOps.pad(image, (size, size), bicubic)
+        width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
+        whole = image.resize((width, height), bicubic)
+        image = Image.new("RGB", (size, size))
+        image.paste(whole, ((size - width) // 2, (size - height) // 2))
     else:
         image = image.resize((size, size), bicubic)
     return np.asarray(image)

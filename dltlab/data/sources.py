@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 from dltlab.data.pictures import SUFFIXES
 from dltlab.errors import LabError
@@ -24,7 +24,7 @@ _SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _LISTS = {".txt": None, ".csv": ",", ".tsv": "\t"}
-_LARGEST_FILE = 200_000_000  # bytes; what is larger is no picture
+LARGEST_FILE = 200_000_000  # bytes; what is larger is no picture
 _BOMB_RATIO, _BOMB_BYTES = 300, 200_000_000  # pictures hardly shrink; these grow by thousands
 
 
@@ -83,6 +83,8 @@ def open_source(path: Path) -> Source:
             return Tar(path)
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (EOFError, zlib.error):  # of a gzip file that ends or errs before the first member
+        pass
     raise LabError(
         f"{path} is no folder of pictures, no tar or zip archive and no .txt, .csv or .tsv list. "
         "If it is an archive, it may be damaged: get it anew."
@@ -121,8 +123,9 @@ class Folder:
 class TextList:
     """A text file with a picture's path and its label in each line.
 
-    In a .csv or .tsv file these are the first two fields; in a .txt file the label is the last
-    word. Paths are relative to the folder that holds the list.
+    In a .csv or .tsv file these are the first two fields, and a first line that names no file is
+    the heading; in a .txt file the label is the last word. Paths are relative to the folder that
+    holds the list.
     """
 
     path: Path
@@ -131,9 +134,11 @@ class TextList:
         """Every line."""
         found = Listing()
         for number, fields in enumerate(self._lines(), 1):
-            if len(fields) < 2 or not fields[0] or not fields[1]:
+            if len(fields) < 2 or not fields[0] or not fields[1] or "\0" in fields[0]:
                 if any(fields):
                     found.left_out.append((f"line {number}", "names no picture and label"))
+            elif number == 1 and self._is_heading(fields[0]):
+                found.left_out.append(("line 1", "is the heading"))
             elif not (self.path.parent / fields[0]).resolve().is_relative_to(self._root):
                 found.left_out.append((fields[0], "leads outside the list's folder"))
             else:
@@ -144,6 +149,12 @@ class TextList:
     @property
     def _root(self) -> Path:
         return self.path.parent.resolve()
+
+    def _is_heading(self, name: str) -> bool:
+        in_fields = _LISTS[self.path.suffix.lower()] is not None
+        return in_fields and not (
+            name.lower().endswith(SUFFIXES) or (self.path.parent / name).exists()
+        )
 
     def _lines(self) -> list[list[str]]:
         try:
@@ -163,6 +174,20 @@ class TextList:
         return ((each, self.path.parent / each.name) for each in chosen)
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar archive whose header is whole: `tarfile` takes any other for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As the base class has it."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):  # the mark of the end
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
 @dataclass
 class Tar:
     """A tar archive, compressed or not, with a folder for each class."""
@@ -175,9 +200,9 @@ class Tar:
         names: list[str] = []
         left_out: list[tuple[str, str]] = []
         total = 0
-        with _faults_named(self.path), tarfile.open(self.path) as archive:
+        with _faults_named(self.path), tarfile.open(self.path, tarinfo=_Member) as archive:
             for member in archive:
-                total += member.size
+                total += member.size + tarfile.BLOCKSIZE
                 _refuse_bomb(self.path, total)
                 if member.isfile():
                     _sort_out(member.name, member.size, names, left_out)
@@ -229,14 +254,14 @@ class Zip:
                 try:
                     with archive.open(each.name) as file:
                         yield each, _whole(file, archive.getinfo(each.name).file_size)
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+                except Exception:  # as many as there are ways to be damaged
                     yield each, None
 
 
 def _labelled(names: list[str], left_out: list[tuple[str, str]]) -> Listing:
     """The candidates among `names`, with the labels and splits that their folders say."""
     seen = [(name, PurePosixPath(name).parts) for name in names]
-    seen = [(name, parts) for name, parts in seen if not _is_hidden(parts)]
+    seen = [(name, parts) for name, parts in seen if parts and not _is_hidden(parts)]
     pictures = sorted(each for each in seen if each[0].lower().endswith(SUFFIXES))
     strangers = {name for name, _ in seen} - {name for name, _ in pictures}
     found = Listing(left_out=[*left_out, *((name, "is no picture file") for name in strangers)])
@@ -248,11 +273,16 @@ def _labelled(names: list[str], left_out: list[tuple[str, str]]) -> Listing:
         split = _SPLITS[above[0].lower()] if has_splits and above else None
         label = above[has_splits : has_splits + 1]
         if label:
-            found.candidates.append(Candidate(name, label[0], split))
+            found.candidates.append(Candidate(name, in_unicode(label[0]), split))
         else:
             found.left_out.append((name, "is in no class's folder"))
     found.left_out.sort()
     return found
+
+
+def in_unicode(name: str) -> str:
+    """A file's name with each byte that is no UTF-8 written as an escape."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _wrapping(files: Iterable[tuple[str, ...]]) -> int:
@@ -278,7 +308,7 @@ def _sort_out(name: str, size: int, names: list[str], left_out: list[tuple[str, 
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if name.startswith(("/", "\\")) or ".." in parts:
         left_out.append((name, "leads outside the archive"))
-    elif size > _LARGEST_FILE:
+    elif size > LARGEST_FILE:
         left_out.append((name, f"is too large: {size / 1e6:,.0f} MB"))
     else:
         names.append(name)
@@ -305,6 +335,8 @@ def _faults_named(path: Path) -> Iterator[None]:
     """Turns what a damaged archive leads to into one sentence."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except LabError:
+        raise
+    except Exception as error:  # as many as there are ways to be damaged
         why = str(error) or "it ends too soon"
         raise LabError(f"{path} is damaged or cut off ({why}): get it anew.") from error

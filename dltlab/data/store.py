@@ -124,8 +124,7 @@ def versions(name: str) -> list[int]:
 
 def imported() -> list[Manifest]:
     """Every version of every imported data set."""
-    names = sorted({path.parents[1].name for path in dataset_folder().glob(f"*/*/{_MANIFEST}")})
-    return [manifest(f"{name}@{version}") for name in names for version in versions(name)]
+    return [manifest(f"{name}@{version}") for name in _own() for version in versions(name)]
 
 
 def info(name: str) -> Card | Manifest:
@@ -170,8 +169,13 @@ def manifest(name: str) -> Manifest:
 
 def names() -> list[str]:
     """The names of all data sets, those with a card first."""
-    own = {path.parents[1].name for path in dataset_folder().glob(f"*/*/{_MANIFEST}")}
-    return [*card_names(), *sorted(own - set(card_names()))]
+    return [*card_names(), *(name for name in _own() if name not in card_names())]
+
+
+def _own() -> list[str]:
+    """The names of all imported data sets."""
+    found = {path.parents[1].name for path in dataset_folder().glob(f"*/*/{_MANIFEST}")}
+    return [name for name in sorted(found) if versions(name)]  # not what is half made
 
 
 @contextmanager
