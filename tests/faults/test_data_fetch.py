@@ -1,0 +1,154 @@
+"""A download that is killed at any moment, and a store that cannot be written."""
+
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from dltlab import data
+from dltlab.data import fetch
+from dltlab.errors import LabError
+
+TEXT = "".join(random.Random(1).choices("abc \n", k=600_000)).encode()
+CARD = """
+name = "letters"
+title = "Letters."
+format = "text"
+licence = "CC0-1.0"
+citation = "None."
+version = "1"
+[splits.train]
+size = 500000
+[splits.test]
+size = 100000
+[[files]]
+name = "letters.txt"
+urls = ["http://127.0.0.1:{port}/letters.txt"]
+size = {size}
+sha256 = "{sha256}"
+"""
+FETCHES = """
+import os, signal, sys
+import pooch, requests, tqdm, filelock
+from dltlab.data import text
+
+def moment(event, arguments):
+    # Every time that a file or folder of the store is opened, made, renamed or removed.
+    if armed and event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        if str(arguments[0]).startswith(os.environ["DLTLAB_DATA_DIR"]):
+            strike()
+
+def strike(*arguments):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(moment)
+armed = False
+for order in sys.stdin:
+    left = first = int(order)
+    child = os.fork()
+    if child == 0:
+        os.dup2(2, 1)
+        armed = True
+        tqdm.tqdm.update = strike  # after each piece of the file
+        assert len(text("letters")) == 600_000
+        armed = False
+        os.write(answers, b"finished %d\\n" % (first - left))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        os.write(answers, b"ended %d\\n" % status)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty store, and a server on this machine that goes on from where it is asked to."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range", "bytes=0-")
+            body = TEXT[int(asked.removeprefix("bytes=").removesuffix("-")) :]
+            self.send_response(206 if "Range" in self.headers else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            try:
+                self.wfile.write(body)
+            except OSError:
+                self.close_connection = True  # whoever asked has been killed
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    (tmp_path / "course" / "datasets").mkdir(parents=True)
+    card = CARD.format(
+        port=server.server_port, size=len(TEXT), sha256=hashlib.sha256(TEXT).hexdigest()
+    )
+    (tmp_path / "course" / "datasets" / "letters.toml").write_text(card)
+    monkeypatch.setenv("DLTLAB_COURSE", str(tmp_path / "course"))
+    monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
+    monkeypatch.delenv("DLTLAB_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield tmp_path / "store" / "letters"
+    server.shutdown()
+    server.server_close()
+
+
+def visible(store: Path) -> list[str]:
+    return sorted(path.name for path in store.glob("[!.]*"))
+
+
+def test_a_download_that_is_killed_at_any_moment_leaves_nothing_half_made(store: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os; answers = os.dup(1)\n" + FETCHES],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+    def order(left: int) -> list[str]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(left, file=process.stdin, flush=True)
+        return process.stdout.readline().split()
+
+    word, moments = order(10**9)
+    assert word == "finished"
+    assert int(moments) > 15
+    for left in random.Random(0).choices(range(1, int(moments) + 1), k=20):
+        (store / "letters.txt").unlink()
+        assert order(left) == ["ended", str(int(signal.SIGKILL))]
+        assert visible(store) in ([], ["letters.txt"])
+        if visible(store):
+            assert (store / "letters.txt").read_bytes() == TEXT
+        assert order(10**9)[0] == "finished"
+        assert (store / "letters.txt").read_bytes() == TEXT
+        assert visible(store) == ["letters.txt"]
+    process.communicate(timeout=60)
+
+
+def test_a_store_that_cannot_be_written_serves_what_it_has(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    assert data.text("letters", "train").encode() == TEXT[:500_000]
+    monkeypatch.setattr(fetch, "locked", read_only)
+    assert data.text("letters", "test").encode() == TEXT[500_000:]
+    (store / "letters.txt").unlink()
+    with pytest.raises(LabError) as caught:
+        data.text("letters", "test")
+    assert str(caught.value) == (
+        f"letters.txt cannot be kept in {store} (Permission denied); make room there, or set "
+        "DLTLAB_DATA_DIR to a folder you may write to."
+    )
