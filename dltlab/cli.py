@@ -280,14 +280,12 @@ def import_data(
 ) -> None:
     """Import pictures of your own: a folder for each class."""
     from dltlab.data.importing import import_images
-    from dltlab.data.shelf import report
 
     done = import_images(
         source, name, validation=validation, test=test, size=size, resize=resize,  # type: ignore[arg-type]
         min_per_class=min_per_class, max_per_class=max_per_class, seed=seed, like=like,
     )  # fmt: skip
-    for line in report(done):
-        typer.echo(line)
+    typer.echo(done)
 
 
 @data.command()

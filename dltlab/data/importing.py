@@ -23,9 +23,9 @@ from dltlab.errors import LabError
 _BALANCED = 3  # times the smallest class, up to which the largest one is no matter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Import:
-    """What came of an import.
+    """What came of an import; printed, it shows the classes and what is left out.
 
     Attributes:
         manifest: Of the version.
@@ -38,6 +38,11 @@ class Import:
     is_new: bool
     left_out: list[tuple[str, str]]
     notes: list[str]
+
+    def __repr__(self) -> str:
+        from dltlab.data.shelf import report
+
+        return "\n".join(report(self))
 
 
 @dataclass(frozen=True)
@@ -321,7 +326,7 @@ def _finish(
     mean, std = _statistics(kept, splits, wanted.size)
     manifest = Manifest(
         name=wanted.name,
-        version=max(store.versions(wanted.name), default=0) + 1,
+        version=store.last_version(wanted.name) + 1,
         content_hash=content_hash.hexdigest(),
         source=in_unicode(path.resolve().name),
         imported=date.today().isoformat(),

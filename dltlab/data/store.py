@@ -29,7 +29,7 @@ from dltlab.files import cannot_write, dataset_folder, locked, write_atomically
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _MANIFEST = "manifest.json"
-_HIDDEN = ".new-"
+_HIDDEN, _LAST = ".new-", ".last"
 
 
 class Manifest(BaseModel):
@@ -120,6 +120,15 @@ def versions(name: str) -> list[int]:
         return []
     found = (dataset_folder() / name).glob(f"*/{_MANIFEST}")
     return sorted(int(path.parent.name) for path in found if path.parent.name.isdecimal())
+
+
+def last_version(name: str) -> int:
+    """The highest version that the imported data set `name` ever had; 0 where it had none.
+
+    A number is never given again, so that "pets@2" in a run's record means one thing.
+    """
+    removed = dataset_folder() / name / _LAST
+    return max([0, *versions(name), int(removed.read_text()) if removed.is_file() else 0])
 
 
 def imported() -> list[Manifest]:
@@ -279,6 +288,7 @@ def remove(name: str, version: int) -> None:
     folder = folder_of(name, version)
     try:
         with locked(folder.parent):
+            write_atomically(folder.with_name(_LAST), str(last_version(name)))
             hidden = folder.rename(folder.with_name(f"{_HIDDEN}removed-{version}"))
             shutil.rmtree(hidden)
     except OSError as error:

@@ -200,7 +200,16 @@ def test_what_no_run_used_is_removed_at_once_version_by_version(
     assert (store.versions("pets"), data.info("pets").size) == ([2], 16)
     run(capsys, "remove", "pets")
     assert store.versions("pets") == []
-    assert [path.name for path in (own_store / "pets").iterdir()] == [".lock"]
+    assert not list((own_store / "pets").glob("[!.]*"))
+
+
+def test_the_number_of_a_removed_version_is_never_given_again(pets: Path) -> None:
+    data.import_images(pets, "pets", size=8)
+    data.import_images(pets, "pets", size=16)
+    shelf.remove("pets@2")
+    assert data.import_images(pets, "pets", size=32).manifest.version == 3
+    shelf.remove("pets")
+    assert data.import_images(pets, "pets", size=8).manifest.version == 4
 
 
 def test_remove_gives_back_what_a_card_has_fetched(
