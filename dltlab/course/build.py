@@ -33,10 +33,16 @@ def stale(course: Course, labs: list[Lab]) -> list[Lab]:
 
 
 def write_without_executing(course: Course, lab: Lab) -> None:
-    """Write the learner's notebook, and the executed twin where only prose has changed."""
-    write_atomically(_learner_path(course, lab), dumps(learner_notebook(lab)))
+    """Write the learner's notebook, and the executed twin where only prose has changed.
+
+    A file that is right already is left alone.
+    """
+    texts = {_learner_path(course, lab): dumps(learner_notebook(lab))}
     if reused := _reused(course, lab):
-        write_atomically(_twin_path(course, lab), dumps(reused))
+        texts[_twin_path(course, lab)] = dumps(reused)
+    for path, text in texts.items():
+        if _text(path) != text:
+            write_atomically(path, text)
 
 
 def execute_solutions(course: Course, lab: Lab) -> Path:
