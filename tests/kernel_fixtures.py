@@ -198,8 +198,12 @@ def launch() -> Iterator[Callable[..., Kernel]]:
 
 
 @pytest.fixture(params=["cold", "warm"])
-def start(request: pytest.FixtureRequest, launch: Callable[..., Kernel]) -> Callable[..., Kernel]:
+def start(
+    request: pytest.FixtureRequest, launch: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Kernel]:
     """Start kernels, in one run of the test cold ones and in another warm ones."""
+    # On a busy machine a zygote may take longer to fork than a user would wait for it.
+    monkeypatch.setattr(provisioner, "_PATIENCE", 60.0)
     request.getfixturevalue("cold_kernels" if request.param == "cold" else "ready")
 
     def kernel(**options: Any) -> Kernel:

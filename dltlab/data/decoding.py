@@ -3,9 +3,11 @@
 import hashlib
 import itertools
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from dltlab.errors import LabError
 
 _CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 23
 _ALONE_SECONDS = 1.0  # about as long as other processes take to start
+_IDLE_SECONDS = 10  # after which a process without work ends
 
 
 @dataclass(frozen=True)
@@ -57,34 +60,33 @@ def decode_all(
 def _together(
     chunks: Iterator[Chunk], size: int, resize: Resize
 ) -> Iterator[tuple[list[Candidate], Decoded]]:
-    """With a process for each core."""
+    """With a process for each core, and no more chunks on their way than keep these busy."""
     first = next(chunks, None)
     if first is None:
         return
-    from joblib import Parallel, delayed
+    from joblib import cpu_count
+    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    sent: list[list[Candidate]] = []
-    failed: list[LabError] = []
-
-    def tasks() -> Iterator[object]:
-        try:
-            for chunk in itertools.chain([first], chunks):
-                sent.append(_candidates(chunk))
-                yield delayed(_decode)(_contents(chunk), size, resize)
-        except LabError as error:  # in a thread of joblib's, where nobody would see it
-            failed.append(error)
-
+    processes = cpu_count()
+    executor = get_reusable_executor(max_workers=processes, timeout=_IDLE_SECONDS)
+    sent: deque[tuple[list[Candidate], Any]] = deque()
     try:
-        for decoded in Parallel(n_jobs=-1, return_as="generator")(tasks()):
-            yield sent.pop(0), decoded
+        for chunk in itertools.chain([first], chunks):
+            sent.append(
+                (_candidates(chunk), executor.submit(_decode, _contents(chunk), size, resize))
+            )
+            if len(sent) > 3 * processes:
+                candidates, decoded = sent.popleft()
+                yield candidates, decoded.result()
+        while sent:
+            candidates, decoded = sent.popleft()
+            yield candidates, decoded.result()
     except TerminatedWorkerError as error:
         raise LabError(
             "A process that decoded pictures was killed, as it happens when memory runs out. Close "
             "other programs and import again."
         ) from error
-    if failed:
-        raise failed[0]
 
 
 def _chunks(files: Iterable[tuple[Candidate, Content]]) -> Iterator[Chunk]:

@@ -204,4 +204,4 @@ def test_a_run_says_which_data_it_used(tmp_path: Path) -> None:
     watch = Monitor("Digits", run=tmp_path / "runs" / "one")
     model.fit(images, labels, batch_size=450, verbose=0, callbacks=[watch])
     recorded = json.loads((tmp_path / "runs" / "one" / "data.json").read_text())
-    assert {"name": "digits", "version": "1998"}.items() <= recorded[-1].items()
+    assert ("digits", "1998") in [(each["name"], each["version"]) for each in recorded]
