@@ -6,6 +6,7 @@ and of blue, row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary ve
 
 import io
 import tarfile
+import zlib
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def read_cifar(archive: bytes, split: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             content = b"".join(tar.extractfile(name).read() for name in _FILES[split])  # type: ignore[union-attr]
-    except (tarfile.TarError, KeyError, AttributeError, EOFError) as error:
+    except (tarfile.TarError, KeyError, AttributeError, EOFError, zlib.error) as error:
         raise LabError(f"This is no archive of CIFAR-10's binary files: {error}.") from error
     if not content or len(content) % _RECORD:
         raise LabError(

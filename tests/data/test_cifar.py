@@ -1,0 +1,69 @@
+"""CIFAR-10's binary archive, with a few made pictures in it."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+
+from dltlab.data.cifar import read_cifar
+from dltlab.errors import LabError
+
+RECORD = 1 + 3 * 32 * 32
+
+
+def record(label: int, pixels: np.ndarray) -> bytes:
+    """A label, then all of red, of green and of blue."""
+    return bytes([label]) + pixels.transpose(2, 0, 1).tobytes()
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    return np.random.RandomState(1).randint(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def whole(pictures: np.ndarray) -> dict[str, bytes]:
+    """Two pictures in each of the five training files and in the test file."""
+    records = [record(number % 10, each) for number, each in enumerate(pictures)]
+    pairs = [b"".join(records[first : first + 2]) for first in range(0, 12, 2)]
+    names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+    return dict(zip(names, pairs, strict=True))
+
+
+def test_pictures_and_labels_come_in_the_order_of_the_files(
+    whole: dict[str, bytes], pictures: np.ndarray
+) -> None:
+    images, labels = read_cifar(archive(whole), "train")
+    assert np.array_equal(images, pictures[:10])
+    assert (images.dtype, labels.dtype, labels.tolist()) == (np.uint8, np.int64, list(range(10)))
+    images, labels = read_cifar(archive(whole), "test")
+    assert np.array_equal(images, pictures[10:])
+    assert labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("cut", [0, 20, 400])
+def test_what_is_no_whole_archive_is_refused(whole: dict[str, bytes], cut: int) -> None:
+    with pytest.raises(LabError, match="no archive of CIFAR-10"):
+        read_cifar(archive(whole)[:cut], "train")
+
+
+def test_a_missing_file_and_a_cut_record_are_refused(whole: dict[str, bytes]) -> None:
+    missing = {name: content for name, content in whole.items() if name != "data_batch_3.bin"}
+    with pytest.raises(LabError, match="data_batch_3"):
+        read_cifar(archive(missing), "train")
+    short = {**whole, "test_batch.bin": whole["test_batch.bin"][:-1]}
+    with pytest.raises(
+        LabError, match=f"hold {2 * RECORD - 1} bytes, and a picture takes {RECORD}"
+    ):
+        read_cifar(archive(short), "test")
