@@ -2,8 +2,6 @@
 
 import csv
 import io
-import tarfile
-import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from archives import write_tar, write_zip
 from PIL import Image
 
 from dltlab.data import import_images, store
@@ -57,22 +56,6 @@ def write(folder: Path, files: Files) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return folder
-
-
-def write_tar(path: Path, files: Files) -> Path:
-    with tarfile.open(path, f"w:{path.suffix[1:].replace('tar', '')}") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def write_zip(path: Path, files: Files) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 def run(source: Path, **options: Any) -> Import:

@@ -5,7 +5,6 @@ Whatever happens, the versions that can be seen are whole, and nothing else is l
 
 import ctypes
 import gzip
-import io
 import os
 import random
 import signal
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from archives import write_tar, write_zip
 
 from dltlab.data import decoding, import_images, sources, store
 from dltlab.data.importing import Import
@@ -70,22 +70,6 @@ def write_folder(path: Path, files: Files) -> Path:
         os.makedirs(os.path.dirname(file), exist_ok=True)
         with open(file, "wb") as opened:
             opened.write(content)
-    return path
-
-
-def write_tar(path: Path, files: Files) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def write_zip(path: Path, files: Files) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
     return path
 
 

@@ -1,0 +1,27 @@
+"""Tar and zip archives of given files."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+COMPRESSIONS = {".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}
+
+
+def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
+    """A tar archive, compressed as its suffix says."""
+    with tarfile.open(path, COMPRESSIONS.get(path.suffix, "w")) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
+    """A zip archive, compressed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
