@@ -5,7 +5,10 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("course", "data", "devices", "display", "exercises", "kernels", "training", "widgets")
+_ROOMS = (
+    *("course", "data", "devices", "display", "exercises"),
+    *("kernels", "models", "training", "widgets"),
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -28,6 +28,7 @@ CourseFolder = Annotated[
 WorkspaceFolder = Annotated[Path, typer.Option("--dir", help="The learner's folder.")]
 _WORKSPACE = Path("workspace")
 _STOPPED = 130  # the exit code that Typer gives Ctrl-C
+_SHOWN_ROWS = 20
 
 
 def main() -> None:
@@ -209,6 +210,40 @@ def lint(names: Labs = None, course: CourseFolder = None) -> None:
     for finding in findings:
         typer.echo(str(finding))
     raise typer.Exit(1 if findings else 0)
+
+
+@app.command()
+def classify(
+    model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a run.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="A CSV file for every probability.")] = None,
+    resize: Annotated[str, typer.Option(help="crop, squash or fit.")] = "crop",
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="Classes do not exclude each other.")
+    ] = False,
+) -> None:
+    """Let a trained model say what is in pictures."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from rich.markup import escape
+    from rich.table import Table
+
+    from dltlab.course.front_matter import shown
+    from dltlab.display import printable
+    from dltlab.training.classifying import classify as classify_files
+
+    found = classify_files(model, pictures, resize=resize, multi_label=multi_label, out=out)  # type: ignore[arg-type]
+    table = Table(box=None, pad_edge=False)
+    for name in ("file", "class", "probability"):
+        table.add_column(name, overflow="fold")
+    columns = ["file", "class", "probability", "problem"]
+    for file, kind, probability, problem in found[columns].head(_SHOWN_ROWS).to_numpy():
+        says = (problem, "") if problem else (kind, f"{probability:.3f}")
+        table.add_row(*(escape(printable(each)) for each in (file, *says)))
+    _print(table)
+    if len(found) > _SHOWN_ROWS:
+        typer.echo(f"… and {len(found) - _SHOWN_ROWS:,} more.")
+    if out:
+        typer.echo(f"Wrote {shown(out)}.")
 
 
 @kernels.command()

@@ -1,17 +1,48 @@
-"""Training made visible: `Monitor`."""
+"""Training made visible, and what came of it; its functions are listed in `__all__`.
 
-from typing import TYPE_CHECKING
+Train (`fit`, `resume`, `Monitor`, `one_cycle`, `range_test`), judge (`evaluate`, `look_inside`),
+and use (`classify`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dltlab.training.classifying import classify
+    from dltlab.training.evaluation import Evaluation, evaluate
+    from dltlab.training.fitting import fit, resume
+    from dltlab.training.inside import look_inside
     from dltlab.training.monitor import Monitor
+    from dltlab.training.rate_range import range_test
+    from dltlab.training.schedules import one_cycle
 
-__all__ = ["Monitor"]
+__all__ = [
+    "Evaluation",
+    "Monitor",
+    "classify",
+    "evaluate",
+    "fit",
+    "look_inside",
+    "one_cycle",
+    "range_test",
+    "resume",
+]
+
+_MODULES = {
+    "classify": "classifying",
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
+    "fit": "fitting",
+    "resume": "fitting",
+    "look_inside": "inside",
+    "Monitor": "monitor",
+    "range_test": "rate_range",
+    "one_cycle": "schedules",
+}
 
 
-def __getattr__(name: str) -> type:
-    # A Keras callback cannot be defined without Keras, which takes seconds to import.
-    if name == "Monitor":
-        from dltlab.training.monitor import Monitor
-
-        return Monitor
+def __getattr__(name: str) -> Any:
+    # Keras takes seconds to import: only who asks for something of it waits.
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"dltlab.training.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'dltlab.training' has no attribute {name!r}")

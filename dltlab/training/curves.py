@@ -1,6 +1,7 @@
 """The curves of one training run: as a figure, as alternative text, and as a line of text."""
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -9,12 +10,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """How far an epoch has come.
+
+    Attributes:
+        step: Of this epoch, counted from 1.
+        num_steps: In an epoch; None in the first one of a data set of unknown length.
+        seconds_left: Until the end of training, about; None where nothing tells.
+        loss: The mean over the epoch so far.
+    """
+
+    step: int
+    num_steps: int | None
+    seconds_left: float | None
+    loss: float
+
+
 class Curves:
     """What was logged after each epoch.
 
     Args:
         title: Opens the figure's title and the line.
         num_epochs: How many epochs are asked for.
+
+    Attributes:
+        under_way: The epoch after the last finished one, while it runs.
+        waiting: The share of the training time in which the device waited for data, in [0, 1];
+            None where it is not measured.
     """
 
     def __init__(self, title: str, num_epochs: int) -> None:
@@ -23,6 +46,8 @@ class Curves:
         self.epoch = 0
         self.seconds = 0.0
         self.images_per_second: float | None = None
+        self.under_way: UnderWay | None = None
+        self.waiting: float | None = None
         self._points: dict[str, dict[int, float]] = {}
 
     def add(
@@ -37,6 +62,7 @@ class Curves:
         Logged values that are no single number are passed over.
         """
         self.epoch, self.seconds, self.images_per_second = epoch, seconds, images_per_second
+        self.under_way = None
         for name, value in logs.items():
             if np.ndim(value) == 0:
                 self._points.setdefault(name, {})[epoch] = float(value)
@@ -66,7 +92,8 @@ class Curves:
     @property
     def line(self) -> str:
         """The state after the last epoch, in one line."""
-        values = [f"{_words(name)} {value:.4g}" for name, value in self._last().items()]
+        last = {"loss": self.under_way.loss} if self.under_way else self._last()
+        values = [f"{_words(name)} {value:.4g}" for name, value in last.items()]
         return " ".join(filter(None, [f"{', '.join([self._heading, *values])}.", self.warning]))
 
     @property
@@ -118,15 +145,30 @@ class Curves:
 
     @property
     def _heading(self) -> str:
-        parts = [f"{self.title}: epoch {self.epoch} of {self.num_epochs}", f"{self.seconds:.1f} s"]
+        now = self.under_way
+        parts = [f"{self.title}: epoch {self.epoch + bool(now)} of {self.num_epochs}"]
+        if now:
+            parts.append(f"step {now.step}" + (f" of {now.num_steps}" if now.num_steps else ""))
+        parts.append(f"{self.seconds:.1f} s")
+        if now and now.seconds_left is not None:
+            parts.append(f"about {_duration(now.seconds_left)} left")
         if self.images_per_second is not None:
             parts.append(f"{self.images_per_second:,.0f} images/s")
+        if self.waiting is not None:
+            parts.append(f"waiting {self.waiting:.0%}")
         return ", ".join(parts)
 
     def _last(self) -> dict[str, float]:
         """The last value of the loss and the metric, for training and validation."""
         names = [f"{prefix}{name}" for name in ("loss", self.metric) for prefix in ("", "val_")]
         return {name: [*self._points[name].values()][-1] for name in names if name in self._points}
+
+
+def _duration(seconds: float) -> str:
+    """As it is spoken of: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _words(name: str) -> str:

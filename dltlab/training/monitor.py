@@ -1,5 +1,6 @@
 """Watch a network train: a live figure in a notebook, progress lines elsewhere."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -10,7 +11,8 @@ import keras
 
 from dltlab.data import record
 from dltlab.display import in_notebook, show
-from dltlab.training.curves import Curves
+from dltlab.training.curves import Curves, UnderWay
+from dltlab.training.waiting import Waiting
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 1.0
@@ -21,10 +23,10 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
     """A callback for `fit` that shows loss and accuracy of each epoch while training goes on.
 
     In a notebook it draws one figure: the loss, and beside it the accuracy or else the first
-    metric, for training and validation. The figure is drawn anew after an epoch, at most four times
-    a second and so seldom that drawing takes 2% of the time. What it shows last stays in the saved
-    notebook. Outside a notebook it prints a line after an epoch, at most one a second, and one
-    after the last.
+    metric, for training and validation. The figure is drawn anew after an epoch, and within one
+    that takes long, at most four times a second and so seldom that drawing takes 2% of the time.
+    What it shows last stays in the saved notebook. Outside a notebook it prints lines, at most one
+    a second, and one after the last epoch. While training runs they tell the time that is left.
 
     Every `fit` starts anew, with a figure of its own, so one monitor may serve several. A `fit`
     that is interrupted leaves the figure of all epochs that were finished.
@@ -34,12 +36,20 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         run: A folder for what belongs to this training, such as the one that TensorBoard writes to.
             `data.json` there will say which data sets and versions were used
             (`dltlab.data.record`).
+        waiting: Watches the training data, so that the share of time in which the device waited for
+            them can be shown; `fit` of this room passes it.
     """
 
-    def __init__(self, title: str = "Training", run: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        title: str = "Training",
+        run: str | Path | None = None,
+        waiting: Waiting | None = None,
+    ) -> None:
         super().__init__()
         self.title = title
         self.run = run
+        self.waiting = waiting
         self._epoch_began = perf_counter()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -49,26 +59,65 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         self._curves = Curves(self.title, self.params["epochs"])
         self._seen = _live_figure(self._curves) if in_notebook() else _lines(self._curves)
         self._began = perf_counter()
+        self._first: int | None = None
+        self._steady: float | None = None
+        self._worked = 0.0  # seconds of finished epochs, without validation
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the time."""
+        self._first = epoch if self._first is None else self._first
+        self._curves.epoch = epoch
         self._epoch_began = perf_counter()
         self._images_per_second: float | None = None
+        self._ended: float | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show how far an epoch has come that takes long."""
+        now = perf_counter()
+        if self._steady is None:
+            self._steady = now  # the first step takes long: it compiles
+        if now < self._steady + _LINE_SECONDS or now < self._seen.due:
+            return
+        if batch + 1 == self.params.get("steps"):
+            return  # the epoch ends at once
+        curves = self._curves
+        curves.seconds, curves.images_per_second = now - self._began, self._rate()
+        curves.waiting = self._waiting(now)
+        curves.under_way = self._under_way(batch + 1, now, logs or {})
+        self._seen.update()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Take the rate before validation, which neither counts nor may reset the count."""
-        self._images_per_second = self._rate()
+        self._images_per_second, self._ended = self._rate(), perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the epoch."""
         now = perf_counter()
         rate = self._images_per_second or self._rate()
+        self._curves.waiting = self._waiting(self._ended or now)
+        self._worked += (self._ended or now) - self._epoch_began
         self._curves.add(epoch + 1, now - self._began, rate, logs or {})
         self._seen.update()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Show the last state."""
         self._seen.finish()
+
+    def _waiting(self, now: float) -> float | None:
+        """The share of the training time so far in which the device waited for data."""
+        if self.waiting is None:
+            return None
+        worked = self._worked + now - self._epoch_began
+        return min(1.0, self.waiting.seconds / worked) if worked else 0.0
+
+    def _under_way(self, step: int, now: float, logs: dict[str, Any]) -> UnderWay:
+        num_steps = self.params.get("steps")
+        seconds_left = None
+        if num_steps and self._steady:
+            done = (self._curves.epoch - (self._first or 0)) * num_steps + step
+            every = (self._curves.num_epochs - (self._first or 0)) * num_steps
+            seconds_left = (now - self._steady) / (done - 1) * (every - done) if done > 1 else None
+        return UnderWay(step, num_steps, seconds_left, float(logs.get("loss", math.nan)))
 
     def _rate(self) -> float | None:
         """Images a second in this epoch; None where the model does not track its loss.
@@ -91,12 +140,12 @@ class _Throttle:
 
     def __init__(self, show: Callable[[], None], seconds: float) -> None:
         self._show, self._seconds = show, seconds
-        self._due, self._behind = 0.0, False
+        self.due, self._behind = 0.0, False
 
     def update(self) -> None:
         """There is something new to show."""
         self._behind = True
-        if perf_counter() >= self._due:
+        if perf_counter() >= self.due:
             self.finish()
 
     def finish(self) -> None:
@@ -106,7 +155,7 @@ class _Throttle:
             self._show()
             self._behind = False
             end = perf_counter()
-            self._due = end + max(self._seconds, (end - start) / _SHARE)
+            self.due = end + max(self._seconds, (end - start) / _SHARE)
 
 
 def _lines(curves: Curves) -> _Throttle:

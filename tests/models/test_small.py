@@ -1,0 +1,79 @@
+"""The small networks, for several sizes and with parts left out."""
+
+import keras
+import numpy as np
+import pytest
+
+from dltlab import models
+from dltlab.errors import LabError
+
+NETWORKS = ("small_inception", "small_resnet", "small_vgg")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("side", [8, 32, 64])
+def test_it_gives_logits_for_each_class(name: str, side: int) -> None:
+    model = getattr(models, name)(7, (side, side, 1))
+    images = np.random.default_rng(1).uniform(size=(2, side, side, 1))
+    assert model.predict(images, verbose=0).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_larger_pictures_cost_little_more(name: str) -> None:
+    small, large = (models.cost(getattr(models, name)(10, (s, s, 3))).macs for s in (32, 64))
+    assert large < 1.1 * small
+
+
+def test_the_residual_network_has_the_size_that_its_docstring_says() -> None:
+    assert models.small_resnet().count_params() == 304_634
+
+
+def test_parts_of_the_residual_network_can_be_left_out() -> None:
+    def kinds(model: keras.Model) -> set[str]:
+        return {type(layer).__name__ for layer in model.layers}
+
+    assert {"Add", "BatchNormalization"} <= kinds(models.small_resnet())
+    assert "Add" not in kinds(models.small_resnet(residual=False))
+    plain = models.small_resnet(batch_norm=False)
+    assert "BatchNormalization" not in kinds(plain)
+    convs = [each for each in plain.layers if isinstance(each, keras.layers.Conv2D)]
+    assert all(each.use_bias for each in convs if each.kernel_size == (3, 3))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_learns_a_batch_by_heart(name: str) -> None:
+    keras.utils.set_random_seed(1)
+    random = np.random.default_rng(1)
+    images, labels = random.uniform(size=(16, 16, 16, 3)), np.arange(16) % 4
+    model = getattr(models, name)(4, (16, 16, 3))
+    model.compile(
+        keras.optimizers.Adam(0.003), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    first, *_, last = model.fit(images, labels, epochs=40, verbose=0).history["loss"]
+    assert last < first / 4
+
+
+def test_in_mixed_precision_the_logits_are_float32() -> None:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.small_resnet()
+        assert model.layers[1].compute_dtype == "bfloat16"
+        assert model(np.zeros((1, 32, 32, 3))).dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "num_classes is 0; it must be 1 or more"),
+        ((10, (32, 32)), r"input_shape is \(32, 32\); it must be \(height, width, channels\)"),
+        ((10, (None, None, 3)), "it must be"),
+        ((10, (4, 32, 3)), "Pictures of 4×32 pixels are too small for this network: it needs 8×8"),
+    ],
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_cannot_be_built_is_refused(name: str, arguments: tuple, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        getattr(models, name)(*arguments)
