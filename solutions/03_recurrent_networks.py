@@ -448,9 +448,7 @@ ex.windows.check(windows)  # also ex.windows.hint() and ex.windows.solution()
 HORIZON, PAST = 84, 100
 cut = ex.windows.or_reference(windows)  # yours once it passes
 mean, deviation = train.mean(), train.std()
-scaled_train, scaled_valid, scaled_test = (
-    (part - mean) / deviation for part in (train, valid, test)
-)
+scaled_train, scaled_test = (train - mean) / deviation, (test - mean) / deviation
 
 
 def nrmse(forecasts, targets):
@@ -505,7 +503,7 @@ for name, (model, inputs, _, _) in samples.items():
 
 # %% [markdown]
 # Both make the same number of steps, with the same schedule: the learning rate rises, then falls to
-# nothing. The LSTM's gradients are clipped. Watch the curve of its loss: it goes down in stairs.
+# nothing. The LSTM's gradients are clipped. Watch both losses fall.
 
 # %%
 for name, (model, inputs, targets, batch_size) in samples.items():
@@ -547,14 +545,14 @@ show(figure, "The true series and three forecasts of it, made 84 steps ahead, ov
 
 # %% [markdown]
 # Two lessons. A network with a bend in it beats the linear rule by far, with memory or without. And
-# the LSTM, which sees one value at a time, found by itself what to keep of the past. Its first
-# inventors were sober about this task: in 2001 they reported that on this very series their LSTM
-# did *not* do better than simple networks with a window of past values (Gers, Eck and Schmidhuber).
-# Is it so with your numbers, too?
+# the LSTM, which sees one value at a time, found by itself what to keep of the past. Was it worth
+# it? In 2001 Gers, Eck and Schmidhuber, one of whom had invented the LSTM, reported that on the
+# Mackey-Glass series it did *not* do better than networks with a window of past values. They
+# advised to use it where simpler methods fail. What do your numbers say?
 
 # %% [markdown]
 # ## Beside a published figure
-# In 2001 Herbert Jaeger published an error on this task that was some hundred times smaller than
+# In 2001 Herbert Jaeger published an error on this task that was about a hundred times smaller than
 # those before. His network was a plain recurrent one, with 400 units. And he did not train its
 # recurrent weights at all. He drew them at random. Only the last layer, from the state to the next
 # value, was fitted, by least squares. That is an *echo state network*: a random memory in which the
@@ -620,10 +618,10 @@ published = {
     "echo state network, 400 units, 21,000 values (a)": 0.00012,
     "echo state network, 1,000 units, 3,000 values (b)": 10**-4.2,
 }
-rows = [(name, error, "here") for name, error in errors.items()]
-rows += [(name, error, "published") for name, error in published.items()]
-table = pd.DataFrame(rows, columns=["method", "NRMSE, 84 steps ahead", ""]).set_index("method")
-table.style.format("{:.5f}", subset=["NRMSE, 84 steps ahead"])
+for title, results in {"measured here": errors, "published": published}.items():
+    print(f"{title + ', NRMSE 84 steps ahead':50}")
+    for name, error in results.items():
+        print(f"  {name:50} {error:.5f}")
 
 # %% [markdown]
 # Sources: (a) H. Jaeger, GMD Report 148, 2001, section 6.4, the local model as quoted there; (b) H.
@@ -637,7 +635,7 @@ table.style.format("{:.5f}", subset=["NRMSE, 84 steps ahead"])
 # %% [markdown]
 # And is an LSTM then a bad idea? Here the series has no noise at all, and its rule is simple. Least
 # squares makes the most of that: it finds the exact minimum, which a few hundred steps of gradient
-# descent do not. On text or on sound, nobody has come far with random weights.
+# descent do not. At the end of this lab you can try what a little noise does to that lead.
 
 # %% [markdown]
 # ## Something to show a friend
@@ -727,11 +725,12 @@ def letter_network(*stack, mask=True):
 
 def trained(model, targets):
     """`model`, trained on the letter sequences."""
-    epochs = max(1, round(ORDER_STEPS * 64 / len(symbols)))
-    rate = training.one_cycle(0.01, epochs * -(-len(symbols) // 64))
+    inputs = symbols[: 64 * ORDER_STEPS]
+    epochs = round(ORDER_STEPS * 64 / len(inputs))
+    rate = training.one_cycle(0.01, epochs * -(-len(inputs) // 64))
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), loss)
-    model.fit(symbols[: 64 * ORDER_STEPS], targets[: 64 * ORDER_STEPS], 64, epochs, verbose=0)
+    model.fit(inputs, targets[: len(inputs)], batch_size=64, epochs=epochs, verbose=0)
     return model
 
 
@@ -786,10 +785,10 @@ def padded_share(lengths, batch_size):
 ex.padded_share.check(padded_share)  # also ex.padded_share.hint() and .solution()
 
 # %% [markdown]
-# Three ways to batch the test sequences: all padded to the longest of all, as above; in random
-# order, each batch padded to its own longest; and in *buckets*, where sequences of similar length
-# share a batch. `tf.data` has the buckets ready: it takes the boundaries. The mask makes sure that
-# the answers are the same. What do the padding and the time look like?
+# Three ways to batch the test sequences: all padded to the longest of all, as above; as they come,
+# each batch padded to its own longest; and in *buckets*, where sequences of similar length share a
+# batch. `tf.data` has the buckets ready: it takes the boundaries. The mask makes sure that the
+# answers are the same. What do the padding and the time look like?
 
 # %%
 share = ex.padded_share.or_reference(padded_share)  # yours once it passes
@@ -797,12 +796,12 @@ rows = tf.data.Dataset.from_tensor_slices((test_symbols, test_lengths))
 rows = rows.map(lambda row, length: row[:length])
 ways = {
     "to the longest of all": tf.data.Dataset.from_tensor_slices(test_symbols).batch(64),
-    "random order": rows.padded_batch(64),
+    "as they come": rows.padded_batch(64),
     "buckets": rows.bucket_by_sequence_length(tf.size, [8, 12, 18, 26, 40], [64] * 6),
 }
-full = np.full(len(test_lengths), LONGEST)
-print(f"random order, by your function: {share(test_lengths, 64):.3f}")
-print(f"sorted by length, by your function: {share(np.sort(test_lengths), 64):.3f}")
+print("by your function:")
+print(f"as they come      {share(test_lengths, 64):.3f}")
+print(f"sorted by length  {share(np.sort(test_lengths), 64):.3f}")
 
 # %%
 read = tf.function(networks["GRU"], input_signature=[tf.TensorSpec((None, None), tf.int32)])
@@ -1043,7 +1042,8 @@ show(
 # %% [markdown]
 # So at small batches the loop is slow because of the loading, and keeping the weights on the chip
 # would pay. In 2016 a group at Baidu did it: 2.8 trillion operations a second at a batch of 4, on a
-# Titan X. That card loads 336 GB a second. What would be the most without persistence?
+# Titan X. That card loads 336 GB a second, says its data sheet. What would be the most without
+# persistence?
 #
 # And which networks fit? The slides give the caches: L2 of 4 and 6 MB, L1 of 1.3 and 10 MB. The
 # registers, 256 KB in each of 56 and 80 processors, make 14 and 20 MB: they are the largest memory
@@ -1072,10 +1072,9 @@ fits |= {"plain, float32": largest(1, 4), "plain, float16": largest(1, 2)}
 pd.DataFrame(fits).rename_axis(["GPU", "largest number of units in"])
 
 # %% [markdown]
-# The published rate is above that bound, so the weights cannot have come from memory at each step.
-# And the table says why this was news for speech recognition with layers of about a thousand units,
-# and no help for larger ones: beyond the registers the weights have to be loaded again. In truth
-# some registers are needed for other things, so the largest network is smaller than the table says.
+# The published rate is far above that bound, so the weights cannot have come from memory at each
+# step. The table shows the limit of the idea: beyond that many units the weights have to be loaded
+# again. In truth some registers are needed for other things, so the largest network is smaller.
 #
 # Is it so on your machine? Measure the recurrent product for two sizes and growing batches. If the
 # loading is what costs, a step takes nearly as long for 8 sequences as for one.
