@@ -289,7 +289,7 @@ def clip(answer):
     length = np.sqrt(sum(np.sum(each**2) for each in large))
     value = _clipped(answer, large, 1.5)
     new = np.sqrt(sum(np.sum(each**2) for each in value))
-    own = [each * min(1, 1.5 / np.linalg.norm(each)) for each in large]
+    own = [each * np.minimum(1, 1.5 / np.linalg.norm(each)) for each in large]
     require(
         not all(map(_near, value, own)),
         "You shorten each array by its own length. That turns the step: their lengths compared "
@@ -348,8 +348,8 @@ def _clipped(answer, gradients, limit):
 
 @clip.accepts
 def _(gradients, limit):
-    length = np.linalg.norm([np.linalg.norm(each) for each in gradients])
-    return [each * limit / max(length, limit) for each in gradients]
+    length = np.linalg.norm(np.concatenate([each.ravel() for each in gradients]))
+    return [each * min(1, limit / (length + 1e-300)) for each in gradients]
 
 
 @clip.accepts

@@ -185,7 +185,7 @@ def _right_padded(mask: "ArrayLike | None") -> Condition:
     if mask is None:
         return Condition(name, None, "that depends on the data; pass a mask to know")
     rows = np.asarray(mask)
-    if rows.ndim != 2:
+    if rows.ndim != 2 or not rows.size:
         raise LabError(f"The mask has the shape {rows.shape}; it must be (batch, steps).")
     rows = rows.astype(bool)
     empty = ~rows.any(axis=1)

@@ -163,9 +163,12 @@ def test_what_is_no_recurrent_layer_is_refused(layer: Any) -> None:
         fast_rnn(layer())
 
 
-def test_a_mask_of_another_shape_is_refused() -> None:
-    with pytest.raises(LabError, match=r"\(3,\)"):
-        fast_rnn(layers.LSTM(4), [True, True, False])
+@pytest.mark.parametrize(
+    ("mask", "shape"), [([True, True, False], r"\(3,\)"), (np.zeros((0, 4)), r"\(0, 4\)")]
+)
+def test_a_mask_that_is_no_table_of_batch_and_steps_is_refused(mask: Any, shape: str) -> None:
+    with pytest.raises(LabError, match=shape):
+        fast_rnn(layers.LSTM(4), mask)
 
 
 def test_the_answer_agrees_with_whether_keras_itself_turns_xla_off(gpu: None) -> None:
