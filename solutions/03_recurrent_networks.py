@@ -61,7 +61,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-bl
 train, valid, test = (
     data.series("mackey_glass", split) for split in ("train", "validation", "test")
 )
-figure, axis = plt.subplots(figsize=(9, 2.8), layout="constrained")
+figure, axis = plt.subplots(figsize=(8, 2.5), layout="constrained")
 axis.plot(train[:600], color=BLUE)
 axis.axvline(300, color="black", linestyle=":")
 axis.set(xlabel="time (steps)", ylabel="value")
@@ -198,7 +198,7 @@ curves = {
     "LSTM, forget bias 1 (as Keras begins)": (lstm_gradient_lengths(1.0), "black", "--"),
     "LSTM, forget bias 5": (lstm_gradient_lengths(5.0), "black", ":"),
 }
-figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
 for name, (lengths, colour, style) in curves.items():
     axis.plot(lengths, color=colour, linestyle=style, label=name)
 axis.set(xlabel="steps back in time", ylabel="length of the gradient (relative)", yscale="log")
@@ -282,7 +282,7 @@ def train_with(limit, steps=120):
 # from there on.
 
 # %%
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
 for name, limit, colour, style in (("free", 1e9, ORANGE, "-"), ("clipped at 1", 1.0, BLUE, "--")):
     losses, lengths = train_with(limit)
     left.plot(losses, color=colour, linestyle=style, label=name)
@@ -535,8 +535,8 @@ errors["LSTM, one value at a time"] = nrmse(lstm_forecast, lstm_target)
 print("\n".join(f"{name:35} {error:.4f}" for name, error in errors.items()))
 
 # %%
-span = slice(200, 600)
-figure, axis = plt.subplots(figsize=(9, 3.2), layout="constrained")
+span = slice(200, 500)
+figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
 axis.plot(lstm_target[span], color="black", linewidth=3, alpha=0.3, label="the true value")
 axis.plot(scaled_test[PAST:-HORIZON][span], color=ORANGE, linestyle=":", label="persistence")
 axis.plot(linear[1:][span], color=GREEN, linestyle="--", label="linear")
@@ -544,7 +544,7 @@ axis.plot(lstm_forecast[span], color=BLUE, label="LSTM")
 axis.set(xlabel="time (steps)", ylabel="value (standard deviations)", ylim=(-2.6, 3.4))
 axis.set_title("Forecasts made 84 steps earlier")
 axis.legend(ncols=4, fontsize=8, loc="upper center")
-show(figure, "The true series and three forecasts of it, made 84 steps ahead, over 400 steps.")
+show(figure, "The true series and three forecasts of it, made 84 steps ahead, over 300 steps.")
 
 # %% [markdown]
 # Two lessons. A network with a bend in it beats the linear rule by far, with memory or without. And
@@ -647,13 +647,13 @@ for title, results in {"measured here": errors, "published": published}.items():
 # chaotic series every error grows, so it must, sooner or later.
 
 # %%
-BEGIN, ALONE = 500, 1400
+BEGIN, ALONE = 500, 1200
 alone = go_on(test_states[BEGIN : BEGIN + 1], weights, readout, ALONE)[:, 0]
 truth = scaled_test[BEGIN + 1 : BEGIN + 1 + ALONE]
 apart = np.flatnonzero(np.abs(alone - truth) > 0.3)
 parted = int(apart[0]) if len(apart) else ALONE
 
-figure, axis = plt.subplots(figsize=(9.5, 3), layout="constrained")
+figure, axis = plt.subplots(figsize=(8.5, 2.6), layout="constrained")
 axis.plot(truth, color="black", linewidth=3, alpha=0.3, label="the true series")
 axis.plot(alone, color=BLUE, linewidth=1, label="the network, alone")
 axis.axvline(parted, color=ORANGE, linestyle="--", label=f"more than 0.3 apart: step {parted}")
@@ -664,13 +664,14 @@ axis.legend(ncols=3, fontsize=8, loc="upper center")
 show(figure, f"The true series and the network's own; they part after {parted} of {ALONE} steps.")
 
 # %% [markdown]
-# After the two have parted, is the network lost? Plot each value over the one 17 steps before. The
-# true series draws a figure that it never leaves, its *attractor*. What does the network draw?
+# After the two have parted, is the network lost? Take the last 600 values of both, and plot each
+# over the one 17 steps before. The true series draws a figure that it never leaves, its
+# *attractor*. What does the network draw?
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.2), layout="constrained", sharey=True)
 for axis, values, name in zip(axes, (truth, alone), ("true series", "network, alone"), strict=True):
-    axis.plot(values[:-17], values[17:], color=BLUE, linewidth=0.6)
+    axis.plot(values[-617:-17], values[-600:], color=BLUE, linewidth=0.8)
     axis.set(xlabel="value (standard deviations)", ylabel="value 17 steps later")
     axis.set_title(f"The {name}")
 show(figure, "Two looping figures that look alike: the attractors of the series and the network.")
@@ -739,7 +740,7 @@ def trained(model, targets):
 
 def says_a(model):
     """Whether the model says that A comes first, for each test sequence."""
-    return model.predict(test_symbols, batch_size=500, verbose=0)[..., 0] > 0
+    return model(test_symbols).numpy()[..., 0] > 0
 
 
 # %%
