@@ -12,7 +12,7 @@
 #   - handle sequences of unequal length with padding, masks and buckets
 #   - tell whether the fast kernel of a GPU will run for a layer, and why not
 #   - compute when the weights of a recurrent network can stay on the chip
-# minutes: {read: 60, exercise: 80, compute: 4}
+# minutes: {read: 60, exercise: 80, compute: 2}
 # memory_gb: 3
 # devices: {gpu: optional}
 # datasets: [mackey_glass]
@@ -282,7 +282,7 @@ def train_with(limit, steps=120):
 # from there on.
 
 # %%
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.9), layout="constrained")
 for name, limit, colour, style in (("free", 1e9, ORANGE, "-"), ("clipped at 1", 1.0, BLUE, "--")):
     losses, lengths = train_with(limit)
     left.plot(losses, color=colour, linestyle=style, label=name)
@@ -664,14 +664,14 @@ axis.legend(ncols=3, fontsize=8, loc="upper center")
 show(figure, f"The true series and the network's own; they part after {parted} of {ALONE} steps.")
 
 # %% [markdown]
-# After the two have parted, is the network lost? Take the last 600 values of both, and plot each
+# After the two have parted, is the network lost? Take the last 400 values of both, and plot each
 # over the one 17 steps before. The true series draws a figure that it never leaves, its
 # *attractor*. What does the network draw?
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.2), layout="constrained", sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(6.2, 3), layout="constrained", sharey=True)
 for axis, values, name in zip(axes, (truth, alone), ("true series", "network, alone"), strict=True):
-    axis.plot(values[-617:-17], values[-600:], color=BLUE, linewidth=0.8)
+    axis.plot(values[-417:-17], values[-400:], color=BLUE, linewidth=0.8)
     axis.set(xlabel="value (standard deviations)", ylabel="value 17 steps later")
     axis.set_title(f"The {name}")
 show(figure, "Two looping figures that look alike: the attractors of the series and the network.")
