@@ -984,7 +984,7 @@ for name, colour, marker in styles:
             xlabel="length of the sequences (steps)", ylabel=column, xscale="log", yscale="log"
         )
         axis.set_xticks(LENGTHS, LENGTHS)
-        axis.minorticks_off()
+        axis.tick_params(axis="x", which="minor", bottom=False)
 axes[1].legend(fontsize=8)
 figure.suptitle("An LSTM of 64 units on 32 sequences: time by length and choice")
 show(figure, "Time of the first and of a later call by sequence length, for four choices.")
@@ -992,8 +992,8 @@ show(figure, "Time of the first and of a later call by sequence length, for four
 # %% [markdown]
 # Every choice takes longer for longer sequences: no one escapes the loop. The unrolled layer pays
 # for it once more in the first call, in which every step is laid out as operations of its own.
-# Which later call is the shortest depends on your machine, so measure on the one you train on. With
-# a GPU, the first line is cuDNN's kernel.
+# Which later call is the shortest depends on your machine, so measure on the one you train on. On a
+# GPU, the line called *layer* is cuDNN's kernel.
 #
 # ## Persistent networks
 # A slide of 2017 lists what NVIDIA's library has for such networks: "LSTM, GRU, and Persistent
