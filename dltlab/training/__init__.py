@@ -1,7 +1,7 @@
 """Training made visible, and what came of it; its functions are listed in `__all__`.
 
-Train (`fit`, `resume`, `Monitor`, `one_cycle`, `range_test`), judge (`evaluate`, `look_inside`),
-and use (`classify`).
+Train (`fit`, `resume`, `Monitor`, `one_cycle`, `range_test`), judge (`evaluate`, `look_inside`,
+`fast_rnn`), and use (`classify`).
 """
 
 import importlib
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from dltlab.training.inside import look_inside
     from dltlab.training.monitor import Monitor
     from dltlab.training.rate_range import range_test
+    from dltlab.training.rnn_kernel import FastRnn, fast_rnn
     from dltlab.training.schedules import one_cycle
 
 __all__ = [
     "Evaluation",
+    "FastRnn",
     "Monitor",
     "classify",
     "evaluate",
+    "fast_rnn",
     "fit",
     "look_inside",
     "one_cycle",
@@ -32,6 +35,8 @@ _MODULES = {
     "classify": "classifying",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "FastRnn": "rnn_kernel",
+    "fast_rnn": "rnn_kernel",
     "fit": "fitting",
     "resume": "fitting",
     "look_inside": "inside",
