@@ -1,16 +1,18 @@
 """Training made visible, and what came of it; its functions are listed in `__all__`.
 
 Train (`fit`, `resume`, `Monitor`, `one_cycle`, `range_test`), judge (`evaluate`, `look_inside`,
-`fast_rnn`), and use (`classify`).
+`bits_per_character`, `fast_rnn`), and use (`classify`, `generate`).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dltlab.training.bits import bits_per_character
     from dltlab.training.classifying import classify
     from dltlab.training.evaluation import Evaluation, evaluate
     from dltlab.training.fitting import fit, resume
+    from dltlab.training.generating import generate
     from dltlab.training.inside import look_inside
     from dltlab.training.monitor import Monitor
     from dltlab.training.rate_range import range_test
@@ -21,10 +23,12 @@ __all__ = [
     "Evaluation",
     "FastRnn",
     "Monitor",
+    "bits_per_character",
     "classify",
     "evaluate",
     "fast_rnn",
     "fit",
+    "generate",
     "look_inside",
     "one_cycle",
     "range_test",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "bits_per_character": "bits",
     "classify": "classifying",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
@@ -39,6 +44,7 @@ _MODULES = {
     "fast_rnn": "rnn_kernel",
     "fit": "fitting",
     "resume": "fitting",
+    "generate": "generating",
     "look_inside": "inside",
     "Monitor": "monitor",
     "range_test": "rate_range",
