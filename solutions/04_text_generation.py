@@ -691,7 +691,7 @@ ex.two_halves.answer("c")
 correlate = ex.correlations.or_reference(correlations)  # yours once it passes
 half, rows, cells = num // 2, {}, {}
 for name, values in known.items():
-    if not 0.01 < np.mean(values[:half] > 0) or values[:half].std() == 0:
+    if np.mean(values[:half] > 0) < 0.01 or values[:half].std() == 0:
         print(f"“{name}” hardly ever happens in this text.")
         continue
     cell = cells[name] = int(np.abs(correlate(states[:half], values[:half])).argmax())
