@@ -173,6 +173,11 @@ def ngram_probability(answer):
 
     def given(symbol, context):
         value = answer(symbol, context, counts, len(symbols))
+        require(
+            {each: dict(seen) for each, seen in counts.items()} == sizes,
+            f"After {context!r} your function has changed the counts that it was given. "
+            "`counts.get(…)` only looks.",
+        )
         with attempt("reading the number that you return"):
             return float(value)
 
@@ -212,13 +217,9 @@ def ngram_probability(answer):
         "reach the whole context?",
     )
     _require_all(given, wanted, counts, symbols)
-    require(
-        {context: dict(each) for context, each in counts.items()} == sizes,
-        "Your function changes the counts that it was given.",
-    )
 
 
-def _require_all(given, wanted, counts, symbols):
+def _require_all(given, wanted, symbols):
     """Longer contexts: seen, seen in part, never seen; and that all probabilities add up to 1."""
     for context in ("he", "she", "ell"):
         total = sum(given(symbol, context) for symbol in symbols)
@@ -368,11 +369,9 @@ def _(symbol, context, counts, num_symbols):
 def _(symbol, context, counts, num_symbols):
     p = 1 / num_symbols
     for start in range(len(context), -1, -1):
-        seen = counts.get(context[start:])
-        if seen is None:
-            break
-        p = (seen[symbol] + len(+seen) * p) / (seen.total() + len(+seen))
-        seen[symbol] += 0
+        seen = counts.setdefault(context[start:], Counter())
+        if seen:
+            p = (seen[symbol] + len(seen) * p) / (seen.total() + len(seen))
     return p
 
 
@@ -1051,6 +1050,10 @@ def _(probabilities, share):
     return kept / kept.sum()
 
 
+def _falling_sums(probabilities):
+    return np.cumsum(np.sort(probabilities)[::-1])
+
+
 def _nucleus(probabilities, keep):
     order = np.argsort(-probabilities)
     sums = np.cumsum(probabilities[order])
@@ -1068,8 +1071,7 @@ def _(probabilities, share):
 
 @nucleus.rejects("the others reach the share already")
 def _(probabilities, share):
-    kept = _nucleus(probabilities, lambda sums, p: np.roll(sums - p, 1) < share)
-    return kept / kept.sum()
+    return _top(probabilities, (_falling_sums(probabilities) < share).sum() + 2)
 
 
 @nucleus.rejects("are not the most probable ones")
