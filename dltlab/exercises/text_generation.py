@@ -216,7 +216,7 @@ def ngram_probability(answer):
         "For a context of one character you return what the empty context says. Does your loop "
         "reach the whole context?",
     )
-    _require_all(given, wanted, counts, symbols)
+    _require_all(given, wanted, symbols)
 
 
 def _require_all(given, wanted, symbols):
