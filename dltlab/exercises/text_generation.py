@@ -365,7 +365,7 @@ def _(symbol, context, counts, num_symbols):
     return p
 
 
-@ngram_probability.rejects("changes the counts")
+@ngram_probability.rejects("has changed the counts")
 def _(symbol, context, counts, num_symbols):
     p = 1 / num_symbols
     for start in range(len(context), -1, -1):
