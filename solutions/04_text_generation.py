@@ -353,6 +353,29 @@ for layer in network.layers:
 
 
 # %%
+def draw(race):
+    """Show the curve of a race below the baselines, in the place of the last one."""
+    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    label = 0.0
+    for name, bits in sorted(baselines.items(), key=lambda each: each[1]):
+        axis.axhline(bits, color="gray", linewidth=1, linestyle="--")
+        label = max(bits, 1.06 * label)  # so that no label lies on another
+        axis.annotate(
+            f"{name} {bits:.2f}",
+            (1, bits), (1.02, label), xycoords=("axes fraction", "data"),
+            textcoords=("axes fraction", "data"), fontsize=9, va="center",
+        )  # fmt: skip
+    axis.plot(race.seconds, race.bits, color=BLUE, marker="o", markersize=4)
+    axis.set(xlabel="training time (s)", ylabel="bits per character, held-out text")
+    axis.set(yscale="log", ylim=(min(baselines.values()) * 0.85, 8), xlim=(0, None))
+    axis.set_yticks([1.5, 2, 3, 4, 6], ["1.5", "2", "3", "4", "6"])
+    axis.minorticks_off()
+    axis.set_title(f"The network, {race.seconds[-1]:.0f} s: {race.bits[-1]:.2f} bits per character")
+    alt = f"{race.bits[-1]:.2f} bits per character after {race.seconds[-1]:.0f} s of training."
+    show(figure, alt, display_id="race", update=len(race.bits) > 1)
+
+
+# %%
 class Race(keras.callbacks.Callback):
     """Bits per character on the held-out text, and a line written, every so many steps."""
 
@@ -376,31 +399,8 @@ class Race(keras.callbacks.Callback):
         self.seconds.append(paused - self.began)
         self.bits.append(training.bits_per_character(self.model, held_out))
         self.lines.append("".join(islice(self.text, 64)))
-        alt = f"{self.bits[-1]:.2f} bits per character after {self.seconds[-1]:.0f} s of training."
-        show(draw_race(self), alt, display_id="race", update=len(self.bits) > 1)
+        draw(self)
         self.began += time.perf_counter() - paused
-
-
-# %%
-def draw_race(race):
-    """The curve of a race, and the baselines."""
-    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    label = 0.0
-    for name, bits in sorted(baselines.items(), key=lambda each: each[1]):
-        axis.axhline(bits, color="gray", linewidth=1, linestyle="--")
-        label = max(bits, 1.06 * label)  # so that no label lies on another
-        axis.annotate(
-            f"{name} {bits:.2f}",
-            (1, bits), (1.02, label), xycoords=("axes fraction", "data"),
-            textcoords=("axes fraction", "data"), fontsize=9, va="center",
-        )  # fmt: skip
-    axis.plot(race.seconds, race.bits, color=BLUE, marker="o", markersize=4)
-    axis.set(xlabel="training time (s)", ylabel="bits per character, held-out text")
-    axis.set(yscale="log", ylim=(min(baselines.values()) * 0.85, 8), xlim=(0, None))
-    axis.set_yticks([1.5, 2, 3, 4, 6], ["1.5", "2", "3", "4", "6"])
-    axis.minorticks_off()
-    axis.set_title(f"The network, {race.seconds[-1]:.0f} s: {race.bits[-1]:.2f} bits per character")
-    return figure
 
 
 # %% [markdown]
@@ -465,14 +465,16 @@ def draw_text(text, values, title, label, alt, limits, colours):
     show(figure, alt)
 
 
-PASSAGE = slice(1000, 1900)  # of the held-out text
-ids = held_out[: PASSAGE.stop]
-logits = np.asarray(network(ids[np.newaxis, :-1], training=False))[0]
+# %%
+begin = min(1000, len(text) // 2)
+passage = slice(begin, begin + 900)  # of the held-out text
+ids = held_out[: passage.stop]
+logits = network.predict_on_batch(ids[np.newaxis, :-1])[0]
 logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 surprise = -logs[np.arange(len(logs)), ids[1:]] / np.log(2)
 draw_text(
-    text[PASSAGE],
-    surprise[PASSAGE.start - 1 :],
+    text[passage],
+    surprise[begin - 1 :],
     "Where the network is surprised",
     "surprise (bits)",
     "A page of held-out text; the first letters of words are darker than the others.",
@@ -560,8 +562,8 @@ ex.nucleus.check(nucleus)  # also ex.nucleus.hint() and ex.nucleus.solution()
 # %%
 heat = ex.with_temperature.or_reference(with_temperature)  # yours once they pass
 keep_k, keep_share = ex.top_k.or_reference(top_k), ex.nucleus.or_reference(nucleus)
-entropies = -(np.exp(logs) * logs).sum(axis=1)[PASSAGE.start :]
-sure, unsure = (PASSAGE.start + np.argsort(entropies)[[len(entropies) // 2, -20]]).tolist()
+entropies = -(np.exp(logs) * logs).sum(axis=1)[begin:]
+sure, unsure = (begin + np.argsort(entropies)[[len(entropies) // 2, -20]]).tolist()
 figure, axes = plt.subplots(2, 4, figsize=(9, 4.2), layout="constrained", sharey="row")
 for row, place in zip(axes, (sure, unsure), strict=True):
     chances = heat(logits[place].astype(float), 1.0)
@@ -647,7 +649,7 @@ def traits(text):
 
 lstm = next(layer for layer in network.layers if isinstance(layer, keras.layers.LSTM))
 reader = keras.Model(network.input, lstm.output)
-STRETCH = 1000  # characters; each is read from an empty state
+STRETCH = min(1000, len(held_out) // 2)  # characters; each is read from an empty state
 num = min(len(held_out), 40_000) // STRETCH * STRETCH
 states = reader.predict(held_out[:num].reshape(-1, STRETCH), batch_size=8, verbose=0)
 states = states.reshape(num, -1).astype("float32")
