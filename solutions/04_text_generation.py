@@ -169,11 +169,10 @@ print(f"{len(counts):,} contexts; after {example!r} came {dict(counts[example].m
 
 # %% [markdown]
 # ### Exercise 2: the n-gram with back-off
-# How much should each say? A good rule is over a hundred years younger than it looks: it goes back
-# to I. Witten and T. Bell. If a context was seen $n$ times, with $d$ different symbols after it,
-# and the symbol in question $c$ times, then
+# How much should each say? A good rule is due to I. Witten and T. Bell. If a context was seen $n$
+# times, with $d$ different symbols after it, and the symbol in question came $c$ times, then
 #
-# $$p = \frac{c + d \cdot p_{\rm shorter}}{n + d}$$
+# $$p = \frac{c + d \cdot p_\mathrm{shorter}}{n + d}$$
 #
 # A context with many different ends is a bad guide, and leaves more to the shorter one. Begin with
 # $p = 1/$`num_symbols`. Then go from the empty context to the longest one. Where one was never
