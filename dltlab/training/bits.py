@@ -53,4 +53,5 @@ def _nats(outputs: np.ndarray, targets: np.ndarray, are_probabilities: bool) -> 
     loss = keras.ops.sparse_categorical_crossentropy(
         targets, outputs.astype(np.float32), from_logits=not are_probabilities
     )
-    return keras.ops.convert_to_numpy(loss).astype(np.float64).reshape(-1)
+    nats: np.ndarray = keras.ops.convert_to_numpy(loss).astype(np.float64).reshape(-1)
+    return nats

@@ -5,7 +5,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dltlab.data import Vocabulary
 from dltlab.display import printable, show_widget
@@ -125,7 +125,7 @@ class TextSampler:
         show_widget(self._widget, str(self))
 
     def __str__(self) -> str:
-        return self._prompt.value + self._text
+        return f"{self._prompt.value}{self._text}"
 
     def _pressed(self) -> None:
         """The button: stop what is being written, or begin."""
