@@ -73,8 +73,7 @@ print(corpus.validation[:700])
 # out: the network never learns from it, and everything below is measured on it.
 #
 # Now the game in numbers. The next cell takes a piece of text that is frequent here, and shows what
-# follows its first letters. From left to right you see more and more of what stands before. What
-# happens to the bars?
+# follows its first letters: none of them, one, two, three. What happens to the bars?
 
 
 # %%
@@ -86,18 +85,17 @@ def visible(character):
 pieces = Counter(corpus.train[place : place + 8] for place in range(len(corpus.train)))
 piece = max(pieces, key=lambda piece: (piece.isalpha(), pieces[piece]))
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
-for axis, length in zip(axes, (0, 1, 3, 7), strict=True):
-    before = piece[7 - length : 7]
+for length, axis in enumerate(axes):
+    before = piece[:length]
     ends = [place for place in range(length, len(corpus.train))
             if corpus.train[place - length : place] == before]  # fmt: skip
     follow = Counter(corpus.train[place] for place in ends)
     names, counts = zip(*follow.most_common(8), strict=True)
     axis.barh(list(map(visible, names)), np.divide(counts, len(ends)), color=BLUE)
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1), xlabel="share", ylabel="next character")
+    axis.set(xlim=(0, 1), ylim=(7.5, -0.5), xlabel="share", ylabel="next character")
     axis.set_title(f"after “{before}”" if before else "anywhere", fontsize=10)
 figure.suptitle("What comes next?")
-show(figure, "Shares of the next character after no, one, three and seven characters of context.")
+show(figure, "Shares of the next character after none, one, two and three characters of a word.")
 
 # %% [markdown]
 # ## Bits
