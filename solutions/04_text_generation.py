@@ -294,9 +294,10 @@ ex.gzip_window.answer("b")
 # stretch one character later.
 #
 # ### Exercise 4: the pipeline
-# Cut a text into windows with `tf.data`. `from_tensor_slices(ids).batch(length + 1,
-# drop_remainder=True)` gives stretches with one character to spare. `map` makes a pair of each,
-# `shuffle` mixes them, and `batch` puts some together.
+# Cut a text into windows with `tf.data`. `from_tensor_slices(ids[:-1])` gives the text id by id
+# without the last one, `from_tensor_slices(ids[1:])` without the first one. `batch(length,
+# drop_remainder=True)` puts ids together to windows, `tf.data.Dataset.zip(a, b)` makes pairs,
+# `shuffle(10_000)` mixes them, and another `batch` puts pairs together.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -306,8 +307,9 @@ def windows(ids, length, batch_size):
     The targets are the ids that follow the inputs.
     """
     ### BEGIN SOLUTION
-    stretches = tf.data.Dataset.from_tensor_slices(ids).batch(length + 1, drop_remainder=True)
-    pairs = stretches.map(lambda stretch: (stretch[:-1], stretch[1:]))
+    inputs = tf.data.Dataset.from_tensor_slices(ids[:-1]).batch(length, drop_remainder=True)
+    targets = tf.data.Dataset.from_tensor_slices(ids[1:]).batch(length, drop_remainder=True)
+    pairs = tf.data.Dataset.zip(inputs, targets)
     return pairs.shuffle(10_000).batch(batch_size, drop_remainder=True)
     ### END SOLUTION
 

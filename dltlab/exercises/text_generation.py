@@ -513,8 +513,9 @@ def gzip_window():
 
 
 @exercise(
-    "`stretches = tf.data.Dataset.from_tensor_slices(ids).batch(length + 1, drop_remainder=True)`.",
-    "`stretches.map(lambda stretch: (stretch[:-1], stretch[1:]))` makes a pair of each.",
+    "The inputs: `tf.data.Dataset.from_tensor_slices(ids[:-1]).batch(length, "
+    "drop_remainder=True)`. The targets: the same of `ids[1:]`.",
+    "`tf.data.Dataset.zip(inputs, targets)` gives pairs of an input and its target.",
     "`.shuffle(10_000)` before `.batch(batch_size, drop_remainder=True)`: it is the windows that "
     "should be mixed, not the batches.",
 )
@@ -593,6 +594,12 @@ def _require_an_epoch(inputs, num):
         "Within a batch your windows stand in the order of the text: you shuffle batches. Shuffle "
         "the windows before you put them together.",
     )
+
+
+@windows.accepts
+def _(ids, length, batch_size):
+    pairs = _stretches(ids, length).map(lambda stretch: (stretch[:-1], stretch[1:]))
+    return pairs.shuffle(10_000).batch(batch_size, drop_remainder=True)
 
 
 @windows.accepts
