@@ -848,8 +848,7 @@ print(prompt + "".join(islice(again, 200)))
 # Now alone. What is the best network for `python_docs` with at most 100,000 parameters? Ours has
 # more than ten times as many. The check calls your function with the training text as numbers, and
 # measures bits per character on the held-out text. The bar: 2.25, not far from the 5-gram, which
-# stores several times as many counts. Whatever passes enters `text_leaderboard.csv`, and may be
-# beaten there.
+# stores several times as many counts.
 
 
 # %% tags=["exercise"]
@@ -874,7 +873,6 @@ def train_writer(ids, num_symbols, seed):
 # %%
 if RUN_CHALLENGE:
     ex.train_writer.check(train_writer)  # also ex.train_writer.hint() and .solution()
-    ex.leaderboard("text_leaderboard.csv")
 
 # %% [markdown]
 # ## What you learned

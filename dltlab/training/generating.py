@@ -247,9 +247,14 @@ def _row(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a model in the order in which they run, those of inner models among them.
 
     Raises:
-        LabError: They are not in a row, or one needs more than a symbol at a time.
+        LabError: They are not in a row, or not built, or one needs more than a symbol at a time.
     """
     is_known = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    if is_known and not model.built:
+        raise LabError(
+            f"The model {model.name} has no weights yet: begin it with keras.Input, as in "
+            'keras.Input((None,), dtype="int32"), and train it before it writes.'
+        )
     if not is_known or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise LabError(
             f"The model {model.name} is no row of layers with one input and one output, so that "

@@ -49,7 +49,8 @@ def naive(model: keras.Model, prompt: str, num: int) -> str:
     """The most probable continuation, by a network that reads everything anew each time."""
     ids = VOCABULARY.encode(prompt).tolist()
     for _ in range(num):
-        ids.append(int(np.argmax(np.asarray(model(np.array([ids])))[0, -1])))
+        logits = np.asarray(model(np.array([ids]))).reshape(-1, NUM)  # of each place, or the last
+        ids.append(int(np.argmax(logits[-1])))
     return VOCABULARY.decode(ids[len(prompt) :])
 
 
@@ -104,7 +105,7 @@ def test_symbols_come_as_often_as_the_network_says(last: str | None) -> None:
     shares = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.15, 0.05])
     model = fixed(shares)
     if last:
-        model = keras.Sequential([*model.layers, layers.Softmax()])
+        model = keras.Sequential([keras.Input((None,), dtype="int32"), model, layers.Softmax()])
     counts = Counter(taken(4000, model, VOCABULARY, seed=1))
     found = [counts[symbol] / 4000 for symbol in VOCABULARY.symbols]
     assert np.abs(found - shares).max() < 0.03
@@ -187,6 +188,12 @@ def test_a_generator_writes_as_its_model_does_after_more_training() -> None:
 def test_what_chooses_no_symbol_is_refused_at_once(settings: dict, sentence: str) -> None:
     with pytest.raises(LabError, match=sentence):
         generate(fixed([1 / NUM] * NUM), VOCABULARY, **settings)
+
+
+def test_a_model_that_does_not_know_its_input_is_refused() -> None:
+    model = keras.Sequential([layers.Embedding(NUM, 4), layers.Dense(NUM)], name="unbuilt")
+    with pytest.raises(LabError, match=r"unbuilt has no weights yet: begin it with keras\.Input"):
+        generate(model, VOCABULARY)
 
 
 @pytest.mark.parametrize(

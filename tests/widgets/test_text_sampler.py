@@ -47,7 +47,7 @@ def test_the_sliders_say_what_may_be_drawn(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, num_characters=200)
     assert len(set(sampler.write(seed=1))) > 4
     sampler._top_k.value = 2
-    assert set(sampler.write(seed=1)) == {"<", "b"}
+    assert set(sampler.write(seed=1)) == {"<", "a"}
     sampler._top_p.value = 0.05
     assert set(sampler.write(seed=1)) == {"<"}
     sampler._top_k.value, sampler._top_p.value = len(VOCABULARY), 1
