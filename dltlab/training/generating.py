@@ -5,6 +5,7 @@ import math
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -30,6 +31,8 @@ _POINTWISE = (
 _LAST_AXIS = (-1, 2)  # of (b, t, features)
 _SEEDS = 2**31  # as many different ones
 _AT_A_TIME = 16  # symbols to a call of what is compiled
+
+_GENERATORS: WeakKeyDictionary[keras.Model, "Generator"] = WeakKeyDictionary()
 
 State = list[list[Any]]  # of each recurrent layer, its tensors
 
@@ -74,7 +77,7 @@ def generate(
             vocabulary, or the model has a layer that cannot be run step by step.
     """
     check_sampling(temperature, top_k, top_p)
-    return Generator(model, vocabulary).characters(
+    return _generator(model, vocabulary).characters(
         prompt, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
 
@@ -94,6 +97,14 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
         raise LabError(f"top_k is {top_k}; it must be a whole number from 1 on, or None for all.")
     if top_p is not None and not 0 < top_p <= 1:
         raise LabError(f"top_p is {top_p}; it must be above 0 and at most 1, or None for all.")
+
+
+def _generator(model: keras.Model, vocabulary: Vocabulary) -> "Generator":
+    """The generator of a model: what is compiled for it serves every call."""
+    made = _GENERATORS.get(model)
+    if made is None or made.vocabulary != vocabulary:
+        made = _GENERATORS[model] = Generator(model, vocabulary)
+    return made
 
 
 class Generator:
@@ -118,7 +129,7 @@ class Generator:
                 f"The model tells {num_symbols} symbols apart and the vocabulary has "
                 f"{len(vocabulary)}: take the vocabulary that the model was trained with."
             )
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._gives_probabilities = ends_in_probabilities(model)
         self._compiled_read = tf.function(self._read, reduce_retracing=True)
         self._compiled_write = tf.function(self._write)
@@ -134,8 +145,8 @@ class Generator:
     ) -> Iterator[str]:
         """What `generate` returns."""
         check_sampling(temperature, top_k, top_p)
-        ids = self._vocabulary.encode(prompt or self._line_end)
-        most = len(self._vocabulary) if top_k is None else min(top_k, len(self._vocabulary))
+        ids = self.vocabulary.encode(prompt or self._line_end)
+        most = len(self.vocabulary) if top_k is None else min(top_k, len(self.vocabulary))
         settings = (temperature, most, 1.0 if top_p is None else top_p)
         if temperature == 0:
             settings = (1.0, 1, 1.0)
@@ -144,7 +155,7 @@ class Generator:
 
     @property
     def _line_end(self) -> str:
-        symbols = self._vocabulary.symbols
+        symbols = self.vocabulary.symbols
         return "\n" if "\n" in symbols else symbols[0]
 
     def _endless(
@@ -166,7 +177,7 @@ class Generator:
                     "whose loss became NaN. Train it anew with a smaller learning rate."
                 )
             last = found[-1]
-            yield from self._vocabulary.decode(numbers)
+            yield from self.vocabulary.decode(numbers)
 
     def _empty_state(self) -> State:
         return [

@@ -1,5 +1,6 @@
 """`generate`: the text is what the network's own outputs say, and settings do what they say."""
 
+import gc
 from collections import Counter
 from itertools import islice
 
@@ -11,7 +12,7 @@ from keras import layers
 from dltlab import models
 from dltlab.data import Vocabulary
 from dltlab.errors import LabError
-from dltlab.training import generate
+from dltlab.training import generate, generating
 from dltlab.training.generating import Generator
 
 VOCABULARY = Vocabulary.of("\nabcdef")
@@ -188,6 +189,18 @@ def test_a_generator_writes_as_its_model_does_after_more_training() -> None:
 def test_what_chooses_no_symbol_is_refused_at_once(settings: dict, sentence: str) -> None:
     with pytest.raises(LabError, match=sentence):
         generate(fixed([1 / NUM] * NUM), VOCABULARY, **settings)
+
+
+def test_what_was_compiled_serves_the_next_text_and_goes_with_the_model() -> None:
+    model = row(layers.GRU(9, return_sequences=True))
+    taken(5, model, VOCABULARY)
+    made = generating._GENERATORS[model]
+    taken(5, model, VOCABULARY, "ab", temperature=0.5)
+    assert generating._GENERATORS[model] is made
+    num = len(generating._GENERATORS)
+    del model
+    gc.collect()
+    assert len(generating._GENERATORS) < num
 
 
 def test_a_model_that_does_not_know_its_input_is_refused() -> None:
