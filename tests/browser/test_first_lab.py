@@ -45,7 +45,11 @@ def address(tmp_path: Path, script: str) -> Iterator[str]:
     nbformat.write(notebook, copy)
     server = subprocess.Popen(
         [script, "lab", "01", "--no-browser", "--dir", workspace.folder],
-        env=os.environ | {"DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl")},
+        env=os.environ
+        | {
+            "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # no notebook of another day
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
