@@ -542,7 +542,7 @@ for part, (model, options) in without.items():
 # Two of the four are worth a lot, and two nothing, or less. That is no accident. Augmentation keeps
 # a network from learning its pictures by heart, and nobody learns ten thousand pictures by heart in
 # three passes. And shortcuts? They were made for *deep* networks, and ours has seven convolutions
-# one after the other. So go deeper. Here are chains of twelve equal blocks on small maps, without
+# one after the other. So go deeper. Here are chains of eight equal blocks on small maps, without
 # shortcuts and with yours. A plain deep network could do all that a plain shallow one can. Will it
 # learn to?
 
@@ -565,8 +565,8 @@ def chain(num_blocks, shortcut):
 
 block = ex.residual_block.or_reference(residual_block)  # yours once it passes
 for shortcut in (False, True):
-    reached = accuracy(trained(chain(12, shortcut)))
-    print(f"12 blocks {'with' if shortcut else 'without':8} shortcuts {reached:.3f}")
+    reached = accuracy(trained(chain(8, shortcut)))
+    print(f"8 blocks {'with' if shortcut else 'without':8} shortcuts {reached:.3f}")
 
 # %%
 ex.why_shortcut.ask()
