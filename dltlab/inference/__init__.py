@@ -1,0 +1,1 @@
+"""A trained model as a fast engine, which must stay right."""
