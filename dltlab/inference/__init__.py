@@ -1,1 +1,30 @@
-"""A trained model as a fast engine, which must stay right."""
+"""A trained model as a fast engine, which must stay right; its functions are listed in `__all__`.
+
+Build (`optimize`), use and measure (`Engine`, `tune`), generate step by step (`step_engine`), and
+answer over HTTP (`service`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dltlab.inference.engine import Engine
+    from dltlab.inference.measuring import Benchmark
+    from dltlab.inference.optimizing import optimize
+    from dltlab.inference.report import Report
+
+__all__ = ["Benchmark", "Engine", "Report", "optimize"]
+
+_MODULES = {
+    "Benchmark": "measuring",
+    "Engine": "engine",
+    "Report": "report",
+    "optimize": "optimizing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Keras takes seconds to import: only who asks for something of it waits.
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"dltlab.inference.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'dltlab.inference' has no attribute {name!r}")

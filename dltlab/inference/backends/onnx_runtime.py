@@ -1,0 +1,146 @@
+"""ONNX Runtime on the processor."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
+from dltlab.inference.export import write_onnx
+
+if TYPE_CHECKING:
+    import keras
+
+PACKAGES = ("onnxruntime", "onnx", "tf2onnx")
+FILE = "model.onnx"
+_REPEATS = 9  # of a timed run
+
+
+def lacks() -> str:
+    """Nothing but its packages."""
+    return ""
+
+
+def precisions() -> tuple[Precision, ...]:
+    """What it computes in on a processor."""
+    return ("float32", "int8")
+
+
+def build(
+    model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
+) -> None:
+    """Write ONNX; for int8 after ONNX Runtime's own static quantisation."""
+    write_onnx(model, folder / FILE)
+    if precision == "int8":
+        _quantise(folder / FILE, calibration)
+
+
+def open(folder: Path, precision: Precision, settings: Settings) -> "OnnxSession":  # noqa: A001
+    """Let ONNX Runtime optimise the graph."""
+    return OnnxSession(folder / FILE, settings, ["CPUExecutionProvider"])
+
+
+def _quantise(path: Path, calibration: Sequence[Arrays]) -> None:
+    """Put a quantised graph, with QuantizeLinear and DequantizeLinear in it, in a graph's place."""
+    from onnxruntime import quantization as quantisation
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = path.with_name("prepared.onnx")
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    quantisation.quantize_static(
+        str(prepared), str(path), _reader(prepared, calibration), per_channel=True,
+        quant_format=quantisation.QuantFormat.QDQ,
+    )  # fmt: skip
+    prepared.unlink()
+
+
+def _reader(path: Path, calibration: Sequence[Arrays]) -> Any:
+    """The examples, as ONNX Runtime asks for them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    names = _input_names(path)
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left: Iterator[Arrays] = iter(calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            example = next(self._left, None)
+            return None if example is None else dict(zip(names, example, strict=True))
+
+    return Reader()
+
+
+def _input_names(path: Path) -> list[str]:
+    import onnx
+
+    return [each.name for each in onnx.load(path, load_external_data=False).graph.input]
+
+
+class OnnxSession:
+    """A graph in ONNX Runtime.
+
+    Args:
+        path: Of the graph.
+        settings: How it uses the processor.
+        providers: ONNX Runtime's execution providers, the best one first.
+    """
+
+    def __init__(self, path: Path, settings: Settings, providers: Sequence[Any]) -> None:
+        self._path, self._settings, self._providers = path, settings, list(providers)
+        self._session = self._opened()
+        self._names = [each.name for each in self._session.get_inputs()]
+
+    def _opened(self, **more: Any) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._settings.threads_per_stream
+        options.log_severity_level = 3
+        for name, value in more.items():
+            setattr(options, name, value)
+        return ort.InferenceSession(str(self._path), options, providers=self._providers)
+
+    def lane(self) -> Lane:
+        """A session of its own, so that streams do not share threads."""
+        session = self._session if self._settings.streams == 1 else self._opened()
+
+        def run(inputs: Arrays) -> Arrays:
+            return list(session.run(None, dict(zip(self._names, inputs, strict=True))))
+
+        return run
+
+    def operations(self, inputs: Arrays) -> list[Operation]:
+        """The nodes of the optimised graph, with their times by ONNX Runtime's profiler."""
+        import onnx
+
+        with TemporaryDirectory() as folder:
+            optimised = str(Path(folder, "optimised.onnx"))
+            session = self._opened(
+                enable_profiling=True,
+                profile_file_prefix=str(Path(folder, "profile")),
+                optimized_model_filepath=optimised,
+            )
+            feed = dict(zip(self._names, inputs, strict=True))
+            for _ in range(_REPEATS):
+                session.run(None, feed)
+            events = json.loads(Path(session.end_profiling()).read_text())
+            nodes = onnx.load(optimised).graph.node
+        times: dict[str, list[float]] = {}
+        for event in events:
+            name, _, what = event["name"].rpartition("_kernel_time")
+            if event.get("cat") == "Node" and name and not what:
+                times.setdefault(name, []).append(event["dur"] / 1e6)
+        return [
+            Operation(
+                name=node.name,
+                kind=node.op_type,
+                precision="int8" if node.op_type.startswith(("QLinear", "Quant")) else "float32",
+                sources=(node.name, *node.output),
+                seconds=float(np.median(times[node.name])) if node.name in times else None,
+            )
+            for node in nodes
+        ]
