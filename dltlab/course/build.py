@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from dltlab.course.catalogue import Course
-from dltlab.course.front_matter import shown
+from dltlab.course.front_matter import SourceError, shown
 from dltlab.course.notebooks import (
     dumps,
     execute,
@@ -21,6 +22,8 @@ from dltlab.course.notebooks import (
 from dltlab.course.source import Lab
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
+
+_NOT_PASSED = re.compile(r'class="dltlab-card" data-outcome="(not yet|error|broken check)"')
 
 
 def stale(course: Course, labs: list[Lab]) -> list[Lab]:
@@ -51,7 +54,8 @@ def execute_solutions(course: Course, lab: Lab) -> Path:
     The author's own progress is left alone.
 
     Raises:
-        SourceError: A cell raised, or the kernel died; the old twin stays as it was.
+        SourceError: A cell raised, the kernel died, or an answer did not pass in the lab itself,
+            where precision and seeds are the lab's; the old twin stays as it was.
         LabError: The notebook cannot be written.
     """
     path = _twin_path(course, lab)
@@ -59,6 +63,8 @@ def execute_solutions(course: Course, lab: Lab) -> Path:
     with tempfile.TemporaryDirectory(prefix="dltlab-progress-") as folder:
         environment = {"DLTLAB_PROGRESS": str(Path(folder) / "progress.jsonl")}
         notebook = execute(_solved(course, lab), lab, environment | course.environment)
+    if said := _not_passed(notebook):
+        raise SourceError(lab.path, 1, f"an answer of its own does not pass in the lab: {said}")
     write_atomically(path, dumps(notebook))
     return path
 
@@ -103,6 +109,18 @@ def _incomplete(twin: NotebookNode) -> str | None:
         return "was not executed to its end"
     if any(output.output_type == "error" for cell in _code(twin) for output in cell.outputs):
         return "holds an error"
+    if said := _not_passed(twin):
+        return f"holds an answer that does not pass: {said}"
+    return None
+
+
+def _not_passed(twin: NotebookNode) -> str | None:
+    """What the check of an exercise or question says that did not pass."""
+    for cell in _code(twin):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if _NOT_PASSED.search(data.get("text/html", "")):
+                return str(data["text/plain"])
     return None
 
 

@@ -1,21 +1,27 @@
-"""Data sets by their cards and a user's own pictures: `load`, `info`, `import_images`."""
+"""Data sets by their cards, a user's own pictures and texts: `load`, `info`, `corpus`, …."""
 
 from dltlab.data.augment import Augmentation, augmentation
 from dltlab.data.card import Card
+from dltlab.data.corpus import Corpus, corpus
 from dltlab.data.importing import Import, import_images
 from dltlab.data.load import arrays, load, series, text
 from dltlab.data.profile import Profile, profile_pipeline
 from dltlab.data.store import Manifest, info
 from dltlab.data.used import record
+from dltlab.data.vocabulary import Vocabulary
+from dltlab.data.windows import windows
 
 __all__ = [
     "Augmentation",
     "Card",
+    "Corpus",
     "Import",
     "Manifest",
     "Profile",
+    "Vocabulary",
     "arrays",
     "augmentation",
+    "corpus",
     "import_images",
     "info",
     "load",
@@ -23,4 +29,5 @@ __all__ = [
     "record",
     "series",
     "text",
+    "windows",
 ]

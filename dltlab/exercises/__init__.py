@@ -1,9 +1,10 @@
-"""Exercises that check themselves: `exercise`, `question`, `require`, `attempt`, `verify`.
+"""Exercises that check themselves.
 
-One module a lab holds its exercises; a notebook imports it `as ex`.
+`exercise` and `question` make one of a function, `require`, `attempt` and `in_float32` serve its
+check, `verify` proves it. One module a lab holds its exercises; a notebook imports it `as ex`.
 """
 
-from dltlab.exercises.engine import Exercise, attempt, exercise, require
+from dltlab.exercises.engine import Exercise, attempt, exercise, in_float32, require
 from dltlab.exercises.question import Question, question, right, wrong
 from dltlab.exercises.verify import verify
 
@@ -12,6 +13,7 @@ __all__ = [
     "Question",
     "attempt",
     "exercise",
+    "in_float32",
     "question",
     "require",
     "right",

@@ -54,6 +54,22 @@ def attempt(what: str) -> Iterator[None]:
         raise NotYet(f"{what[0].upper()}{what[1:]} raised {_in_words(error)}") from error
 
 
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Layers made within compute in float32, so that their numbers can be compared.
+
+    A lab may have set another precision, which depends on the machine.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def exercise(*hints: str) -> Callable[[Check], "Exercise"]:
     """Make an exercise of a check.
 

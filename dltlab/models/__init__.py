@@ -1,4 +1,4 @@
-"""Networks and their cost: the classics, small ones to train here, and `cost` for any model."""
+"""Networks and their cost: the classics, small ones to train here, `cost` for any model."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dltlab.models.classic import alexnet, googlenet, resnet50, vgg16
     from dltlab.models.counting import Cost, cost
+    from dltlab.models.recurrent import char_rnn
     from dltlab.models.small import small_inception, small_resnet, small_vgg
 
 __all__ = [
     "Cost",
     "alexnet",
+    "char_rnn",
     "cost",
     "googlenet",
     "resnet50",
@@ -23,6 +25,7 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("alexnet", "googlenet", "resnet50", "vgg16"), "classic"),
     **dict.fromkeys(("Cost", "cost"), "counting"),
+    "char_rnn": "recurrent",
     **dict.fromkeys(("small_inception", "small_resnet", "small_vgg"), "small"),
 }
 

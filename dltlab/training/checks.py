@@ -88,7 +88,7 @@ def said(error: Exception) -> str | None:
 def classes_of(model: keras.Model) -> int | None:
     """How many classes a model tells apart, where its labels are their numbers."""
     loss = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)
-    shape = model.output_shape
+    shape = getattr(model, "output_shape", None)  # a subclassed model has none
     is_number = isinstance(loss, str) and loss.startswith("sparse_categorical")
     return int(shape[-1]) if is_number and isinstance(shape, tuple) and len(shape) == 2 else None
 

@@ -216,7 +216,9 @@ class Evaluation:
         figure = Figure(figsize=(width, 2.15 * rows + 0.6), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).flat
         for axes, each in zip(cells, chosen, strict=False):
-            axes.imshow(as_picture(each.picture), cmap="gray", vmin=0, vmax=1)
+            axes.imshow(
+                as_picture(each.picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+            )
             title = f"{label(each.true)}\n→ {label(each.predicted)}, {each.probability:.2f}"
             axes.set_title(title, fontsize=8)
         for axes in figure.axes:

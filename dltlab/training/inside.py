@@ -131,7 +131,7 @@ class Inside:
             for axes in row:
                 axes.set(xticks=[], yticks=[], frame_on=False)
             for axes, of_channel in zip(row, np.moveaxis(maps.strongest, -1, 0), strict=False):
-                axes.imshow(of_channel, cmap="viridis")
+                axes.imshow(of_channel, cmap="viridis", interpolation="nearest")
             row[0].set_ylabel(
                 f"{label(maps.name, 24)}\n{shape_text(maps.shape)}",
                 rotation=0, ha="right", va="center", fontsize=8,

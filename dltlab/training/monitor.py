@@ -16,6 +16,7 @@ from dltlab.training.waiting import Waiting
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 1.0
+_STEP_LINE_SECONDS = 10.0  # within an epoch
 _SHARE = 0.02
 
 
@@ -23,10 +24,11 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
     """A callback for `fit` that shows loss and accuracy of each epoch while training goes on.
 
     In a notebook it draws one figure: the loss, and beside it the accuracy or else the first
-    metric, for training and validation. The figure is drawn anew after an epoch, and within one
-    that takes long, at most four times a second and so seldom that drawing takes 2% of the time.
-    What it shows last stays in the saved notebook. Outside a notebook it prints lines, at most one
-    a second, and one after the last epoch. While training runs they tell the time that is left.
+    metric, for training and validation. The figure is drawn anew after an epoch, at most four
+    times a second, and within an epoch at most once a second, but always so seldom that drawing
+    takes 2% of the time. What it shows last stays in the saved notebook. Outside a notebook it
+    prints a line after an epoch, at most one a second, one every ten seconds within an epoch, and
+    one after the last. While training runs they tell the time that is left.
 
     Every `fit` starts anew, with a figure of its own, so one monitor may serve several. A `fit`
     that is interrupted leaves the figure of all epochs that were finished.
@@ -57,7 +59,9 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         if self.run is not None:
             record(self.run)
         self._curves = Curves(self.title, self.params["epochs"])
-        self._seen = _live_figure(self._curves) if in_notebook() else _lines(self._curves)
+        live = in_notebook()
+        self._seen = _live_figure(self._curves) if live else _lines(self._curves)
+        self._pause = _LINE_SECONDS if live else _STEP_LINE_SECONDS
         self._began = perf_counter()
         self._first: int | None = None
         self._steady: float | None = None
@@ -76,7 +80,7 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         now = perf_counter()
         if self._steady is None:
             self._steady = now  # the first step takes long: it compiles
-        if now < self._steady + _LINE_SECONDS or now < self._seen.due:
+        if now < max(self._seen.due, self._steady) + self._pause:
             return
         if batch + 1 == self.params.get("steps"):
             return  # the epoch ends at once

@@ -72,8 +72,9 @@ class RangeTest:
             (self.lowest, "lowest", ":"),
         ):
             axes.axvline(rate, color="#D55E00", linestyle=style, label=f"{name}: {rate:.2g}")
-        top = np.max(self.smoothed[: max(2, len(self.smoothed) // 2)])
-        axes.set_ylim(0.9 * np.min(self.smoothed), 1.5 * top)
+        begins = np.max(self.smoothed[: max(2, len(self.smoothed) // 2)])
+        top = min(1.5 * begins, 1.1 * np.max(self.losses))
+        axes.set_ylim(0.9 * min(np.min(self.losses), top), top)
         axes.set_xscale("log")
         axes.set(xlabel="learning rate", ylabel="loss", title="Learning-rate range test")
         axes.grid(alpha=0.3)

@@ -32,7 +32,10 @@ class Waiting:
             with tf.control_dependencies([self._seconds.assign_add(after - before)]):
                 return tf.nest.map_structure(tf.identity, batch)
 
-        return tf.data.Dataset.zip((clock, dataset, clock)).map(add)
+        options = tf.data.Options()
+        # A prefetch behind the clocks would ask for batches ahead of whoever takes them.
+        options.experimental_optimization.inject_prefetch = False
+        return tf.data.Dataset.zip((clock, dataset, clock)).map(add).with_options(options)
 
 
 def _now(_: "tf.Tensor") -> "tf.Tensor":

@@ -45,7 +45,11 @@ def address(tmp_path: Path, script: str) -> Iterator[str]:
     nbformat.write(notebook, copy)
     server = subprocess.Popen(
         [script, "lab", "01", "--no-browser", "--dir", workspace.folder],
-        env=os.environ | {"DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl")},
+        env=os.environ
+        | {
+            "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # no notebook of another day
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -116,6 +120,7 @@ def test_a_learner_works_through_lab_01(page: Page) -> None:
 
     page.keyboard.press("ControlOrMeta+s")
     choose(page, "Kernel", "Shut Down Kernel")
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("No Kernel")  # or the page finds it
     page.reload()
     expect(code_cell(page, "ex.first_loss.ask()").locator("[data-outcome=passed]")).to_be_visible()
     assert "Error displaying widget" not in page.locator(".jp-Notebook").inner_text()

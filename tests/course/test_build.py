@@ -14,7 +14,9 @@ from dltlab.course.front_matter import SourceError, shown
 from dltlab.course.new import new_lab
 from dltlab.errors import LabError
 from dltlab.exercises.progress import record
-from dltlab.exercises.result import Outcome
+from dltlab.exercises.result import Outcome, Result
+
+NOT_YET = Result("square", "not yet", "No.", Outcome.NOT_YET)._repr_html_()
 
 
 @pytest.fixture
@@ -41,6 +43,10 @@ def change():
 
 def _last_code(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]
+
+
+def _exercise(notebook):
+    return next(c for c in notebook["cells"] if "exercise" in c["metadata"].get("tags", ()))
 
 
 def _outputs(path):
@@ -105,6 +111,12 @@ def test_a_learners_notebook_that_differs_is_told(built, learner, damage):
             ),
             "holds an error",
         ),
+        (
+            lambda nb: _exercise(nb)["outputs"][0].update(
+                data={"text/plain": "square: not yet. No.", "text/html": NOT_YET}
+            ),
+            "holds an answer that does not pass: square: not yet. No.",
+        ),
     ],
 )
 def test_a_twin_that_differs_is_told_and_stale(built, twin, change, damage, said):
@@ -151,6 +163,17 @@ def test_a_failing_cell_leaves_the_old_twin_as_it_was(built, source, twin, edit)
     edit(source, "rng = np.random", "1 / 0\nrng = np.random")
 
     with pytest.raises(SourceError, match=r"01_my_topic\.py:33: raised ZeroDivisionError"):
+        execute_solutions(built, built.read()[0])
+    assert twin.read_bytes() == before
+
+
+def test_an_answer_that_does_not_pass_in_the_lab_leaves_the_old_twin_as_it_was(
+    built, source, twin, edit
+):
+    before = twin.read_bytes()
+    edit(source, "rng = np.random", "np.mean = lambda values: 20.0\nrng = np.random")
+
+    with pytest.raises(SourceError, match=r"does not pass in the lab: mean_squared_error: not yet"):
         execute_solutions(built, built.read()[0])
     assert twin.read_bytes() == before
 

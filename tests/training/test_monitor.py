@@ -106,6 +106,21 @@ def test_outside_a_notebook_there_is_a_line_a_second_at_most_and_a_last_one(
     assert ", mae " in lines[0]
 
 
+def test_within_a_long_epoch_a_line_in_ten_seconds_tells_the_step_and_the_time_left(
+    model: keras.Model, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock.step = 4.0
+    model.fit(X, X, batch_size=1, epochs=2, verbose=0, callbacks=[clock, Monitor("Run")])
+    assert [line.partition(", 0 images/s")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "Run: epoch 1 of 2, step 4 of 8, 16.0 s, about 48 s left",
+        "Run: epoch 1 of 2, step 7 of 8, 28.0 s, about 36 s left",
+        "Run: epoch 1 of 2, 32.0 s",
+        "Run: epoch 2 of 2, step 3 of 8, 44.0 s, about 20 s left",
+        "Run: epoch 2 of 2, step 6 of 8, 56.0 s, about 8 s left",
+        "Run: epoch 2 of 2, 64.0 s",
+    ]
+
+
 def test_validation_counts_neither_in_the_images_nor_in_the_seconds_of_the_rate(
     model: keras.Model, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
