@@ -1,20 +1,22 @@
 """Engines on disk: what they are called, what is written beside them, whether they still hold."""
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dltlab.devices import processor
+from dltlab.devices import nvml, processor
 from dltlab.errors import LabError
-from dltlab.files import cannot_write, write_atomically
+from dltlab.files import cannot_write, locked, write_atomically
 from dltlab.inference.backends import Precision
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Check(BaseModel):
         engine: That of the engine.
         num_examples: That both were given.
         data: "validation data", "calibration data" or "random numbers".
+        finite: Whether the engine gave neither NaN nor infinity.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,12 +59,15 @@ class Check(BaseModel):
     engine: float
     num_examples: int
     data: str
+    finite: bool = True
 
     def holds(self, tolerance: float) -> bool:
         """Whether at least `1 - tolerance` of the float32 model's score is kept."""
-        return self.engine >= (1 - tolerance) * self.reference
+        return self.finite and self.engine >= (1 - tolerance) * self.reference
 
     def __str__(self) -> str:
+        if not self.finite:
+            return f"gives NaN or infinity ({self.num_examples:,} examples)"
         if self.metric == "agreement":
             return f"agrees with float32 on {self.engine:.2%} ({self.num_examples:,} examples)"
         return (
@@ -79,7 +85,9 @@ class Manifest(BaseModel):
         backend: That built it.
         versions: Of the backend's packages.
         precision: It computes in.
-        machine: The processor it was built and checked on.
+        max_drop: The share of accuracy that could be lost when layers were taken back to float32;
+            None where all are in `precision`.
+        machine: The processor and GPUs it was built and checked on.
         inputs: In the model's order.
         layers: Name and kind of every layer call of the model, in order.
         check: How right it is; None before it is known.
@@ -95,6 +103,7 @@ class Manifest(BaseModel):
     backend: str
     versions: dict[str, str]
     precision: Precision
+    max_drop: float | None = None
     machine: str
     inputs: tuple[Tensor, ...]
     layers: tuple[tuple[str, str], ...]
@@ -112,21 +121,33 @@ def engines_folder() -> Path:
 
 
 def machine() -> str:
-    """This processor: its model and what it can compute with."""
+    """This processor, with what it can compute with, and the NVIDIA GPUs."""
     cpu = processor.cpu()
-    return f"{cpu.model} ({', '.join(cpu.extensions)})"
+    gpus = [gpu.name for gpu in nvml.read().gpus]
+    return ", ".join([f"{cpu.model} ({', '.join(cpu.extensions)})", *gpus])
 
 
 def model_hash(model: "keras.Model") -> str:
-    """SHA-256 of a model's structure and weights."""
+    """SHA-256 of a model's structure and weights, and of the code of layers that are not Keras'."""
     import keras
 
-    seen = hashlib.sha256(repr(keras.saving.serialize_keras_object(model)).encode())
+    about = keras.saving.serialize_keras_object(model)
+    seen = hashlib.sha256(repr({**about, "compile_config": None}).encode())
+    for layer in model._flatten_layers():
+        if not type(layer).__module__.startswith("keras."):
+            seen.update(_code(type(layer)).encode())
     for each in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(each.value))
         seen.update(f"{each.path} {value.dtype} {value.shape}".encode())
         seen.update(value.tobytes())
     return seen.hexdigest()
+
+
+def _code(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # written at a prompt
+        return kind.__qualname__
 
 
 def key_of(manifest: Manifest, data: Iterable[np.ndarray]) -> str:
@@ -140,7 +161,7 @@ def key_of(manifest: Manifest, data: Iterable[np.ndarray]) -> str:
     return seen.hexdigest()[:32]
 
 
-_KEY = {"format", "model_hash", "backend", "versions", "precision", "machine"}
+_KEY = {"format", "model_hash", "backend", "versions", "precision", "max_drop", "machine"}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
@@ -192,6 +213,25 @@ def require_of_here(folder: Path, manifest: Manifest, versions_here: dict[str, s
             f"The engine in {folder} is stale ({', '.join(differ) or 'an older dltlab'}): make it "
             "again with dltlab optimize."
         )
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Hold the folder of an engine and what it is built from: who builds the same one waits.
+
+    What a build that was killed has left is removed.
+
+    Raises:
+        LabError: The folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home))
+        except OSError as error:
+            raise cannot_write(home, error) from error
+        for left in home.glob(".*/"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 def beside(folder: Path) -> Path:

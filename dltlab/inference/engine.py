@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ class Engine:
             inputs: An array for each input, `(n, …)`, of the model's dtype.
 
         Returns:
-            float32 `(n, …)`; a list where the network has several outputs.
+            `(n, …)`, float32 as a rule; a list where the network has several outputs.
 
         Raises:
             LabError: An input has another shape or dtype than the model's.
@@ -97,12 +98,13 @@ class Engine:
 
     def _in_batches(self, arrays: Arrays) -> Arrays:
         batch, count = self.settings.batch, len(arrays[0])
-        parts: list[Arrays] = []
+        whole: Arrays = []
         for first in range(0, count, batch):
-            some = [filled_up(each[first : first + batch], batch) for each in arrays]
-            left = min(batch, count - first)
-            parts.append([np.array(each[:left], np.float32) for each in self._lane(some)])
-        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+            part = self._lane([filled_up(each[first : first + batch], batch) for each in arrays])
+            whole = whole or [np.empty((count, *each.shape[1:]), each.dtype) for each in part]
+            for array, some in zip(whole, part, strict=True):
+                array[first : first + batch] = some[: count - first]
+        return whole
 
     def checked(self, inputs: Sequence[Any]) -> Arrays:
         """The inputs as arrays that the backend takes as they are.
@@ -191,7 +193,7 @@ def require_settings(settings: Settings) -> None:
     """Refuse numbers below 1."""
     for name in ("batch", "streams", "threads"):
         value = getattr(settings, name)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise LabError(f"{name} is {value}; it must be a whole number from 1 on.")
 
 

@@ -97,9 +97,9 @@ def exporting(model: "keras.Model", what: str) -> Iterator[None]:
         LabError: The model cannot be exported to `what`.
     """
     try:
-        with _quiet():
+        with quiet():
             yield
-    except LabError:
+    except (LabError, OSError):
         raise
     except Exception as error:  # as many as there are ways to write a layer
         where = layers_named(model, re.split(r"[^\w/.-]+", str(error)))
@@ -112,9 +112,9 @@ def exporting(model: "keras.Model", what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' logs and warnings, which are about their own code."""
-    names = ("tf2onnx", "absl", "tensorflow")
+    names = ("tf2onnx", "absl", "tensorflow", "nncf")
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)

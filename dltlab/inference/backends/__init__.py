@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ Precision = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Arrays = list[np.ndarray]
 Lane = Callable[[Arrays], Arrays]
+Score = Callable[[Arrays, Sequence[int]], float]
 
 _MODULES = {
     "keras": "keras_eager",
@@ -27,6 +28,7 @@ _MODULES = {
     "litert": "litert",
     "onnxruntime": "onnx_runtime",
     "openvino": "openvino_runtime",
+    "openvino-gpu": "openvino_gpu",
     "tensorrt": "tensorrt",
 }
 BACKENDS = tuple(_MODULES)
@@ -116,6 +118,34 @@ class Backend(Protocol):
 
     def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
         """Compile what `build` wrote."""
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """A backend that can leave single layers in float32, where int8 costs too much accuracy."""
+
+    def build_mixed(
+        self,
+        model: "keras.Model",
+        calibration: Sequence[Arrays],
+        examples: Arrays,
+        score: Score,
+        max_drop: float,
+        folder: Path,
+    ) -> None:
+        """Write an int8 network in which as few layers as possible stay in float32.
+
+        Args:
+            model: As for `build`.
+            calibration: As for `build`.
+            examples: An array for each input, to compare on.
+            score: Of outputs for the examples at those places; 1 is best.
+            max_drop: The share of the score that may be lost.
+            folder: Empty.
+
+        Raises:
+            LabError: As for `build`.
+        """
 
 
 def backend(name: str) -> Backend:

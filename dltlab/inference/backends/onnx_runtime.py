@@ -35,7 +35,8 @@ def build(
     """Write ONNX; for int8 after ONNX Runtime's own static quantisation."""
     write_onnx(model, folder / FILE)
     if precision == "int8":
-        _quantise(folder / FILE, calibration)
+        # Its kernels for x86 processors take unsigned activations.
+        quantise(folder / FILE, calibration, activations="QUInt8")
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> "OnnxSession":  # noqa: A001
@@ -43,8 +44,15 @@ def open(folder: Path, precision: Precision, settings: Settings) -> "OnnxSession
     return OnnxSession(folder / FILE, settings, ["CPUExecutionProvider"])
 
 
-def _quantise(path: Path, calibration: Sequence[Arrays]) -> None:
-    """Put a quantised graph, with QuantizeLinear and DequantizeLinear in it, in a graph's place."""
+def quantise(path: Path, calibration: Sequence[Arrays], activations: str, **options: bool) -> None:
+    """Put a quantised graph, with QuantizeLinear and DequantizeLinear in it, in a graph's place.
+
+    Args:
+        path: Of the graph.
+        calibration: Single examples, each with an array for every input.
+        activations: Their `QuantType`; weights are QInt8, with a scale for each channel.
+        options: ONNX Runtime's `extra_options`.
+    """
     from onnxruntime import quantization as quantisation
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -53,6 +61,8 @@ def _quantise(path: Path, calibration: Sequence[Arrays]) -> None:
     quantisation.quantize_static(
         str(prepared), str(path), _reader(prepared, calibration), per_channel=True,
         quant_format=quantisation.QuantFormat.QDQ,
+        activation_type=quantisation.QuantType[activations],
+        weight_type=quantisation.QuantType.QInt8, extra_options=options,
     )  # fmt: skip
     prepared.unlink()
 

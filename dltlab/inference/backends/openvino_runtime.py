@@ -2,20 +2,21 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
-from dltlab.inference.export import write_onnx
+from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Score, Settings
+from dltlab.inference.export import exporting, quiet, write_onnx
 
 if TYPE_CHECKING:
     import keras
 
 PACKAGES = ("openvino", "nncf", "onnx", "tf2onnx")
-_FILE = "model.xml"
+FILE = "model.xml"
 # What computes, and what OpenVINO calls it. What int8 does not reach stays in float32: the default
 # on a processor with AMX would be bfloat16, without a word.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -27,7 +28,6 @@ _CAPABILITIES: dict[Precision, str] = {
 }
 _NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
 _REPEATS = 9  # of a timed run
-_NO_WORK = ("Const", "Input", "Output")
 
 
 def lacks() -> str:
@@ -37,9 +37,14 @@ def lacks() -> str:
 
 def precisions() -> tuple[Precision, ...]:
     """What this processor computes in."""
+    return precisions_of("CPU")
+
+
+def precisions_of(device: str) -> tuple[Precision, ...]:
+    """What one of OpenVINO's devices computes in."""
     import openvino as ov
 
-    here = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    here = ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, capability in _CAPABILITIES.items() if capability in here)
 
 
@@ -47,52 +52,120 @@ def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
     """Write OpenVINO's IR; for int8 after NNCF's post-training quantisation."""
+    import nncf
+
+    graph = _exported(model, folder)
+    if precision == "int8":
+        with _silent(model):
+            graph = nncf.quantize(
+                graph, nncf.Dataset(list(calibration), _as_input), subset_size=len(calibration)
+            )
+    _save(graph, folder)
+
+
+def build_mixed(
+    model: "keras.Model",
+    calibration: Sequence[Arrays],
+    examples: Arrays,
+    score: Score,
+    max_drop: float,
+    folder: Path,
+) -> None:
+    """As NNCF's quantisation with accuracy control: the layers that cost most go back first."""
+    import nncf
+
+    def single(place: int) -> Any:
+        return _as_input([each[place : place + 1] for each in examples])
+
+    def judged(compiled: Any, places: Any) -> tuple[float, None]:
+        chosen = list(places)
+        answers = [list(compiled(single(place)).values()) for place in chosen]
+        return score([np.concatenate(each) for each in zip(*answers, strict=True)], chosen), None
+
+    # NNCF hands the items of the second data set to `judged`, and what `single` makes of them to
+    # the network.
+    with _silent(model):
+        graph = nncf.quantize_with_accuracy_control(
+            _exported(model, folder),
+            nncf.Dataset(list(calibration), _as_input),
+            nncf.Dataset(range(len(examples[0])), single),
+            judged,
+            max_drop=max_drop,
+            drop_type=nncf.DropType.RELATIVE,
+            subset_size=len(calibration),
+        )
+    _save(graph, folder)
+
+
+def open(folder: Path, precision: Precision, settings: Settings) -> "OpenVinoSession":  # noqa: A001
+    """Compile the IR for batches of one size."""
+    return OpenVinoSession(
+        folder / FILE, "CPU", precision, settings, {"INFERENCE_NUM_THREADS": settings.threads}
+    )
+
+
+def _exported(model: "keras.Model", folder: Path) -> Any:
     import openvino as ov
 
     onnx = folder / "model.onnx"
     write_onnx(model, onnx)
-    graph = ov.Core().read_model(onnx)
-    if precision == "int8":
-        graph = _quantised(graph, calibration)
-    ov.save_model(graph, folder / _FILE, compress_to_fp16=False)
+    graph = ov.Core().read_model(onnx.read_bytes())
     onnx.unlink()
+    return graph
 
 
-def open(folder: Path, precision: Precision, settings: Settings) -> "_Session":  # noqa: A001
-    """Compile the IR for batches of one size."""
-    return _Session(folder / _FILE, precision, settings)
+def _save(graph: Any, folder: Path) -> None:
+    import openvino as ov
+
+    ov.save_model(graph, folder / FILE, compress_to_fp16=False)
 
 
-def _quantised(graph: Any, calibration: Sequence[Arrays]) -> Any:
-    import nncf
-
-    def as_input(example: Arrays) -> Any:
-        return example[0] if len(example) == 1 else tuple(example)
-
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
-        return nncf.quantize(
-            graph, nncf.Dataset(list(calibration), as_input), subset_size=len(calibration)
-        )
+def _as_input(example: Arrays) -> Any:
+    return example[0] if len(example) == 1 else tuple(example)
 
 
-class _Session:
-    def __init__(self, path: Path, precision: Precision, settings: Settings) -> None:
+@contextlib.contextmanager
+def _silent(model: "keras.Model") -> Iterator[None]:
+    """Without NNCF's progress bars, and with a sentence of ours for what it raises."""
+    with exporting(model, "int8"), quiet(), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+class OpenVinoSession:
+    """A graph compiled by OpenVINO.
+
+    Args:
+        path: Of the IR.
+        device: OpenVINO's name of it.
+        precision: Everything that is not quantised computes in.
+        settings: How it uses the device.
+        config: More of OpenVINO's properties.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        precision: Precision,
+        settings: Settings,
+        config: dict[str, Any],
+    ) -> None:
         import openvino as ov
 
-        core = ov.Core()
-        self._core = core
-        self._graph = core.read_model(path)
+        self._core, self._device = ov.Core(), device
+        self._graph = self._core.read_model(path)
         self._graph.reshape(
             {each: [settings.batch, *each.partial_shape[1:]] for each in self._graph.inputs}
         )
         self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "NUM_STREAMS": settings.streams,
-            "INFERENCE_NUM_THREADS": settings.threads,
+            **config,
         }
-        self._compiled = core.compile_model(self._graph, "CPU", self._config)
+        self._compiled = self._core.compile_model(self._graph, device, self._config)
 
     def lane(self) -> Lane:
+        """A request of its own."""
         request = self._compiled.create_infer_request()
         places = range(len(self._compiled.outputs))
 
@@ -103,27 +176,50 @@ class _Session:
         return run
 
     def operations(self, inputs: Arrays) -> list[Operation]:
-        compiled = self._core.compile_model(self._graph, "CPU", self._config | {"PERF_COUNT": True})
+        """What OpenVINO's profile says was executed; what it does in place is not among it."""
+        config = self._config | {"PERF_COUNT": True}
+        compiled = self._core.compile_model(self._graph, self._device, config)
         request = compiled.create_infer_request()
         times: dict[str, list[float]] = {}
         for _ in range(_REPEATS):
             request.infer(inputs)
             for each in request.get_profiling_info():
-                times.setdefault(each.node_name, []).append(each.real_time.total_seconds())
+                if each.status == each.Status.EXECUTED:
+                    times.setdefault(each.node_name, []).append(each.real_time.total_seconds())
+        constants = _constants(self._graph)
         found = []
         for node in compiled.get_runtime_model().get_ordered_ops():
-            about = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-            if about["layerType"] in _NO_WORK:
-                continue
             name = node.get_friendly_name()
+            if name not in times:
+                continue
+            about = {key: value.astype(str) for key, value in node.get_rt_info().items()}
             precision = about["runtimePrecision"]
+            originals = [each for each in about["originalLayersNames"].split(",") if each]
             found.append(
                 Operation(
                     name=name,
                     kind=about["layerType"],
                     precision=_NAMES.get(precision, precision),
-                    sources=tuple(filter(None, about["originalLayersNames"].split(","))),
-                    seconds=float(np.median(times[name])) if name in times else None,
+                    sources=(*originals, *(c for each in originals for c in constants[each])),
+                    seconds=float(np.median(times[name])),
                 )
             )
         return found
+
+
+def _constants(graph: Any) -> dict[str, tuple[str, ...]]:
+    """The names of the constants that go into each operation, through whatever scales them.
+
+    An exporter may have folded a layer into the weights of its neighbour: these keep its name.
+    """
+    own: dict[str, tuple[str, ...]] = {}
+    constant: set[str] = set()
+    for node in graph.get_ordered_ops():
+        name = node.get_friendly_name()
+        parents = [each.get_node().get_friendly_name() for each in node.input_values()]
+        if node.get_type_name() == "Constant" or (parents and constant.issuperset(parents)):
+            constant.add(name)
+        own[name] = (name,) * (node.get_type_name() == "Constant") + tuple(
+            each for parent in parents if parent in constant for each in own[parent]
+        )
+    return defaultdict(tuple, own)

@@ -1,9 +1,16 @@
 """TensorRT on an NVIDIA GPU, through ONNX Runtime's execution provider."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dltlab.inference.backends import Precision, Settings
-from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, build
+from dltlab.inference.backends import Arrays, Precision, Settings
+from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantise
+from dltlab.inference.export import write_onnx
+from dltlab.inference.policies import in_precision
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["PACKAGES", "build", "lacks", "open", "precisions"]
 
@@ -23,8 +30,19 @@ def lacks() -> str:
 
 
 def precisions() -> tuple[Precision, ...]:
-    """TensorRT takes every type from the graph, so int8 is what its QuantizeLinear nodes say."""
-    return ("float32", "int8")
+    """TensorRT takes every type from the graph."""
+    return ("float32", "bfloat16", "float16", "int8")
+
+
+def build(
+    model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
+) -> None:
+    """Write ONNX in the types asked for; for int8 with symmetric scales, as TensorRT wants them."""
+    if precision == "int8":
+        write_onnx(model, folder / FILE)
+        quantise(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
+    else:
+        write_onnx(in_precision(model, precision), folder / FILE)
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> OnnxSession:  # noqa: A001
