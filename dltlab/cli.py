@@ -246,6 +246,42 @@ def classify(
         typer.echo(f"Wrote {shown(out)}.")
 
 
+@app.command()
+def optimize(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    data_set: Annotated[
+        str | None, typer.Option("--data", help="A data set to calibrate and to judge by.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16, int8.")
+    ] = "auto",
+    batch: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
+    tolerance: Annotated[float, typer.Option(help="Share of accuracy that may be lost.")] = 0.01,
+    out: Annotated[Path, typer.Option(help="The engine's folder.")] = Path("engine"),
+    trust: Annotated[
+        bool, typer.Option("--trust-code", help="Run Python code that is in the file.")
+    ] = False,
+) -> None:
+    """Compile a trained model into a fast engine that is still right."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from dltlab.course.front_matter import shown
+    from dltlab.inference.optimizing import optimize as compile_model
+    from dltlab.inference.samples import samples
+    from dltlab.models.loading import load_model
+
+    loaded = load_model(model, trusted=trust)
+    calibration, validation = samples(data_set) if data_set else (None, None)
+    engine = compile_model(
+        loaded, backend=backend, precision=precision, calibration=calibration,
+        validation=validation, batch=batch, tolerance=tolerance,
+    )  # fmt: skip
+    for note in engine.notes:
+        typer.echo(note)
+    typer.echo(engine.report())
+    typer.echo(f"Wrote {shown(engine.save(out))}.")
+
+
 @kernels.command()
 def status() -> None:
     """Show the processes that have TensorFlow loaded for your next kernel."""

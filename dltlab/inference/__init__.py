@@ -1,7 +1,6 @@
 """A trained model as a fast engine, which must stay right; its functions are listed in `__all__`.
 
-Build (`optimize`), use and measure (`Engine`, `tune`), generate step by step (`step_engine`), and
-answer over HTTP (`service`).
+Build (`optimize`), use and measure (`Engine`, `tune`), read step by step (`step_engine`).
 """
 
 import importlib
@@ -12,14 +11,19 @@ if TYPE_CHECKING:
     from dltlab.inference.measuring import Benchmark
     from dltlab.inference.optimizing import optimize
     from dltlab.inference.report import Report
+    from dltlab.inference.stepping import StepEngine, step_engine
+    from dltlab.inference.tuning import tune
 
-__all__ = ["Benchmark", "Engine", "Report", "optimize"]
+__all__ = ["Benchmark", "Engine", "Report", "StepEngine", "optimize", "step_engine", "tune"]
 
 _MODULES = {
     "Benchmark": "measuring",
     "Engine": "engine",
     "Report": "report",
+    "StepEngine": "stepping",
     "optimize": "optimizing",
+    "step_engine": "stepping",
+    "tune": "tuning",
 }
 
 

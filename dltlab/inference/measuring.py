@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dltlab.devices import nvml
+from dltlab.devices.sampler import Sampler
 from dltlab.errors import LabError
-from dltlab.inference.backends import Lane
+from dltlab.inference.backends import Arrays, Lane
 from dltlab.inference.engine import Engine, examples
 
 if TYPE_CHECKING:
@@ -32,12 +34,15 @@ class Measurement:
         streams: Calls at once.
         latencies: Seconds of each call, in no order.
         images_per_second: All that was done, in the time that passed.
+        images_per_joule: Of the processor and the GPUs, others' use of them included; None where
+            no device tells its power.
     """
 
     batch: int
     streams: int
     latencies: np.ndarray
     images_per_second: float
+    images_per_joule: float | None = None
 
     def percentile(self, share: float) -> float:
         """Seconds within which `share` percent of the calls were done."""
@@ -84,8 +89,14 @@ class Benchmark:
                 },
                 "calls": [len(row.latencies) for row in self.rows],
                 "images/s": [row.images_per_second for row in self.rows],
+                **self._energy(),
             }
         )
+
+    def _energy(self) -> dict[str, list[float | None]]:
+        """A column, where any device tells its power."""
+        column = [row.images_per_joule for row in self.rows]
+        return {"images/J": column} if any(column) else {}
 
     def figure(self) -> tuple["Figure", str]:
         """Images/s over the 99th percentile of the latency, and that in words."""
@@ -190,6 +201,19 @@ def measure(engine: Engine, seconds: float) -> Measurement:
         for _ in range(_WARM_UP):
             lane(inputs)
     found: list[list[float]] = [[] for _ in lanes]
+    with Sampler(nvml.read().gpus) as sampler:
+        begin = time.perf_counter()
+        _run(lanes, inputs, seconds, found)
+        passed = time.perf_counter() - begin
+        watts = [value for name, value in sampler.row().items() if name.endswith("_watts")]
+    latencies = np.concatenate(found)
+    per_second = len(latencies) * settings.batch / passed
+    per_joule = per_second / sum(watts) if watts else None
+    return Measurement(settings.batch, settings.streams, latencies, per_second, per_joule)
+
+
+def _run(lanes: list[Lane], inputs: Arrays, seconds: float, found: list[list[float]]) -> None:
+    """Call all lanes at once, again and again, and note how long each call took."""
     failed: list[BaseException] = []
     begin = time.perf_counter()
 
@@ -212,10 +236,5 @@ def measure(engine: Engine, seconds: float) -> Measurement:
             each.start()
         for each in threads:
             each.join()
-    passed = time.perf_counter() - begin
     if failed:
         raise failed[0]
-    latencies = np.concatenate(found)
-    return Measurement(
-        settings.batch, settings.streams, latencies, len(latencies) * settings.batch / passed
-    )

@@ -26,15 +26,16 @@ def in_precision(model: "keras.Model", precision: str) -> "keras.Model":
     policy = _POLICIES[precision]
 
     def changed(layer: "keras.Layer") -> "keras.Layer":
-        config: dict[str, Any] = {**layer.get_config(), "dtype": policy}
-        return layer.__class__.from_config(config)
+        config = _with_policy(layer.get_config(), policy)
+        return layer.__class__.from_config({**config, "dtype": policy})
 
     try:
-        copy = keras.models.clone_model(model, clone_function=changed)
-    except ValueError as error:
+        copy = keras.models.clone_model(model, clone_function=changed, recursive=True)
+    except (ValueError, TypeError) as error:
         raise LabError(
-            f"{model.name} is a subclassed model, which cannot be changed to {precision}: write it "
-            "with keras.Model(inputs, outputs), or ask for the precision that it was built in."
+            f"{model.name} cannot be changed to {precision}, since it has Python code of its own "
+            "(a subclassed model, a Lambda): write it with keras.Model(inputs, outputs) and Keras' "
+            "layers, or ask for the precision that it was built in."
         ) from error
     copy.set_weights(model.get_weights())
     if precision == "float32":
@@ -43,6 +44,18 @@ def in_precision(model: "keras.Model", precision: str) -> "keras.Model":
         lambda each: keras.layers.Activation("linear", dtype="float32")(each), copy.output
     )
     return keras.Model(copy.input, outputs, name=model.name)
+
+
+def _with_policy(config: Any, policy: str) -> Any:
+    """A layer's config with another dtype policy in the layers within it, as in Bidirectional."""
+    if isinstance(config, list | tuple):
+        return [_with_policy(each, policy) for each in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        name: policy if name == "dtype" else _with_policy(value, policy)
+        for name, value in config.items()
+    }
 
 
 def _computes_in(model: "keras.Model") -> set[str]:

@@ -1,6 +1,7 @@
 """ONNX Runtime on the processor."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 PACKAGES = ("onnxruntime", "onnx", "tf2onnx")
 FILE = "model.onnx"
 _REPEATS = 9  # of a timed run
+_LAYOUT = ("ReorderInput", "ReorderOutput", "Transpose")
+_CASTS = ("QuantizeLinear", "DequantizeLinear")
+_SCALES = ("_scale", "_zero_point")  # they have the names of the tensors that they scale
+_NUMBERED = re.compile(r"_token_\d+$")  # put at the end of a name when the layout changes
 
 
 def lacks() -> str:
@@ -139,6 +144,7 @@ class OnnxSession:
                 session.run(None, feed)
             events = json.loads(Path(session.end_profiling()).read_text())
             nodes = onnx.load(optimised).graph.node
+        sources = _sources(onnx.load(self._path).graph, nodes)
         times: dict[str, list[float]] = {}
         for event in events:
             name, _, what = event["name"].rpartition("_kernel_time")
@@ -149,8 +155,51 @@ class OnnxSession:
                 name=node.name,
                 kind=node.op_type,
                 precision="int8" if node.op_type.startswith(("QLinear", "Quant")) else "float32",
-                sources=(node.name, *node.output),
+                sources=sources[node.name],
                 seconds=float(np.median(times[node.name])) if node.name in times else None,
             )
             for node in nodes
         ]
+
+
+def _sources(graph: Any, nodes: Any) -> dict[str, tuple[str, ...]]:
+    """What each node of the optimised graph does of the original one, by its name.
+
+    That is the node of the same name; its constants, into which a neighbour may have been folded;
+    and all that lies between its outputs and its inputs. A change of layout has put a tensor of its
+    own in the place of an original one, which counts in its stead. Where the layout changes from
+    beginning to end, only the names are left.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    outputs = {node.name: list(node.output) for node in graph.node}
+    constants = {each.name for each in graph.initializer}
+    known = {*makers, *constants, *(each.name for each in graph.input)}
+    stands_for = _stand_ins(nodes, known)
+    found = {}
+    for node in nodes:
+        name = _NUMBERED.sub("", node.name)
+        inside = [name, *outputs.get(name, ())]
+        inside += [each for each in node.input if each in constants]
+        ends = {stands_for.get(each, each) for each in node.input}
+        left = [stands_for.get(each, each) for each in node.output] if ends <= known else []
+        while left:
+            tensor = left.pop()
+            if tensor in constants:
+                inside.append(tensor)
+            elif tensor in makers and tensor not in ends:
+                maker = makers[tensor]
+                inside += [] if maker.op_type in _CASTS else [maker.name, tensor]
+                left += maker.input
+        found[node.name] = tuple(each for each in inside if not each.endswith(_SCALES))
+    return found
+
+
+def _stand_ins(nodes: Any, known: set[str]) -> dict[str, str]:
+    """The original tensor for each one that is the same in another layout."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        if node.op_type in _LAYOUT:
+            (before, *_), (after,) = node.input, node.output
+            old, new = (before, after) if before in known else (after, before)
+            found |= {} if new in known else {new: old}
+    return found

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from dltlab.inference.backends import Precision, Settings
 from dltlab.inference.backends.openvino_runtime import (
-    FILE,
     PACKAGES,
     OpenVinoSession,
     build,
@@ -36,4 +35,4 @@ def precisions() -> tuple[Precision, ...]:
 
 def open(folder: Path, precision: Precision, settings: Settings) -> OpenVinoSession:  # noqa: A001
     """Compile the IR for batches of one size."""
-    return OpenVinoSession(folder / FILE, _DEVICE, precision, settings, {})
+    return OpenVinoSession(folder, _DEVICE, precision, settings, {})

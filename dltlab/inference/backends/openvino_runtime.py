@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections import defaultdict
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("openvino", "nncf", "onnx", "tf2onnx")
 FILE = "model.xml"
+_CONSTANTS = "constants.json"  # their names, before quantisation replaces them
 # What computes, and what OpenVINO calls it. What int8 does not reach stays in float32: the default
 # on a processor with AMX would be bfloat16, without a word.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -100,7 +101,7 @@ def build_mixed(
 def open(folder: Path, precision: Precision, settings: Settings) -> "OpenVinoSession":  # noqa: A001
     """Compile the IR for batches of one size."""
     return OpenVinoSession(
-        folder / FILE, "CPU", precision, settings, {"INFERENCE_NUM_THREADS": settings.threads}
+        folder, "CPU", precision, settings, {"INFERENCE_NUM_THREADS": settings.threads}
     )
 
 
@@ -111,6 +112,7 @@ def _exported(model: "keras.Model", folder: Path) -> Any:
     write_onnx(model, onnx)
     graph = ov.Core().read_model(onnx.read_bytes())
     onnx.unlink()
+    (folder / _CONSTANTS).write_text(json.dumps(_constants(graph)))
     return graph
 
 
@@ -135,7 +137,7 @@ class OpenVinoSession:
     """A graph compiled by OpenVINO.
 
     Args:
-        path: Of the IR.
+        folder: What `build` wrote.
         device: OpenVINO's name of it.
         precision: Everything that is not quantised computes in.
         settings: How it uses the device.
@@ -144,7 +146,7 @@ class OpenVinoSession:
 
     def __init__(
         self,
-        path: Path,
+        folder: Path,
         device: str,
         precision: Precision,
         settings: Settings,
@@ -153,7 +155,8 @@ class OpenVinoSession:
         import openvino as ov
 
         self._core, self._device = ov.Core(), device
-        self._graph = self._core.read_model(path)
+        self._graph = self._core.read_model(folder / FILE)
+        self._constants = folder / _CONSTANTS
         self._graph.reshape(
             {each: [settings.batch, *each.partial_shape[1:]] for each in self._graph.inputs}
         )
@@ -186,7 +189,7 @@ class OpenVinoSession:
             for each in request.get_profiling_info():
                 if each.status == each.Status.EXECUTED:
                     times.setdefault(each.node_name, []).append(each.real_time.total_seconds())
-        constants = _constants(self._graph)
+        constants = json.loads(self._constants.read_text())
         found = []
         for node in compiled.get_runtime_model().get_ordered_ops():
             name = node.get_friendly_name()
@@ -200,26 +203,22 @@ class OpenVinoSession:
                     name=name,
                     kind=about["layerType"],
                     precision=_NAMES.get(precision, precision),
-                    sources=(*originals, *(c for each in originals for c in constants[each])),
+                    sources=(*originals, *(c for o in originals for c in constants.get(o, ()))),
                     seconds=float(np.median(times[name])),
                 )
             )
         return found
 
 
-def _constants(graph: Any) -> dict[str, tuple[str, ...]]:
-    """The names of the constants that go into each operation, through whatever scales them.
+def _constants(graph: Any) -> dict[str, list[str]]:
+    """The names of the constants that go into each operation.
 
     An exporter may have folded a layer into the weights of its neighbour: these keep its name.
     """
-    own: dict[str, tuple[str, ...]] = {}
-    constant: set[str] = set()
+    found: dict[str, list[str]] = {}
     for node in graph.get_ordered_ops():
-        name = node.get_friendly_name()
-        parents = [each.get_node().get_friendly_name() for each in node.input_values()]
-        if node.get_type_name() == "Constant" or (parents and constant.issuperset(parents)):
-            constant.add(name)
-        own[name] = (name,) * (node.get_type_name() == "Constant") + tuple(
-            each for parent in parents if parent in constant for each in own[parent]
-        )
-    return defaultdict(tuple, own)
+        parents = [each.get_node() for each in node.input_values()]
+        names = [each.get_friendly_name() for each in parents
+                 if each.get_type_name() == "Constant"]  # fmt: skip
+        found[node.get_friendly_name()] = names
+    return found

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dltlab.inference.backends import Arrays, Precision, Settings
+from dltlab.inference.backends import Arrays, Operation, Precision, Settings
 from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantise
 from dltlab.inference.export import write_onnx
 from dltlab.inference.policies import in_precision
@@ -48,4 +48,10 @@ def build(
 def open(folder: Path, precision: Precision, settings: Settings) -> OnnxSession:  # noqa: A001
     """Let TensorRT build its engine, which it keeps beside the graph."""
     options = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
-    return OnnxSession(folder / FILE, settings, [(_PROVIDER, options), "CUDAExecutionProvider"])
+    return _Session(folder / FILE, settings, [(_PROVIDER, options), "CUDAExecutionProvider"])
+
+
+class _Session(OnnxSession):
+    def operations(self, inputs: Arrays) -> list[Operation]:
+        """ONNX Runtime sees TensorRT's engine as one piece, and cannot write it down."""
+        return []
