@@ -24,7 +24,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -32,6 +31,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from turns import Worker, answer
 
 ARCHIVE, NAME = "cifar10-jpg.tar", "cifar-jpg"
 KERAS_EPOCHS, SHORT, LONG = 25, 5, 20  # epochs
@@ -142,32 +143,9 @@ def median_seconds(call: Any, repeats: int = 5) -> float:
     return statistics.median(taken)
 
 
-class Worker:
-    """This script in a process of its own; it goes on when it is asked for its next line."""
-
-    def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, __file__, "--one", *map(str, arguments)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def __next__(self) -> Any:
-        """What it prints next, from JSON."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write("\n")
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            sys.exit(f"A part has ended with exit code {self._process.wait()}.")
-        return json.loads(line)
-
-
 def in_turns(sides: dict[str, tuple[str, int, int, str]]) -> dict[str, list[Point]]:
     """The points of each side; those with many epochs come the more often, and all end together."""
-    workers = {name: Worker(*side) for name, side in sides.items()}
+    workers = {name: Worker(__file__, *side) for name, side in sides.items()}
     points: dict[str, list[Point]] = {name: [] for name in sides}
     turns = sorted(
         ((epoch + 0.5) / epochs, name)
@@ -287,8 +265,7 @@ def main() -> None:
     if chosen.one:
         name, *rest = chosen.parts
         whole = [speed_of_network(name)] if not rest else train(name, *map(int, rest[:2]), rest[2])
-        for _, found in zip(sys.stdin, whole, strict=False):
-            print(json.dumps(found), flush=True)
+        answer(whole)
         return
     if unknown := set(chosen.parts) - set(PARTS):
         sys.exit(f"There is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}.")
@@ -305,7 +282,7 @@ def main() -> None:
             found["precision"] = precisions(seed=1)
     if "networks" in chosen.parts:
         names = ("alexnet", "googlenet", "vgg16", "resnet50")
-        found["networks"] = {name: next(Worker(name)) for name in names}
+        found["networks"] = {name: next(Worker(__file__, name)) for name in names}
     if chosen.json:
         print(json.dumps(found, indent=1))
         return

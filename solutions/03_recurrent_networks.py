@@ -616,10 +616,9 @@ print(f"{UNITS + 1} numbers were fitted in {seconds:.1f} s.")
 
 # %%
 published = {
-    "best local model before 2001 (a)": 0.0088,
-    "echo state network, 400 units, 3,000 values (a)": 0.00028,
-    "echo state network, 400 units, 21,000 values (a)": 0.00012,
-    "echo state network, 1,000 units, 3,000 values (b)": 10**-4.2,
+    "best local model before 2001": 0.0088,
+    "echo state network, 400 units, 3,000 values": 0.00028,
+    "echo state network, 400 units, 21,000 values": 0.00012,
 }
 for title, results in {"measured here": errors, "published": published}.items():
     print(f"{title + ', NRMSE 84 steps ahead':50}")
@@ -627,8 +626,7 @@ for title, results in {"measured here": errors, "published": published}.items():
         print(f"  {name:50} {error:.5f}")
 
 # %% [markdown]
-# Sources: (a) H. Jaeger, GMD Report 148, 2001, section 6.4, the local model as quoted there; (b) H.
-# Jaeger and H. Haas, *Science* 304, 2004.
+# Source: H. Jaeger, GMD Report 148, 2001, section 6.4; the local model as quoted there.
 #
 # Is the comparison fair? The equation is the same, and so is the distance of 84 steps. But the
 # solutions of the equation are not the same ones, ours are rounded to seven digits, and Jaeger

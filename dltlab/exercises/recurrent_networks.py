@@ -488,7 +488,11 @@ def _require_cell(value, c, parts, wanted):
         not _near(value, f * c + (1 - f) * g),
         "That is nearly a GRU: in an LSTM the input gate is not 1 - f but a gate of its own.",
     )
-    require(_near(value, wanted), "Your cell state is not f · c + i · g.")
+    require(
+        _near(value, wanted),
+        "Your cell state is not f · c + i · g. Are the four parts in the order i, f, g, o, and is "
+        "the bias in?",
+    )
 
 
 @lstm_step.accepts
@@ -638,7 +642,11 @@ def gru_step(answer):
                 not _near(value, _gru(x, h, kernel, recurrent, both, True)),
                 f"{call}you reset after the matrix. That is the other convention.",
             )
-        require(_near(value, wanted), f"{call}your new state is not that of a GRU.")
+        require(
+            _near(value, wanted),
+            f"{call}your new state is not that of a GRU. Are the parts in the order z, r, g, and "
+            "are the biases in?",
+        )
 
 
 def _joined(bias):
@@ -1091,7 +1099,9 @@ def lstm_step_cost(answer):
             f"`{call}`: your operations are those of one sequence, and the batch has {batch}.",
         )
         require(
-            operations == 2 * weights * batch, f"`{call}`: your operations come to {operations}."
+            operations == 2 * weights * batch,
+            f"`{call}`: your operations come to {operations}. Each recurrent weight takes part in "
+            "a multiplication and an addition, in each sequence of the batch.",
         )
         require(
             loaded != weights * size * batch,
@@ -1100,7 +1110,10 @@ def lstm_step_cost(answer):
         require(
             loaded != weights, f"`{call}`: you count weights, not bytes; each takes {size} bytes."
         )
-        require(loaded == weights * size, f"`{call}`: your bytes come to {loaded}.")
+        require(
+            loaded == weights * size,
+            f"`{call}`: your bytes come to {loaded}. Each recurrent weight is loaded once.",
+        )
 
 
 @lstm_step_cost.accepts

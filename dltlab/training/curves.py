@@ -33,6 +33,7 @@ class Curves:
     Args:
         title: Opens the figure's title and the line.
         num_epochs: How many epochs are asked for.
+        examples: What an example is, in the plural.
 
     Attributes:
         under_way: The epoch after the last finished one, while it runs.
@@ -40,12 +41,13 @@ class Curves:
             None where it is not measured.
     """
 
-    def __init__(self, title: str, num_epochs: int) -> None:
+    def __init__(self, title: str, num_epochs: int, examples: str = "examples") -> None:
         self.title = title
         self.num_epochs = num_epochs
+        self.examples = examples
         self.epoch = 0
         self.seconds = 0.0
-        self.images_per_second: float | None = None
+        self.examples_per_second: float | None = None
         self.under_way: UnderWay | None = None
         self.waiting: float | None = None
         self._points: dict[str, dict[int, float]] = {}
@@ -54,14 +56,14 @@ class Curves:
         self,
         epoch: int,
         seconds: float,
-        images_per_second: float | None,
+        examples_per_second: float | None,
         logs: dict[str, float],
     ) -> None:
         """Take in an epoch, counted from 1, that ended `seconds` after training began.
 
         Logged values that are no single number are passed over.
         """
-        self.epoch, self.seconds, self.images_per_second = epoch, seconds, images_per_second
+        self.epoch, self.seconds, self.examples_per_second = epoch, seconds, examples_per_second
         self.under_way = None
         for name, value in logs.items():
             if np.ndim(value) == 0:
@@ -152,8 +154,8 @@ class Curves:
         parts.append(f"{self.seconds:.1f} s")
         if now and now.seconds_left is not None:
             parts.append(f"about {_duration(now.seconds_left)} left")
-        if self.images_per_second is not None:
-            parts.append(f"{self.images_per_second:,.0f} images/s")
+        if self.examples_per_second is not None:
+            parts.append(f"{self.examples_per_second:,.0f} {self.examples}/s")
         if self.waiting is not None:
             parts.append(f"waiting {self.waiting:.0%}")
         return ", ".join(parts)

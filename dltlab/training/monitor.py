@@ -58,7 +58,7 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         """Start anew."""
         if self.run is not None:
             record(self.run)
-        self._curves = Curves(self.title, self.params["epochs"])
+        self._curves = Curves(self.title, self.params["epochs"], _examples(self.model))
         live = in_notebook()
         self._seen = _live_figure(self._curves) if live else _lines(self._curves)
         self._pause = _LINE_SECONDS if live else _STEP_LINE_SECONDS
@@ -72,7 +72,7 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         self._first = epoch if self._first is None else self._first
         self._curves.epoch = epoch
         self._epoch_began = perf_counter()
-        self._images_per_second: float | None = None
+        self._examples_per_second: float | None = None
         self._ended: float | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -85,19 +85,19 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         if batch + 1 == self.params.get("steps"):
             return  # the epoch ends at once
         curves = self._curves
-        curves.seconds, curves.images_per_second = now - self._began, self._rate()
+        curves.seconds, curves.examples_per_second = now - self._began, self._rate()
         curves.waiting = self._waiting(now)
         curves.under_way = self._under_way(batch + 1, now, logs or {})
         self._seen.update()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Take the rate before validation, which neither counts nor may reset the count."""
-        self._images_per_second, self._ended = self._rate(), perf_counter()
+        self._examples_per_second, self._ended = self._rate(), perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the epoch."""
         now = perf_counter()
-        rate = self._images_per_second or self._rate()
+        rate = self._examples_per_second or self._rate()
         self._curves.waiting = self._waiting(self._ended or now)
         self._worked += (self._ended or now) - self._epoch_began
         self._curves.add(epoch + 1, now - self._began, rate, logs or {})
@@ -124,16 +124,21 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         return UnderWay(step, num_steps, seconds_left, float(logs.get("loss", math.nan)))
 
     def _rate(self) -> float | None:
-        """Images a second in this epoch; None where the model does not track its loss.
+        """Examples a second in this epoch; None where the model does not track its loss.
 
-        Keras weights the mean loss of an epoch by the images in each batch, so the count of that
-        mean is the number of images.
+        Keras weights the mean loss of an epoch by the examples in each batch, so the count of that
+        mean is their number.
         """
         for metric in self.model.metrics:
             if metric.name == "loss":
                 seconds = perf_counter() - self._epoch_began
                 return float(keras.ops.convert_to_numpy(metric.count)) / seconds
         return None
+
+
+def _examples(model: keras.Model) -> str:
+    """What a model learns from: images where its only input is `(b, h, w, c)`."""
+    return "images" if len(getattr(model, "input_shape", None) or ()) == 4 else "examples"
 
 
 class _Throttle:

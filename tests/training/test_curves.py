@@ -9,7 +9,7 @@ from dltlab.training.curves import Curves
 
 def curves(*logs: dict[str, float]) -> Curves:
     """After one epoch a second of 100 images for each of `logs`."""
-    found = Curves("Run", 9)
+    found = Curves("Run", 9, "images")
     for epoch, values in enumerate(logs, 1):
         found.add(epoch, float(epoch), 100.0, values)
     return found
@@ -21,7 +21,7 @@ def test_the_title_tells_epoch_seconds_and_rate() -> None:
 
 
 def test_the_rate_is_left_out_where_it_is_not_known() -> None:
-    found = Curves("Run", 9)
+    found = Curves("Run", 9, "images")
     found.add(1, 1.0, None, {"loss": 1.0})
     assert found.line == "Run: epoch 1 of 9, 1.0 s, loss 1."
 

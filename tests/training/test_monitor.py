@@ -102,7 +102,7 @@ def test_outside_a_notebook_there_is_a_line_a_second_at_most_and_a_last_one(
     assert [line.split(",")[0] for line in lines] == [
         f"Run: epoch {epoch} of 10" for epoch in (1, 5, 9, 10)
     ]
-    assert "32 images/s, loss" in lines[0]
+    assert "32 examples/s, loss" in lines[0]
     assert ", mae " in lines[0]
 
 
@@ -111,7 +111,8 @@ def test_within_a_long_epoch_a_line_in_ten_seconds_tells_the_step_and_the_time_l
 ) -> None:
     clock.step = 4.0
     model.fit(X, X, batch_size=1, epochs=2, verbose=0, callbacks=[clock, Monitor("Run")])
-    assert [line.partition(", 0 images/s")[0] for line in capsys.readouterr().out.splitlines()] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(", 0 examples/s")[0] for line in lines] == [
         "Run: epoch 1 of 2, step 4 of 8, 16.0 s, about 48 s left",
         "Run: epoch 1 of 2, step 7 of 8, 28.0 s, about 36 s left",
         "Run: epoch 1 of 2, 32.0 s",
@@ -121,12 +122,22 @@ def test_within_a_long_epoch_a_line_in_ten_seconds_tells_the_step_and_the_time_l
     ]
 
 
-def test_validation_counts_neither_in_the_images_nor_in_the_seconds_of_the_rate(
+def test_a_network_that_takes_pictures_counts_images(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Conv2D(1, 2)])
+    model.compile(loss="mse")
+    images = np.zeros((4, 2, 2, 1), "float32")
+    model.fit(images, images[:, :1, :1], verbose=0, callbacks=[clock, Monitor()])
+    assert " images/s, loss" in capsys.readouterr().out
+
+
+def test_validation_counts_neither_in_the_examples_nor_in_the_seconds_of_the_rate(
     model: keras.Model, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(model, clock, Monitor(), epochs=1, validation_data=(X[:3], X[:3]))
     line = capsys.readouterr().out
-    assert "epoch 1 of 1, 3.0 s, 4 images/s, loss" in line
+    assert "epoch 1 of 1, 3.0 s, 4 examples/s, loss" in line
     assert "validation loss" in line
 
 
