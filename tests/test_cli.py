@@ -29,7 +29,7 @@ main()
         ["--help"],
         *(
             [each, "--help"]
-            for each in ("lab", "reset", "doctor", "new", "build", "lint", "classify", "kernels")
+            for each in ("lab", "reset", "doctor", "new", "build", "lint", "classify", "serve", "kernels")
         ),
     ],
     ids=" ".join,

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dltlab.inference.engine import Engine
+    from dltlab.inference.load_testing import LoadTest, load_test
     from dltlab.inference.measuring import Benchmark
     from dltlab.inference.optimizing import optimize
     from dltlab.inference.report import Report
+    from dltlab.inference.serving import service
 
-__all__ = ["Benchmark", "Engine", "Report", "optimize"]
+__all__ = ["Benchmark", "Engine", "LoadTest", "Report", "load_test", "optimize", "service"]
 
 _MODULES = {
     "Benchmark": "measuring",
     "Engine": "engine",
+    "LoadTest": "load_testing",
     "Report": "report",
+    "load_test": "load_testing",
     "optimize": "optimizing",
+    "service": "serving",
 }
 
 

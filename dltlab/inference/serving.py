@@ -91,9 +91,12 @@ def listener(host: str, port: int, token: str) -> socket.socket:
         # Only a socket that names its protocol gets TCP_NODELAY from asyncio; without it the body
         # of an answer waits 40 ms for the client to acknowledge the headers.
         listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+            undo.pop_all()
     except (OSError, OverflowError, UnicodeError) as error:
         raise LabError(
             f"{host}:{port} cannot be used ({getattr(error, 'strerror', None) or error}): choose "
