@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +17,18 @@ from dltlab.inference.engine import Engine, examples, filled_up
 class Batcher:
     """Gathers waiting examples into batches, runs them in threads, and hands out the answers.
 
-    A stream that is free takes what waits, at most `engine.settings.batch` examples, and waits for
-    nothing; while all streams are busy, the next batch gathers by itself. So does NVIDIA Triton's
-    dynamic batcher by default (Triton Inference Server user guide, "Batchers",
+    While all streams are busy, the next batch gathers by itself. A stream that is free takes what
+    waits, at most `engine.settings.batch` examples; where these are fewer than in the last batch,
+    it first waits a moment for as many. So nobody who asks alone waits, and a crowd whose answers
+    came together stays together. NVIDIA Triton's dynamic batcher gathers in the same way, with a
+    fixed delay (Triton Inference Server user guide, "Batchers",
     https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/batcher.html).
     An engine runs batches of one size, so it is compiled for 1, 2, 4, … examples and the batch, and
     the smallest one that holds the examples runs.
 
     Args:
         engine: What runs; its settings say how many examples at a time, in how many streams.
-        wait: Seconds to wait for more examples when there are fewer than a batch.
+        wait: Seconds to wait for as many examples as the last time.
         on_batch: Is told the number of examples of each batch.
     """
 
@@ -33,6 +36,7 @@ class Batcher:
         self, engine: Engine, wait: float, on_batch: Callable[[int], object] = lambda size: None
     ) -> None:
         self._batch, self._wait, self._on_batch = engine.settings.batch, wait, on_batch
+        self._last = 1  # examples in the last batch
         self._waiting: deque[_Part] = deque()
         self._arrived = asyncio.Event()
         streams = engine.settings.streams
@@ -86,19 +90,14 @@ class Batcher:
         while True:
             while not self._waiting:
                 await self._arrival()
-            if self._wait:
-                await self._filled()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._wait):
+                    while sum(map(len, self._waiting)) < self._last:
+                        await self._arrival()
             if parts := self._taken():
+                self._last = sum(map(len, parts))
+                self._on_batch(self._last)
                 return parts
-
-    async def _filled(self) -> None:
-        """Return when there is a whole batch, or it has been waited for."""
-        try:
-            async with asyncio.timeout(self._wait):
-                while sum(map(len, self._waiting)) < self._batch:
-                    await self._arrival()
-        except TimeoutError:
-            return
 
     async def _arrival(self) -> None:
         self._arrived.clear()
@@ -126,7 +125,6 @@ class Batcher:
 
     async def _answer(self, stream: "_Stream", parts: "list[_Part]") -> None:
         """Run a batch; where that fails, each part alone, so that one spoils no other."""
-        self._on_batch(sum(map(len, parts)))
         inputs = [np.concatenate(each) for each in zip(*(one.inputs for one in parts), strict=True)]
         loop = asyncio.get_running_loop()
         try:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tokenize
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -46,7 +47,7 @@ def service(
     engine: Engine,
     *,
     token: str,
-    wait: float = 0.0,
+    wait: float = 0.002,
     max_body: int = 16 * 2**20,
     max_requests: int = 256,
 ) -> Starlette:
@@ -64,7 +65,7 @@ def service(
     Args:
         engine: Its settings say how many examples share a call, and how many calls run at once.
         token: Empty for none.
-        wait: Seconds to wait for more examples when there are fewer than a batch.
+        wait: Seconds to wait for as many examples as the last call had; see `Batcher`.
         max_body: Bytes of a request.
         max_requests: That are read, wait or run at a time.
     """
@@ -311,7 +312,8 @@ def _from_npy(body: bytes) -> np.ndarray:
     """An array, and nothing that could run code."""
     stream = io.BytesIO(body)
     try:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
+        with warnings.catch_warnings(action="ignore"):  # on files of Python 2
+            array = np.lib.format.read_array(stream, allow_pickle=False)
     except (ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
         raise LabError("The body is no .npy array such as numpy.save writes.") from None
     if stream.read(1):

@@ -356,20 +356,37 @@ def test_only_examples_of_one_shape_share_a_batch():
     assert batches == [2, 1, 1]
 
 
-def test_a_whole_batch_does_not_wait_for_more():
-    batches = []
+def batches_of_two_and_then(wait: float, *later: np.ndarray) -> list[int]:
+    """What share calls when two requests come at once, and others one by one."""
+    batches: list[int] = []
+    batcher = Batcher(Doubling(), wait, batches.append)
 
-    answers_of(Batcher(Doubling(), 3600, batches.append), ones(1), ones(2), ones(1))
+    async def main() -> None:
+        serving = asyncio.create_task(batcher.serve())
+        await asyncio.gather(batcher.run([ones(1)]), batcher.run([ones(1)]))
+        asked = []
+        for each in later:
+            asked.append(asyncio.create_task(batcher.run([each])))
+            for _ in range(9):  # whoever could go on has done so
+                await asyncio.sleep(0)
+        await asyncio.gather(*asked)
+        serving.cancel()
+        await asyncio.wait([serving])
 
-    assert batches == [4]
+    asyncio.run(main())
+    return batches
 
 
-def test_less_than_a_batch_runs_when_it_has_waited():
-    batches = []
+def test_a_call_waits_for_as_many_examples_as_the_last_one_had():
+    assert batches_of_two_and_then(3600, ones(1), ones(1)) == [2, 2]
 
-    answers_of(Batcher(Doubling(), 0.01, batches.append), ones(1), ones(1))
 
-    assert batches == [2]
+def test_a_call_waits_no_longer_than_it_was_told():
+    assert batches_of_two_and_then(0.01, ones(1)) == [2, 1]
+
+
+def test_nobody_waits_for_more_examples_than_a_batch_holds():
+    assert batches_of_two_and_then(3600, ones(4), ones(4)) == [2, 4, 4]
 
 
 def test_a_load_test_counts_what_was_answered_and_what_was_not():
