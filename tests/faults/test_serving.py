@@ -220,27 +220,59 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(server):
     assert server.ask(predict(b"", content_length=str(10**12)))[0] == 413
 
 
-def test_what_is_under_way_at_sigterm_is_answered(server):
-    count, clients = 4_000, 8
-    large = predict(examples(count))
-    with ThreadPoolExecutor(clients) as threads:
-        asked = [threads.submit(server.ask, large) for _ in range(clients)]
-        server.wait_for("dltlab_requests_in_progress", clients)
-        while not server.metric("dltlab_queue_length") > clients:  # most of it waits
+def test_what_is_under_way_at_sigterm_under_load_is_answered(server):
+    clients, good = 64, predict(examples(3))
+    right = server.ask(good)
+    slow = [server.connect() for _ in range(clients)]
+    for connection in slow:
+        connection.sendall(good[:-1])
+    server.wait_for("dltlab_requests_in_progress", clients)
+    with ThreadPoolExecutor(4) as threads:
+        load = [threads.submit(answers_until_closed, server, good) for _ in range(4)]
+        while server.metric("dltlab_predict_seconds_count") < 100:
             pass
         server.process.send_signal(signal.SIGTERM)
-        answers = [each.result() for each in asked]
+        while is_open(server):
+            pass
+        for connection in slow:
+            connection.sendall(good[-1:])
+        answers = [answer(connection.makefile("rb")) for connection in slow]
+        for connection in slow:
+            connection.close()
+        others = set().union(*(each.result() for each in load))
 
-    assert [status for status, _ in answers] == [200] * clients
-    assert {np.load(io.BytesIO(body)).shape for _, body in answers} == {(count, 10)}
+    assert answers == [right] * clients
+    assert others == {right}
     assert ended(server) == (0, "")
-    with pytest.raises(ConnectionRefusedError):
-        server.connect()
+
+
+def answers_until_closed(server: Server, request: bytes) -> set[tuple[int, bytes]]:
+    """Ask again and again over one connection, until the server closes it between two answers."""
+    found = set()
+    with server.connect() as connection:
+        stream = connection.makefile("rb")
+        while True:
+            try:
+                connection.sendall(request)
+                status, body = answer(stream)
+            except ConnectionError:
+                return found
+            if not status:
+                return found
+            found.add((status, body))
+
+
+def is_open(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def ended(server: Server) -> tuple[int, str]:
     """Exit code, and all that was said to standard error, after SIGTERM."""
-    server.process.send_signal(signal.SIGTERM)
+    server.process.terminate()
     _, said = server.process.communicate(timeout=60)
     return server.process.returncode, said
 
