@@ -125,10 +125,9 @@ class Batcher:
 
     async def _answer(self, stream: "_Stream", parts: "list[_Part]") -> None:
         """Run a batch; where that fails, each part alone, so that one spoils no other."""
-        inputs = [np.concatenate(each) for each in zip(*(one.inputs for one in parts), strict=True)]
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._threads, stream.run, inputs)
+            found = await loop.run_in_executor(self._threads, stream.run, parts)
         except Exception as error:
             if len(parts) > 1:
                 for part in parts:
@@ -166,7 +165,8 @@ class _Stream:
 
     lanes: dict[int, Lane]
 
-    def run(self, inputs: Arrays) -> Arrays:
+    def run(self, parts: list[_Part]) -> Arrays:
+        inputs = [np.concatenate(each) for each in zip(*(one.inputs for one in parts), strict=True)]
         count = len(inputs[0])
         size = min(size for size in self.lanes if size >= count)
         found = self.lanes[size]([filled_up(each, size) for each in inputs])

@@ -15,21 +15,27 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
-import prometheus_client as prometheus
-import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays
 from dltlab.inference.batching import Batcher, sizes
 from dltlab.inference.cache import Tensor
 from dltlab.inference.engine import Engine
+
+try:
+    import prometheus_client as prometheus
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+except ModuleNotFoundError as error:
+    raise LabError(
+        f"{error.name} is not installed. Run: pip install 'dltlab[inference]'"
+    ) from error
 
 _JSON = "application/json"
 _NPY = ("application/x-npy", "application/octet-stream")
@@ -190,7 +196,7 @@ class _Service:
         return Response(text, media_type=prometheus.CONTENT_TYPE_LATEST)
 
     def _require_token(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
+        given = request.headers.get("authorization", "").encode("latin-1")
         if self._token and not secrets.compare_digest(given, b"Bearer " + self._token):
             raise HTTPException(
                 401,

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -308,3 +309,14 @@ def test_numbers_below_one_are_refused(engine, dltlab, option):
 
     assert (found.code, found.out) == (2, "")
     assert "is 0; it must be a whole number from 1 on." in found.err
+
+
+def test_a_missing_package_is_one_sentence_and_exit_code_2(dltlab, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "dltlab.inference.serving")
+    monkeypatch.delattr("dltlab.inference.serving")
+
+    found = dltlab("serve", ".")
+
+    assert (found.code, found.out) == (2, "")
+    assert found.err.endswith("uvicorn is not installed. Run: pip install 'dltlab[inference]'\n")
