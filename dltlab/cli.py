@@ -249,9 +249,7 @@ def classify(
 @app.command()
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="ENGINE", help="The folder of an engine.")],
-    host: Annotated[str, typer.Option(help="Whom to listen to; by default this machine.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     batch: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
     streams: Annotated[int, typer.Option(help="Calls at once.")] = 1,
@@ -267,10 +265,10 @@ def serve(
     from dltlab.inference import Engine, serving
 
     secret = secrets.token_urlsafe() if token is None else token
-    listener = serving.listener(host, port, secret)
-    engine = Engine.load(folder, batch=batch).configured(streams=streams)
-    typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
-    serving.serve(engine, listener, secret)
+    with serving.listener(host, port, secret) as listener:
+        engine = Engine.load(folder, batch=batch).configured(streams=streams)
+        typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
+        serving.serve(engine, listener, secret)
 
 
 @kernels.command()

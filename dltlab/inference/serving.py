@@ -62,11 +62,12 @@ def service(
     `POST /predict` takes JSON, `{"inputs": [...]}`, or an array in NumPy's `.npy` format
     (`Content-Type: application/x-npy`), `(n, …)` of the model's input; JSON holds a list of arrays
     where the model has several. It answers `{"outputs": [...]}`, or `.npy` where `Accept` asks for
-    it. These are the names of TensorFlow Serving's REST API, columnar format. `GET /metrics` is
-    for Prometheus. Both want `Authorization: Bearer TOKEN`; `GET /healthz` does not. Every refusal
-    is `{"error": "one sentence"}`: 401 without the token, 408 for a body that does not come, 413
-    for one that is too large, 415 for another format, 422 for what the network does not take, 429
-    (with `Retry-After`) while there are `max_requests`.
+    it. These are the names of TensorFlow Serving's REST API, columnar format
+    (https://www.tensorflow.org/tfx/serving/api_rest). `GET /metrics` is for Prometheus. Both want
+    `Authorization: Bearer TOKEN`; `GET /healthz` does not. Every refusal is
+    `{"error": "one sentence"}`: 401 without the token, 408 for a body that does not come, 413 for
+    one that is too large, 415 for another format, 422 for what the network does not take, 429 (with
+    `Retry-After`) while there are `max_requests`.
 
     Args:
         engine: Its settings say how many examples share a call, and how many calls run at once.
