@@ -282,6 +282,31 @@ def optimize(
     typer.echo(f"Wrote {shown(engine.save(out))}.")
 
 
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="ENGINE", help="The folder of an engine.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    batch: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
+    streams: Annotated[int, typer.Option(help="Calls at once.")] = 1,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="DLTLAB_TOKEN", help="By default a new one; '' for none."),
+    ] = None,
+) -> None:
+    """Answer over HTTP with an engine, until Ctrl-C or SIGTERM."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import secrets
+
+    from dltlab.inference import Engine, serving
+
+    secret = secrets.token_urlsafe() if token is None else token
+    with serving.listener(host, port, secret) as listener:
+        engine = Engine.load(folder, batch=batch).configured(streams=streams)
+        typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
+        serving.serve(engine, listener, secret)
+
+
 @kernels.command()
 def status() -> None:
     """Show the processes that have TensorFlow loaded for your next kernel."""

@@ -15,6 +15,7 @@ from dltlab.exercises.result import Outcome
 
 LAB = "01_my_topic"
 HEAVY = {"tensorflow", "keras", "numpy", "matplotlib", "pandas", "IPython", "jupytext", "nbformat"}
+COMMANDS = ("lab", "reset", "doctor", "new", "build", "lint", "classify", "serve", "kernels")
 IMPORTED = f"""
 import atexit, sys
 atexit.register(lambda: print(*sorted({HEAVY} & sys.modules.keys()), file=sys.stderr))
@@ -27,10 +28,7 @@ main()
     "command",
     [
         ["--help"],
-        *(
-            [each, "--help"]
-            for each in ("lab", "reset", "doctor", "new", "build", "lint", "classify", "kernels")
-        ),
+        *([each, "--help"] for each in COMMANDS),
     ],
     ids=" ".join,
 )
