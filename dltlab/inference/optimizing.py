@@ -91,8 +91,8 @@ def optimize(
     if not 0 <= tolerance <= 1:
         raise LabError(f"tolerance is {tolerance}; it must be in [0, 1], as in 0.01.")
     settings = default_settings(batch)
+    inputs = inputs_of(model)
     reference = in_precision(model, "float32")
-    inputs = inputs_of(reference)
     calibrating = examples_of(calibration, inputs, "calibration")
     judge = Judge.of(reference, inputs, validation, calibrating)
     notes: list[str] = []

@@ -154,7 +154,7 @@ class OnnxSession:
             Operation(
                 name=node.name,
                 kind=node.op_type,
-                precision="int8" if node.op_type.startswith(("QLinear", "Quant")) else "float32",
+                precision="int8" if node.op_type.startswith("Q") else "float32",
                 sources=sources[node.name],
                 seconds=float(np.median(times[node.name])) if node.name in times else None,
             )
