@@ -32,7 +32,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def model() -> keras.Model:
-    """Convolutions with all that compilers fuse: normalisation, ReLU, a shortcut, a concatenation."""
+    """Convolutions with what compilers fuse: normalisation, ReLU, a shortcut, a concatenation."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv_a")(inputs)

@@ -143,7 +143,9 @@ def test_litert_keeps_int8_weights(engine):
     def types(precision: str) -> set:
         folder = engine("litert", precision).folder
         interpreter = Interpreter(str(folder / "model.tflite"))
-        return {each["dtype"] for each in interpreter.get_tensor_details() if len(each["shape"]) == 4}
+        return {
+            each["dtype"] for each in interpreter.get_tensor_details() if len(each["shape"]) == 4
+        }
 
     assert np.int8 in types("int8")
     assert np.int8 not in types("float32")

@@ -132,7 +132,7 @@ def test_nan_falls_back_even_where_the_model_knows_nothing(answers, model, valid
 )
 def test_another_shape_or_dtype_than_the_models_fails(answers, fresh, model, validation, answer):
     answers(float32=answer)
-    with pytest.raises(LabError, match="The engine gives .* and tiny .*choose another backend"):
+    with pytest.raises(LabError, match=r"The engine gives .* and tiny .*choose another backend"):
         optimize(model, backend="keras", precision="float32", validation=validation)
     assert not list(fresh.glob("*/engine"))
 
@@ -177,7 +177,10 @@ def test_a_mixed_precision_model_is_compared_with_itself_in_float32(fresh):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"backend": "openvino", "precision": "int8"}, "int8 needs calibration data: pass calibration="),
+        (
+            {"backend": "openvino", "precision": "int8"},
+            "int8 needs calibration data: pass calibration=",
+        ),
         ({"precision": "int4"}, "precision is 'int4'; it must be auto or one of float32,"),
         ({"backend": "fast"}, "backend is 'fast'; it must be auto or one of keras,"),
         ({"backend": "litert", "precision": "float16"}, "litert has no float16 on this machine"),
@@ -233,7 +236,7 @@ class Own(keras.layers.Layer):
 def test_a_layer_that_cannot_be_exported_is_named(fresh, name):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(Own(name="strange")(inputs)), name="odd")
-    with pytest.raises(LabError, match="The layer strange .*: replace "):
+    with pytest.raises(LabError, match=r"The layer strange .*: replace "):
         optimize(model, backend=name, precision="float32")
     assert not list(fresh.glob("*/engine"))
 
