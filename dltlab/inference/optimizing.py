@@ -102,7 +102,13 @@ def optimize(
         mixes = each == "int8" and isinstance(module, Mixing)
         for max_drop in (None, tolerance) if mixes else (None,):
             work = _Work(judge, name, module, each, max_drop, calibrating, settings, hashed)
-            engine = work.engine()
+            try:
+                engine = work.engine()
+            except LabError as error:
+                if max_drop is None:
+                    raise
+                notes.append(str(error))
+                continue
             check = engine.check
             assert check is not None
             if check.holds(tolerance):

@@ -14,10 +14,10 @@ from dltlab.inference import Engine, optimize
 from dltlab.inference.backends import backend, tensorrt
 from dltlab.models import char_rnn
 
-HERE = {
+HERE = {  # float16 once only: Keras makes it as it makes bfloat16
     "keras": ("float32", "bfloat16", "float16"),
-    "tf.function": ("float32", "bfloat16", "float16"),
-    "xla": ("float32", "bfloat16", "float16"),
+    "tf.function": ("float32", "bfloat16"),
+    "xla": ("float32", "bfloat16"),
     "litert": ("float32", "int8"),
     "onnxruntime": ("float32", "int8"),
     "openvino": ("float32", "int8"),  # and what the processor has

@@ -65,3 +65,18 @@ def test_the_step_model_has_the_weights_of_the_model(model):
     step = step_model(model)
     for one, other in zip(step.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_trained_in_bfloat16_takes_its_steps_in_float32():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = char_rnn(9, units=8, embedding=4)
+    finally:
+        keras.config.set_dtype_policy(before)
+    engine = step_engine(model)
+    exact = char_rnn(9, units=8, embedding=4)
+    exact.set_weights(model.get_weights())
+    found = np.array([engine(symbol) for symbol in SYMBOLS])
+    expected = exact.predict(SYMBOLS[np.newaxis], verbose=0)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
