@@ -253,9 +253,7 @@ def optimize(
         str | None, typer.Option("--data", help="A data set to calibrate and to judge by.")
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16, float16, int8.")
-    ] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
     batch: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
     tolerance: Annotated[float, typer.Option(help="Share of accuracy that may be lost.")] = 0.01,
     out: Annotated[Path, typer.Option(help="The engine's folder.")] = Path("engine"),

@@ -132,7 +132,7 @@ def model_hash(model: "keras.Model") -> str:
     import keras
 
     about = keras.saving.serialize_keras_object(model)
-    seen = hashlib.sha256(repr({**about, "compile_config": None}).encode())
+    seen = hashlib.sha256(json.dumps({**about, "compile_config": None}, default=repr).encode())
     for layer in model._flatten_layers():
         if not type(layer).__module__.startswith("keras."):
             seen.update(_code(type(layer)).encode())

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import keras
 
 _LONGEST = 200  # characters of what an exporter says
-_STANDARD = ("", "ai.onnx", "ai.onnx.ml")  # domains of operations that every ONNX tool knows
 
 
 def write_saved_model(model: "keras.Model", folder: Path) -> None:
@@ -39,7 +38,7 @@ def write_onnx(model: "keras.Model", path: Path) -> None:
         run_once(model)  # Keras exports no model that has never run
         model.export(str(path), format="onnx", verbose=False)
     graph = onnx.load(path, load_external_data=False).graph
-    strange = [node for node in graph.node if node.domain not in _STANDARD]
+    strange = [node for node in graph.node if not onnx.defs.has(node.op_type, node.domain)]
     if strange:
         where = layers_named(model, [node.name for node in strange])
         raise LabError(

@@ -91,8 +91,8 @@ def optimize(
     if not 0 <= tolerance <= 1:
         raise LabError(f"tolerance is {tolerance}; it must be in [0, 1], as in 0.01.")
     settings = default_settings(batch)
+    inputs = inputs_of(model)
     reference = in_precision(model, "float32")
-    inputs = inputs_of(reference)
     calibrating = examples_of(calibration, inputs, "calibration")
     judge = Judge.of(reference, inputs, validation, calibrating)
     notes: list[str] = []
@@ -102,7 +102,13 @@ def optimize(
         mixes = each == "int8" and isinstance(module, Mixing)
         for max_drop in (None, tolerance) if mixes else (None,):
             work = _Work(judge, name, module, each, max_drop, calibrating, settings, hashed)
-            engine = work.engine()
+            try:
+                engine = work.engine()
+            except LabError as error:
+                if max_drop is None:
+                    raise
+                notes.append(str(error))
+                continue
             check = engine.check
             assert check is not None
             if check.holds(tolerance):

@@ -40,10 +40,12 @@ def in_precision(model: "keras.Model", precision: str) -> "keras.Model":
     copy.set_weights(model.get_weights())
     if precision == "float32":
         return copy
-    outputs = keras.tree.map_structure(
-        lambda each: keras.layers.Activation("linear", dtype="float32")(each), copy.output
-    )
-    return keras.Model(copy.input, outputs, name=model.name)
+    outputs = [keras.layers.Activation("linear", dtype="float32")(each) for each in copy.outputs]
+    return keras.Model(_alone(copy.inputs), _alone(outputs), name=model.name)
+
+
+def _alone(some: list[Any]) -> Any:
+    return some[0] if len(some) == 1 else some
 
 
 def _with_policy(config: Any, policy: str) -> Any:

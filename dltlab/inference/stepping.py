@@ -9,6 +9,7 @@ from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays
 from dltlab.inference.engine import Engine
 from dltlab.inference.optimizing import optimize
+from dltlab.inference.policies import in_precision
 from dltlab.models.loading import load_model
 from dltlab.models.stepping import step_model
 
@@ -84,7 +85,7 @@ def step_engine(
     """
     if not isinstance(model, keras.Model):
         model = load_model(Path(model))
-    step = step_model(model)
+    step = step_model(in_precision(model, "float32"))
     num_symbols = step.outputs[0].shape[-1]
     validation = _read(step, num_symbols)
     engine = optimize(

@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from dltlab.errors import LabError
-from dltlab.inference import Engine, load_test
+from dltlab.inference import Engine, ask, load_test
 from dltlab.inference.backends import Settings
 from dltlab.inference.batching import Batcher, sizes
 from dltlab.inference.cache import Manifest, Tensor
@@ -398,6 +398,12 @@ def test_a_load_test_counts_what_was_answered_and_what_was_not():
     assert len(found.latencies) + 1 == answered > 1  # one to see whether anybody answers
     assert found.errors.get("429", 0) == refused
     assert 0 < found.percentile(50) <= found.percentile(99)
+
+
+def test_one_question_gets_its_answer_or_the_sentence_of_the_service(client):
+    assert np.array_equal(ask(str(client.base_url), "secret", ones(2)), 2 * ones(2))
+    with pytest.raises(LabError, match=r"answers with 422: .*shape"):
+        ask(str(client.base_url), "secret", np.ones((1, 99, 99), "float32"))
 
 
 def test_a_load_test_says_why_it_cannot_begin(client):

@@ -143,8 +143,8 @@ class OnnxSession:
             for _ in range(_REPEATS):
                 session.run(None, feed)
             events = json.loads(Path(session.end_profiling()).read_text())
-            nodes = onnx.load(optimised).graph.node
-        sources = _sources(onnx.load(self._path).graph, nodes)
+            graph = onnx.load(optimised).graph
+        sources = _sources(onnx.load(self._path).graph, graph)
         times: dict[str, list[float]] = {}
         for event in events:
             name, _, what = event["name"].rpartition("_kernel_time")
@@ -154,15 +154,15 @@ class OnnxSession:
             Operation(
                 name=node.name,
                 kind=node.op_type,
-                precision="int8" if node.op_type.startswith(("QLinear", "Quant")) else "float32",
+                precision="int8" if node.op_type.startswith("Q") else "float32",
                 sources=sources[node.name],
                 seconds=float(np.median(times[node.name])) if node.name in times else None,
             )
-            for node in nodes
+            for node in graph.node
         ]
 
 
-def _sources(graph: Any, nodes: Any) -> dict[str, tuple[str, ...]]:
+def _sources(graph: Any, optimised: Any) -> dict[str, tuple[str, ...]]:
     """What each node of the optimised graph does of the original one, by its name.
 
     That is the node of the same name; its constants, into which a neighbour may have been folded;
@@ -174,13 +174,14 @@ def _sources(graph: Any, nodes: Any) -> dict[str, tuple[str, ...]]:
     outputs = {node.name: list(node.output) for node in graph.node}
     constants = {each.name for each in graph.initializer}
     known = {*makers, *constants, *(each.name for each in graph.input)}
-    stands_for = _stand_ins(nodes, known)
+    stands_for = _stand_ins(optimised.node, known)
+    no_data = {"", *(each.name for each in optimised.initializer)}
     found = {}
-    for node in nodes:
+    for node in optimised.node:
         name = _NUMBERED.sub("", node.name)
         inside = [name, *outputs.get(name, ())]
         inside += [each for each in node.input if each in constants]
-        ends = {stands_for.get(each, each) for each in node.input}
+        ends = {stands_for.get(each, each) for each in node.input} - no_data
         left = [stands_for.get(each, each) for each in node.output] if ends <= known else []
         while left:
             tensor = left.pop()

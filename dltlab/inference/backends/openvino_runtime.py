@@ -28,6 +28,7 @@ _CAPABILITIES: dict[Precision, str] = {
     "int8": "INT8",
 }
 _NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
+_RESHAPES = ("Convert", "Reshape", "Transpose", "Unsqueeze")
 _REPEATS = 9  # of a timed run
 
 
@@ -211,14 +212,17 @@ class OpenVinoSession:
 
 
 def _constants(graph: Any) -> dict[str, list[str]]:
-    """The names of the constants that go into each operation.
+    """The names of the constants that go into each operation, through whatever reshapes them.
 
     An exporter may have folded a layer into the weights of its neighbour: these keep its name.
     """
     found: dict[str, list[str]] = {}
+    constant: set[str] = set()
     for node in graph.get_ordered_ops():
-        parents = [each.get_node() for each in node.input_values()]
-        names = [each.get_friendly_name() for each in parents
-                 if each.get_type_name() == "Constant"]  # fmt: skip
-        found[node.get_friendly_name()] = names
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        parents = [each.get_node().get_friendly_name() for each in node.input_values()]
+        if kind == "Constant" or (kind in _RESHAPES and parents[0] in constant):
+            constant.add(name)
+        found[name] = [name] if kind == "Constant" else []
+        found[name] += [each for parent in parents if parent in constant for each in found[parent]]
     return found
