@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import threading
 import time
 from collections import Counter
@@ -130,8 +131,7 @@ class _Client:
                 f"{self._host} does not answer ({error}): start it with dltlab serve ENGINE."
             ) from error
         if status != http.client.OK:
-            says = body[:_QUOTED].decode(errors="replace")
-            raise LabError(f"{self._host} answers with {status}: {says}")
+            raise LabError(f"{self._host} answers with {status}: {_sentence(body)}")
         return body
 
     def ask_until(self, end: float, latencies: list[float], errors: "Counter[str]") -> None:
@@ -156,3 +156,11 @@ class _Client:
         connection.request("POST", "/predict", self._body, self._headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
+
+
+def _sentence(body: bytes) -> str:
+    """Why a service refuses: what it says, or the beginning of what is no service's answer."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:_QUOTED].decode(errors="replace")
