@@ -226,35 +226,51 @@ def fold(kernel, bias, gamma, beta, mean, variance, epsilon):
 ex.fold.check(fold)  # also ex.fold.hint() and ex.fold.solution()
 
 # %% [markdown]
-# Now all of the network. `clone_model` builds it anew; where a layer normalizes, the copy does
-# nothing at all, and each convolution gets a bias. Then we put your numbers in. Does the copy give
-# the same logits, with a quarter of the layers gone?
+# Now all of the network. `clone_model` builds it anew without the normalizations, and each
+# convolution gets a bias. Which convolution stands before which normalization, the network knows:
+# the output of the one is the input of the other.
 
 # %%
 folding = ex.fold.or_reference(fold)  # yours once it passes
 
 
-def without_normalization(layer):
-    """The layer of the copy."""
-    if isinstance(layer, layers.BatchNormalization):
-        return layers.Identity(name=layer.name)
+def with_bias(layer):
+    """The layer of the copy: a convolution has a bias, whatever it had before."""
     changed = {"use_bias": True} if isinstance(layer, layers.Conv2D) else {}
     return type(layer).from_config(layer.get_config() | changed)
 
 
-folded = keras.models.clone_model(network, clone_function=without_normalization)
+def without_normalization(layer, x, **options):
+    """Call a layer of the copy, or leave it out."""
+    return x if isinstance(layer, layers.BatchNormalization) else layer(x, **options)
+
+
+folded = keras.models.clone_model(
+    network, clone_function=with_bias, call_function=without_normalization
+)
+made_by = {id(layer.output): layer for layer in network.layers}
+convolution_before = {
+    layer.name: made_by[id(layer.input)]
+    for layer in network.layers
+    if isinstance(layer, layers.BatchNormalization)
+}
+
+# %% [markdown]
+# Then we put your numbers in. Does the copy give the same logits, with a quarter of the layers
+# gone? And is it faster?
+
+# %%
 num_folded = 0
 for layer in network.layers:
-    copy = folded.get_layer(layer.name)
     if isinstance(layer, layers.BatchNormalization):
-        before = layer.input._keras_history.operation
-        conv = folded.get_layer(before.name)
+        before = convolution_before[layer.name]
         gamma, beta, mean, variance = layer.get_weights()
         kernel, bias = before.get_weights()[0], np.zeros(len(gamma), "float32")
-        conv.set_weights(folding(kernel, bias, gamma, beta, mean, variance, layer.epsilon))
+        numbers = folding(kernel, bias, gamma, beta, mean, variance, layer.epsilon)
+        folded.get_layer(before.name).set_weights(numbers)
         num_folded += 1
     elif layer.weights and not isinstance(layer, layers.Conv2D):
-        copy.set_weights(layer.get_weights())
+        folded.get_layer(layer.name).set_weights(layer.get_weights())
 
 # %%
 difference = np.abs(folded.predict(test_images, batch_size=500, verbose=0) - expected).max()

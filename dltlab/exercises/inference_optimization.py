@@ -692,7 +692,7 @@ FASTER = 3
 KEPT = 0.99
 _GRAPH_BATCH = 32
 _ROUNDS = 5
-_judged = []
+_judged: list[tuple] = []
 
 
 def judge_by(model, train_images, test_images, test_labels):
