@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from dltlab.errors import LabError
-from dltlab.inference import step_engine
+from dltlab.inference import StepEngine, step_engine
 from dltlab.models import char_rnn, step_model
 
 SYMBOLS = np.random.default_rng(2).integers(9, size=20)
@@ -17,25 +17,27 @@ def model(request) -> keras.Model:
     return char_rnn(9, cell=request.param, units=12, embedding=5, num_layers=2, dropout=0.2)
 
 
-@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
-def test_its_steps_give_what_the_model_gives_for_the_whole_text(model, backend):
-    engine = step_engine(model, backend=backend)
+@pytest.fixture(scope="module")
+def engine(model) -> StepEngine:
+    return step_engine(model)
+
+
+def test_its_steps_give_what_the_model_gives_for_the_whole_text(model, engine):
     expected = model.predict(SYMBOLS[np.newaxis], verbose=0)[0]
     for _ in range(2):
+        engine.reset()
         found = np.array([engine(symbol) for symbol in SYMBOLS])
         np.testing.assert_allclose(found, expected, atol=1e-5)
-        engine.reset()
 
 
-def test_it_says_what_runs(model):
-    engine = step_engine(model).engine
-    assert engine.manifest.precision == "float32"
-    assert engine.check.num_examples == 64
-    assert [each.shape for each in engine.manifest.inputs][:2] == [(1,), (12,)]
+def test_it_says_what_runs(engine):
+    about = engine.engine.manifest
+    assert about.precision == "float32"
+    assert about.check.num_examples == 64
+    assert [each.shape for each in about.inputs][:2] == [(1,), (12,)]
 
 
-def test_an_answer_is_not_changed_by_the_next_step(model):
-    engine = step_engine(model)
+def test_an_answer_is_not_changed_by_the_next_step(engine):
     first = engine(3)
     kept = first.copy()
     engine(4)
@@ -43,9 +45,9 @@ def test_an_answer_is_not_changed_by_the_next_step(model):
 
 
 @pytest.mark.parametrize("symbol", [-1, 9])
-def test_a_symbol_that_there_is_not_is_refused(model, symbol):
+def test_a_symbol_that_there_is_not_is_refused(engine, symbol):
     with pytest.raises(LabError, match=f"There is no symbol {symbol}: .* from 0 to 8"):
-        step_engine(model)(symbol)
+        engine(symbol)
 
 
 def test_a_network_that_reads_backwards_is_refused():
