@@ -336,7 +336,7 @@ def test_optimize_says_how_right_the_engine_is_and_writes_it(dltlab, digit_model
 
     assert answer.code == 0
     lines = answer.out.splitlines()
-    (right,) = [line for line in lines if " in int8: has an accuracy of 0." in line]
+    (right,) = [line for line in lines if " in int8 has an accuracy of 0." in line]
     assert right.endswith(" (450 examples).")
     assert "layers became" in answer.out
     assert lines[-1] == "Wrote engine."

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from time import perf_counter
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -692,7 +693,7 @@ FASTER = 3
 KEPT = 0.99
 _GRAPH_BATCH = 32
 _ROUNDS = 5
-_judged: list[tuple] = []
+_judged: list[tuple[Any, ...]] = []
 
 
 def judge_by(model, train_images, test_images, test_labels):

@@ -174,7 +174,7 @@ class Engine:
         return (
             f"{about.model} on {about.backend} in {about.precision}, batch {here.batch}, "
             f"{_counted(here.streams, 'stream')}, {_counted(here.threads, 'thread')}"
-            + (f"; {about.check}" if about.check else "")
+            + (f", which {about.check}" if about.check else "")
         )
 
 

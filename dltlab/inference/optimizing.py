@@ -112,7 +112,7 @@ def optimize(
             check = engine.check
             assert check is not None
             if check.holds(tolerance):
-                engine.notes = [*notes, f"{name} in {each}: {check}.", *_left_out(engine)]
+                engine.notes = [*notes, f"{name} in {each} {check}.", *_left_out(engine)]
                 return engine
             notes.append(
                 f"{each}{' in part' if max_drop is not None else ''} {check}: less than "

@@ -50,7 +50,7 @@ def test_it_says_what_runs_and_how_right_it_is(model, calibration, validation):
         metric="accuracy", reference=1.0, engine=1.0, num_examples=64, data="validation data"
     )
     assert engine.notes == [
-        "openvino in int8: has an accuracy of 1.0000, the float32 model 1.0000 (64 examples)."
+        "openvino in int8 has an accuracy of 1.0000, the float32 model 1.0000 (64 examples)."
     ]
     assert repr(engine).startswith("tiny on openvino in int8, batch 1, 1 stream, ")
 
@@ -87,7 +87,7 @@ def test_int8_that_is_wrong_takes_single_layers_back_to_float32_and_names_them(
     failed, kept, names = engine.notes
     assert failed.startswith("int8 agrees with float32 on ")
     assert failed.endswith("less than 95.0% is kept, so the next choice is tried.")
-    assert kept.startswith("openvino in int8: agrees with float32 on ")
+    assert kept.startswith("openvino in int8 agrees with float32 on ")
     assert names.startswith("These layers stay in float32: ")
     assert "logits" in names
     precisions = {each.precision for each in engine.operations() if each.kind == "FullyConnected"}

@@ -1,16 +1,16 @@
 """OpenVINO on the processor: fuses, picks kernels, and computes with AMX where there is AMX."""
 
-import contextlib
-import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import rich
 
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Score, Settings
-from dltlab.inference.export import exporting, quiet, write_onnx
+from dltlab.inference.export import exporting, write_onnx
 
 if TYPE_CHECKING:
     import keras
@@ -127,11 +127,17 @@ def _as_input(example: Arrays) -> Any:
     return example[0] if len(example) == 1 else tuple(example)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _silent(model: "keras.Model") -> Iterator[None]:
     """Without NNCF's progress bars, and with a sentence of ours for what it raises."""
-    with exporting(model, "int8"), quiet(), contextlib.redirect_stdout(io.StringIO()):
-        yield
+    console = rich.get_console()  # NNCF draws on it; in a notebook as a widget
+    before = console.quiet, console.is_jupyter
+    console.quiet, console.is_jupyter = True, False
+    try:
+        with exporting(model, "int8"):
+            yield
+    finally:
+        console.quiet, console.is_jupyter = before
 
 
 class OpenVinoSession:
