@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from dltlab.devices import processor
+from dltlab.devices import nvml, processor
 from dltlab.errors import LabError
 from dltlab.files import cannot_write
 from dltlab.inference import cache
@@ -138,7 +138,8 @@ def _chosen_backend(name: str, notes: list[str]) -> "tuple[str, Backend]":
     """The backend asked for; for auto the first that can run here."""
     if name != "auto":
         return name, backend(name)
-    for each in _FASTEST_FIRST:
+    on_cpu = not nvml.read().gpus
+    for each in _FASTEST_FIRST[on_cpu:]:  # TensorRT is the first
         try:
             return each, backend(each)
         except LabError as error:
