@@ -18,7 +18,7 @@
 # datasets: [shapes]
 # requires: [02_image_classification]
 # profiles:
-#   smoke: {STEPS: 12, SECONDS: 0.05, BIG_NETWORK: false, RUN_CHALLENGE: false}
+#   smoke: {STEPS: 12, CALIBRATION: 8, SECONDS: 0.03, BIG_NETWORK: false, RUN_CHALLENGE: false}
 #   workshop: {}
 #   full: {STEPS: 1570, SECONDS: 2.0}
 # ---
@@ -60,6 +60,7 @@ devices.setup(precision="float32", seed=1)
 DATASET = "shapes"  # or pictures of your own: dltlab data import FOLDER --name NAME
 MODEL = ""  # a .keras file of yours that classifies DATASET; empty: train one here
 STEPS = 314  # of that training, with 64 pictures each
+CALIBRATION = 200  # pictures for 8-bit numbers
 SECONDS = 0.4  # for each measurement
 BIG_NETWORK = True  # measure ResNet-50 on pictures of 224 × 224, too
 RUN_CHALLENGE = True
@@ -293,7 +294,7 @@ ex.when_to_fold.answer("c")
 # bfloat16 without a word.
 
 # %%
-calibration = train_images[:200]
+calibration = train_images[:CALIBRATION]
 
 
 def optimized(precision):
@@ -420,8 +421,8 @@ to_int8 = ex.quantize.or_reference(quantize)
 scale_of = ex.calibrate.or_reference(calibrate)
 first_map = keras.Model(network.inputs, network.get_layer("conv2d").output)
 values = first_map.predict(test_images[:100], verbose=0)
-noise = np.random.default_rng(1).random((200, *test_images.shape[1:])).astype("float32")
-sets = {"200 training pictures": calibration, "noise": noise, "dark pictures": 0.1 * calibration}
+noise = np.random.default_rng(1).random(calibration.shape).astype("float32")
+sets = {"training pictures": calibration, "noise": noise, "dark pictures": 0.1 * calibration}
 
 figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
 axis.hist(values.ravel(), bins=200, color=BLUE, alpha=0.6)
@@ -464,7 +465,7 @@ rescued = inference.optimize(
     backend="openvino",
     precision="int8",
     calibration=sets["dark pictures"][:20],
-    validation=(test_images[:500], test_labels[:500]),
+    validation=(test_images[: 2 * CALIBRATION], test_labels[: 2 * CALIBRATION]),
 )
 for note in rescued.notes:
     print(note if len(note) < 240 else f"{note[:240]} …")
