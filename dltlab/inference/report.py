@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 60
 _BARS = 20  # operations in the figure, the slowest ones
-_LONGEST = 34  # characters of a name
+_LONGEST = 26  # characters of a name
 _SHADES = {"float32": "#D55E00", "bfloat16": "#0072B2", "float16": "#CC79A7", "int8": "#009E73"}
 _OTHER = "#777777"
 
@@ -185,8 +185,11 @@ def report_of(engine: Engine) -> Report:
 
 
 def _label(each: Fused) -> str:
-    text = printable(" + ".join(each.layers) or each.operation.kind)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    """The first of its layers, and how many more; else what kind it is."""
+    first, *more = each.layers or (each.operation.kind,)
+    text = printable(first)
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return f"{short} and {len(more)} more" if more else short
 
 
 _FORMATS = {"µs": "{:,.0f}".format, "share": "{:.1%}".format}
