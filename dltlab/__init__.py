@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     *("course", "data", "devices", "display", "exercises"),
-    *("kernels", "models", "training", "widgets"),
+    *("inference", "kernels", "models", "training", "widgets"),
 )
 
 

@@ -246,6 +246,65 @@ def classify(
         typer.echo(f"Wrote {shown(out)}.")
 
 
+@app.command()
+def optimize(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    data_set: Annotated[
+        str | None, typer.Option("--data", help="A data set to calibrate and to judge by.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
+    batch: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
+    tolerance: Annotated[float, typer.Option(help="Share of accuracy that may be lost.")] = 0.01,
+    out: Annotated[Path, typer.Option(help="The engine's folder.")] = Path("engine"),
+    trust: Annotated[
+        bool, typer.Option("--trust-code", help="Run Python code that is in the file.")
+    ] = False,
+) -> None:
+    """Compile a trained model into a fast engine that is still right."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from dltlab.course.front_matter import shown
+    from dltlab.inference.optimizing import optimize as compile_model
+    from dltlab.inference.samples import samples
+    from dltlab.models.loading import load_model
+
+    loaded = load_model(model, trusted=trust)
+    calibration, validation = samples(data_set) if data_set else (None, None)
+    engine = compile_model(
+        loaded, backend=backend, precision=precision, calibration=calibration,
+        validation=validation, batch=batch, tolerance=tolerance,
+    )  # fmt: skip
+    for note in engine.notes:
+        typer.echo(note)
+    typer.echo(engine.report())
+    typer.echo(f"Wrote {shown(engine.save(out))}.")
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="ENGINE", help="The folder of an engine.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    batch: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
+    streams: Annotated[int, typer.Option(help="Calls at once.")] = 1,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="DLTLAB_TOKEN", help="By default a new one; '' for none."),
+    ] = None,
+) -> None:
+    """Answer over HTTP with an engine, until Ctrl-C or SIGTERM."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import secrets
+
+    from dltlab.inference import Engine, serving
+
+    secret = secrets.token_urlsafe() if token is None else token
+    with serving.listener(host, port, secret) as listener:
+        engine = Engine.load(folder, batch=batch).configured(streams=streams)
+        typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
+        serving.serve(engine, listener, secret)
+
+
 @kernels.command()
 def status() -> None:
     """Show the processes that have TensorFlow loaded for your next kernel."""

@@ -15,6 +15,18 @@ from dltlab.exercises.result import Outcome
 
 LAB = "01_my_topic"
 HEAVY = {"tensorflow", "keras", "numpy", "matplotlib", "pandas", "IPython", "jupytext", "nbformat"}
+COMMANDS = (
+    "lab",
+    "reset",
+    "doctor",
+    "new",
+    "build",
+    "lint",
+    "classify",
+    "optimize",
+    "serve",
+    "kernels",
+)
 IMPORTED = f"""
 import atexit, sys
 atexit.register(lambda: print(*sorted({HEAVY} & sys.modules.keys()), file=sys.stderr))
@@ -27,10 +39,7 @@ main()
     "command",
     [
         ["--help"],
-        *(
-            [each, "--help"]
-            for each in ("lab", "reset", "doctor", "new", "build", "lint", "classify", "kernels")
-        ),
+        *([each, "--help"] for each in COMMANDS),
     ],
     ids=" ".join,
 )
@@ -296,3 +305,66 @@ def test_what_cannot_be_classified_is_one_sentence_and_exit_code_2(
     assert (answer.code, len(answer.err.splitlines())) == (2, 1)
     assert answer.err.startswith("dltlab: ")
     assert said in answer.err
+
+
+@pytest.fixture(scope="module")
+def digit_model(tmp_path_factory):
+    """A model for digits that has learnt nothing."""
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, name="logits")]
+    path = tmp_path_factory.mktemp("model") / "digits.keras"
+    keras.Sequential([keras.Input((8, 8, 1)), *layers]).save(path)
+    return path
+
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    monkeypatch.setenv("DLTLAB_ENGINE_DIR", str(tmp_path / "engines"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "engines"
+
+
+def test_optimize_says_how_right_the_engine_is_and_writes_it(dltlab, digit_model, engines):
+    from dltlab import data
+    from dltlab.inference import Engine
+
+    answer = dltlab(
+        *("optimize", digit_model, "--data", "digits", "--precision", "int8"),
+        *("--tolerance", 0.1, "--out", "engine"),
+    )
+
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    (right,) = [line for line in lines if " in int8 has an accuracy of 0." in line]
+    assert right.endswith(" (450 examples).")
+    assert "layers became" in answer.out
+    assert lines[-1] == "Wrote engine."
+    images, _ = data.arrays("digits", "test")
+    assert Engine.load("engine")(images[:3]).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nothing.keras", "nothing.keras is no saved model"),
+        ("{model} --precision int8", "int8 needs calibration data"),
+        ("{model} --backend fast", "backend is 'fast'"),
+        ("{model} --data nowhere", "nowhere"),
+        ("{model} --data tinyshakespeare", "'tinyshakespeare' holds no images"),
+        ("{model} --data shapes", "calibration has the shape (300, "),
+        ("{model} --batch 0", "batch is 0"),
+        ("{model} --backend keras --precision float32 --out here", "here exists and is no engine"),
+    ],
+)
+def test_what_cannot_be_optimized_is_one_sentence_and_exit_code_2(
+    dltlab, digit_model, engines, words, said
+):
+    (engines.parent / "here").mkdir()
+
+    answer = dltlab("optimize", *words.format(model=digit_model).split())
+
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith("dltlab: ")
+    assert said in answer.err
+    assert not (engines.parent / "engine").exists()

@@ -37,9 +37,8 @@ def test_the_lock_holds_pins_only_and_one_for_each_need(repository):
         pins.setdefault(name, set()).add(version)
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    for need in map(
-        Requirement, project["dependencies"] + project["optional-dependencies"]["test"]
-    ):
+    extras = project["optional-dependencies"]
+    for need in map(Requirement, project["dependencies"] + extras["test"] + extras["inference"]):
         versions = pins[canonicalize_name(need.name)]
         assert all(version in need.specifier for version in versions), need
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dltlab.models.counting import Cost, cost
     from dltlab.models.recurrent import char_rnn
     from dltlab.models.small import small_inception, small_resnet, small_vgg
+    from dltlab.models.stepping import step_model
 
 __all__ = [
     "Cost",
@@ -19,6 +20,7 @@ __all__ = [
     "small_inception",
     "small_resnet",
     "small_vgg",
+    "step_model",
     "vgg16",
 ]
 
@@ -26,6 +28,7 @@ _MODULES = {
     **dict.fromkeys(("alexnet", "googlenet", "resnet50", "vgg16"), "classic"),
     **dict.fromkeys(("Cost", "cost"), "counting"),
     "char_rnn": "recurrent",
+    "step_model": "stepping",
     **dict.fromkeys(("small_inception", "small_resnet", "small_vgg"), "small"),
 }
 

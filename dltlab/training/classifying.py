@@ -20,6 +20,7 @@ from dltlab.data.sources import LARGEST_FILE
 from dltlab.display import printable
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
+from dltlab.models.loading import load_model
 from dltlab.training.probabilities import class_names, probabilities, shape_text
 
 if TYPE_CHECKING:
@@ -239,20 +240,7 @@ def _loaded(path: Path) -> keras.Model:
             f"{path} is no saved model: name a .keras file, or the folder of a run that holds "
             f"{_MODEL}."
         )
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # as many as there are ways to be damaged
-        if "safe_mode" in str(error):
-            raise LabError(
-                f"{path} holds Python code (a Lambda layer), which could do anything. If you trust "
-                "it, load it with keras.saving.load_model(..., safe_mode=False) and pass the model."
-            ) from error
-        if "Could not locate" in str(error):
-            raise LabError(
-                f"{path} needs a layer or function of its author's: import it, load the file with "
-                "keras.saving.load_model and pass the model."
-            ) from error
-        raise LabError(f"{path} is damaged or no saved Keras model: save it again.") from error
+    return load_model(path)
 
 
 def _input_shape(model: keras.Model) -> tuple[int, int, int]:

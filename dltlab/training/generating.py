@@ -13,22 +13,12 @@ from keras import layers
 
 from dltlab.data import Vocabulary
 from dltlab.errors import LabError
+from dltlab.models.stepping import row_of
 from dltlab.training.probabilities import ends_in_probabilities
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Layers whose output at a place depends on their input at that place alone.
-_POINTWISE = (
-    layers.Dense,
-    layers.Dropout,
-    layers.Activation,
-    layers.Softmax,
-    layers.BatchNormalization,
-    layers.LayerNormalization,
-    layers.RMSNormalization,
-)
-_LAST_AXIS = (-1, 2)  # of (b, t, features)
 _SEEDS = 2**31  # as many different ones
 _AT_A_TIME = 16  # symbols to a call of what is compiled
 
@@ -122,7 +112,7 @@ class Generator:
     def __init__(self, model: keras.Model, vocabulary: Vocabulary) -> None:
         import tensorflow as tf
 
-        self._layers = _row(model)
+        self._layers = row_of(model)
         num_symbols = model.output_shape[-1]
         if num_symbols != len(vocabulary):
             raise LabError(
@@ -252,46 +242,3 @@ def _drawn(
     drawn = tf.random.stateless_categorical(few[tf.newaxis], 1, key, dtype=tf.int32)[0, 0]
     is_broken = tf.reduce_any(tf.math.is_nan(logits))
     return tf.cond(is_broken, lambda: tf.constant(-1), lambda: order[drawn])
-
-
-def _row(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model in the order in which they run, those of inner models among them.
-
-    Raises:
-        LabError: They are not in a row, or not built, or one needs more than a symbol at a time.
-    """
-    is_known = isinstance(model, keras.Sequential) or hasattr(model, "operations")
-    if is_known and not model.built:
-        raise LabError(
-            f"The model {model.name} has no weights yet: begin it with keras.Input, as in "
-            'keras.Input((None,), dtype="int32"), and train it before it writes.'
-        )
-    if not is_known or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise LabError(
-            f"The model {model.name} is no row of layers with one input and one output, so that "
-            "it cannot be run step by step: build it with keras.Sequential or models.char_rnn."
-        )
-    row: list[Any] = []
-    for layer in getattr(model, "operations", model.layers):
-        if isinstance(layer, keras.Model):
-            row += _row(layer)
-        elif not isinstance(layer, layers.InputLayer):
-            if why := _obstacle(layer):
-                raise LabError(
-                    f"The layer {layer.name} ({type(layer).__name__}) {why}, so that the model "
-                    "cannot write step by step: leave it out, or train models.char_rnn."
-                )
-            row.append(layer)
-    return row
-
-
-def _obstacle(layer: Any) -> str:
-    """Why a layer cannot be run for one symbol at a time; empty where it can."""
-    if isinstance(layer, layers.Embedding):
-        return "masks the symbol 0" if layer.mask_zero else ""
-    if isinstance(layer, layers.RNN):
-        return "reads backwards" if layer.go_backwards else ""
-    if not isinstance(layer, _POINTWISE):
-        return "needs more than one symbol and its state"
-    axes = np.atleast_1d(getattr(layer, "axis", -1))
-    return "" if set(axes.tolist()) <= set(_LAST_AXIS) else "works across places of the text"

@@ -1,0 +1,271 @@
+"""Engines on disk: what they are called, what is written beside them, whether they still hold."""
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dltlab.devices import nvml, processor
+from dltlab.errors import LabError
+from dltlab.files import cannot_write, locked, write_atomically
+from dltlab.inference.backends import Precision
+
+if TYPE_CHECKING:
+    import keras
+
+_MANIFEST = "engine.json"
+_FORMAT = 1  # of the manifest and of what backends write
+
+
+class Tensor(BaseModel):
+    """An input or output.
+
+    Attributes:
+        shape: Of one example; None where any length will do.
+        dtype: As NumPy calls it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class Check(BaseModel):
+    """How right an engine is, beside the float32 model.
+
+    Attributes:
+        metric: "accuracy", where there were labels; else "agreement".
+        reference: The accuracy of the float32 model; 1 for agreement.
+        engine: That of the engine.
+        num_examples: That both were given.
+        data: "validation data", "calibration data" or "random numbers".
+        finite: Whether the engine gave neither NaN nor infinity.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: str
+    reference: float
+    engine: float
+    num_examples: int
+    data: str
+    finite: bool = True
+
+    def holds(self, tolerance: float) -> bool:
+        """Whether at least `1 - tolerance` of the float32 model's score is kept."""
+        return self.finite and self.engine >= (1 - tolerance) * self.reference
+
+    def __str__(self) -> str:
+        if not self.finite:
+            return f"gives NaN or infinity ({self.num_examples:,} examples)"
+        if self.metric == "agreement":
+            return f"agrees with float32 on {self.engine:.2%} ({self.num_examples:,} examples)"
+        return (
+            f"has an accuracy of {self.engine:.4f}, the float32 model {self.reference:.4f} "
+            f"({self.num_examples:,} examples)"
+        )
+
+
+class Manifest(BaseModel):
+    """What is known of an engine on disk.
+
+    Attributes:
+        model: The model's name.
+        model_hash: Of its structure and weights.
+        backend: That built it.
+        versions: Of the backend's packages.
+        precision: It computes in.
+        max_drop: The share of accuracy that could be lost when layers were taken back to float32;
+            None where all are in `precision`.
+        machine: The processor and GPUs it was built and checked on.
+        inputs: In the model's order.
+        layers: Name and kind of every layer call of the model, in order.
+        check: How right it is; None before it is known.
+        build_seconds: Export, conversion and quantisation.
+        files: The SHA-256 of each file beside the manifest.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = _FORMAT
+    model: str
+    model_hash: str
+    backend: str
+    versions: dict[str, str]
+    precision: Precision
+    max_drop: float | None = None
+    machine: str
+    inputs: tuple[Tensor, ...]
+    layers: tuple[tuple[str, str], ...]
+    check: Check | None = None
+    build_seconds: float = 0.0
+    files: dict[str, str] = {}
+
+
+def engines_folder() -> Path:
+    """Where engines are kept: `DLTLAB_ENGINE_DIR`, by default in the user's cache folder."""
+    import platformdirs
+
+    named = os.environ.get("DLTLAB_ENGINE_DIR")
+    return Path(named) if named else platformdirs.user_cache_path("dltlab") / "engines"
+
+
+def machine() -> str:
+    """This processor, with what it can compute with, and the NVIDIA GPUs."""
+    cpu = processor.cpu()
+    gpus = [gpu.name for gpu in nvml.read().gpus]
+    return ", ".join([f"{cpu.model} ({', '.join(cpu.extensions)})", *gpus])
+
+
+def model_hash(model: "keras.Model") -> str:
+    """SHA-256 of a model's structure and weights, and of the code of layers that are not Keras'."""
+    import keras
+
+    about = keras.saving.serialize_keras_object(model)
+    seen = hashlib.sha256(json.dumps({**about, "compile_config": None}, default=repr).encode())
+    for layer in model._flatten_layers():
+        if not type(layer).__module__.startswith("keras."):
+            seen.update(_code(type(layer)).encode())
+    for each in model.weights:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(each.value))
+        seen.update(f"{each.path} {value.dtype} {value.shape}".encode())
+        seen.update(value.tobytes())
+    return seen.hexdigest()
+
+
+def _code(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # written at a prompt
+        return kind.__qualname__
+
+
+def key_of(manifest: Manifest, data: Iterable[np.ndarray]) -> str:
+    """The name of an engine's folder: another model, version, machine or data, another name."""
+    seen = hashlib.sha256()
+    about = manifest.model_dump(include=_KEY)
+    seen.update(json.dumps(about, sort_keys=True).encode())
+    for each in data:
+        seen.update(f"{each.dtype} {each.shape}".encode())
+        seen.update(np.ascontiguousarray(each).tobytes())
+    return seen.hexdigest()[:32]
+
+
+_KEY = {"format", "model_hash", "backend", "versions", "precision", "max_drop", "machine"}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest of the files in `folder`, and return it with their hashes."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = {name: _sha256(folder / name) for name in names if name != _MANIFEST}
+    whole = manifest.model_copy(update={"files": files})
+    write_atomically(folder / _MANIFEST, whole.model_dump_json(indent=1))
+    return whole
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an engine whose files are whole.
+
+    Raises:
+        LabError: There is no engine, or it is damaged.
+    """
+    path = folder / _MANIFEST
+    if not path.is_file():
+        raise LabError(f"{folder} is no engine: make one with dltlab optimize MODEL.keras.")
+    damaged = LabError(f"The engine in {folder} is damaged: make it again with dltlab optimize.")
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+        if any(_sha256(folder / name) != value for name, value in manifest.files.items()):
+            raise damaged
+    except (OSError, ValidationError) as error:
+        raise damaged from error
+    return manifest
+
+
+def require_of_here(folder: Path, manifest: Manifest, versions_here: dict[str, str]) -> None:
+    """Refuse an engine that was built and checked elsewhere, or with other versions.
+
+    Raises:
+        LabError: Says what differs.
+    """
+    if manifest.machine != machine():
+        raise LabError(
+            f"The engine in {folder} was built and checked on another machine, {manifest.machine}, "
+            f"and this is {machine()}: make it here with dltlab optimize."
+        )
+    if manifest.versions != versions_here or manifest.format != _FORMAT:
+        differ = [
+            f"{name} {version}, now {versions_here.get(name)}"
+            for name, version in manifest.versions.items()
+            if versions_here.get(name) != version
+        ]
+        raise LabError(
+            f"The engine in {folder} is stale ({', '.join(differ) or 'an older dltlab'}): make it "
+            "again with dltlab optimize."
+        )
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Hold the folder of an engine and what it is built from: who builds the same one waits.
+
+    What a build that was killed has left is removed.
+
+    Raises:
+        LabError: The folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home))
+        except OSError as error:
+            raise cannot_write(home, error) from error
+        for left in home.glob(".*/"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+def beside(folder: Path) -> Path:
+    """A new empty folder beside `folder`, to be renamed to it when it is whole.
+
+    Raises:
+        LabError: It cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def put(new: Path, folder: Path) -> None:
+    """Rename a whole engine into its place; an older one there is removed.
+
+    Raises:
+        LabError: It cannot be done.
+    """
+    try:
+        new.chmod(0o755)
+        if folder.exists():
+            old = beside(folder)
+            folder.replace(old / "old")
+            new.replace(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            new.replace(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
