@@ -16,10 +16,8 @@ compiled step that keeps its state and is called for each character; and by the 
 reads the last 256 characters once more for each, with `predict` and with the model called.
 """
 
-import argparse
 import json
 import math
-import os
 import statistics
 import sys
 import time
@@ -27,7 +25,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from turns import Worker, answer
+from turns import Worker, answer, arguments
 
 NAME = "tinyshakespeare"
 PARTS = ("race", "sampling")
@@ -224,19 +222,11 @@ def report(found: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Measure, and print a page or JSON."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("parts", nargs="*", default=PARTS)
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    chosen = arguments(__doc__, PARTS, seed=1)
     if chosen.one:
         name, *rest = chosen.parts
         answer(train(name, *map(int, rest)) if rest else [sampling()])
         return
-    if unknown := set(chosen.parts) - set(PARTS):
-        sys.exit(f"There is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}.")
     from dltlab import data
     from dltlab.devices import inventory
     from dltlab.errors import LabError

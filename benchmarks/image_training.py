@@ -19,7 +19,6 @@ float32: images a second forward and in training, and the share of the machine's
 they reach. A multiply-add counts as two operations, the backward pass as two forward passes.
 """
 
-import argparse
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from turns import Worker, answer
+from turns import Worker, answer, arguments
 
 ARCHIVE, NAME = "cifar10-jpg.tar", "cifar-jpg"
 KERAS_EPOCHS, SHORT, LONG = 25, 5, 20  # epochs
@@ -255,20 +254,12 @@ def prepared(folder: str) -> None:
 
 def main() -> None:
     """Measure, and print a page or JSON."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("parts", nargs="*", default=PARTS)
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    chosen = arguments(__doc__, PARTS, seeds=3)
     if chosen.one:
         name, *rest = chosen.parts
         whole = [speed_of_network(name)] if not rest else train(name, *map(int, rest[:2]), rest[2])
         answer(whole)
         return
-    if unknown := set(chosen.parts) - set(PARTS):
-        sys.exit(f"There is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}.")
     from dltlab.devices import inventory
 
     machine = inventory(ask_tensorflow=False).cpu

@@ -11,9 +11,7 @@ eagerly and `tf.function` the model as a graph, measured by the same loop. OpenV
 precision. `char_rnn` is lab 04's network, one symbol at a time with its state kept.
 """
 
-import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -23,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from turns import Worker, answer
+from turns import Worker, answer, arguments
 
 CLASSICS = ("resnet50", "googlenet", "vgg16", "alexnet")
 NETWORKS = (*CLASSICS, "small", "char_rnn")
@@ -232,22 +230,15 @@ def character_table(rows: list[Row]) -> Iterator[str]:
 
 def main() -> None:
     """Measure, and print a page or JSON."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("networks", nargs="*", default=NETWORKS)
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    chosen = arguments(__doc__, NETWORKS)
     if chosen.one:
-        (name,) = chosen.networks
+        (name,) = chosen.parts
         answer(characters() if name == "char_rnn" else images(name))
         return
-    if unknown := set(chosen.networks) - set(NETWORKS):
-        sys.exit(f"There is no network {', '.join(unknown)}; choose from {', '.join(NETWORKS)}.")
     from dltlab.devices import inventory
 
     machine = inventory(ask_tensorflow=False).cpu
-    rows = [row for name in chosen.networks for row in Worker(__file__, name)]
+    rows = [row for name in chosen.parts for row in Worker(__file__, name)]
     if chosen.json:
         print(json.dumps({"hardware": machine.model, "rows": rows}, indent=1))
         return

@@ -1,9 +1,34 @@
 """Processes of a benchmark that take turns, so that what slows the machine slows all alike."""
 
+import argparse
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
+
+
+def arguments(about: str, parts: Sequence[str], **numbers: int) -> argparse.Namespace:
+    """What a script is asked for: `parts`, `json`, `one`, and each of the numbers.
+
+    Args:
+        about: The script's docstring.
+        parts: What it can do; by default all of it.
+        numbers: Other options, with their defaults.
+    """
+    options = argparse.ArgumentParser(description=about.partition("\n")[0])
+    options.add_argument("parts", nargs="*", default=parts)
+    options.add_argument("--json", action="store_true")
+    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    for name, default in numbers.items():
+        options.add_argument(f"--{name}", type=int, default=default)
+    found = options.parse_args()
+    unknown = set(found.parts) - set(parts)
+    if unknown and not found.one:
+        options.error(f"there is no {', '.join(unknown)}; choose from {', '.join(parts)}.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return found
 
 
 class Worker:
