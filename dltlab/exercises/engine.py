@@ -185,6 +185,8 @@ def _guarded(answer: Answer) -> Answer:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             value = answer(*args, **kwargs)
+        except NotYet:  # said by what the check has given to the answer
+            raise
         except Exception as error:
             raise AnswerRaised(_with_line(answer, error)) from error
         require(value is not None, "Your function returns nothing. Is there a `return`?")
