@@ -151,6 +151,15 @@ def test_an_attempt_lets_the_learners_own_error_and_a_requirement_through(of):
     assert of(check).evaluate(passing).message == "Look again."
 
 
+def test_what_the_answer_was_given_may_require_something_of_it(of):
+    def check(answer):
+        answer(lambda value: require(value > 0, "That is not above 0."))
+
+    found = of(check).evaluate(lambda given: given(-1))
+
+    assert (found.outcome, found.message) == (Outcome.NOT_YET, "That is not above 0.")
+
+
 def test_the_line_told_is_the_learners_where_a_library_raises_below_it(ex):
     def answer(predictions, truth):
         wrong = np.zeros(7)
