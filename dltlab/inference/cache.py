@@ -22,7 +22,8 @@ from dltlab.inference.backends import Precision
 if TYPE_CHECKING:
     import keras
 
-_MANIFEST = "engine.json"
+MANIFEST = "engine.json"
+KEPT = "kept"  # a folder for what a backend can make anew; no part of the engine
 _FORMAT = 1  # of the manifest and of what backends write
 
 
@@ -66,14 +67,13 @@ class Check(BaseModel):
         return self.finite and self.engine >= (1 - tolerance) * self.reference
 
     def __str__(self) -> str:
+        what = "" if self.data == "validation data" else f", {self.data}"
+        on = f"({self.num_examples:,} examples{what})"
         if not self.finite:
-            return f"gives NaN or infinity ({self.num_examples:,} examples)"
+            return f"gives NaN or infinity {on}"
         if self.metric == "agreement":
-            return f"agrees with float32 on {self.engine:.2%} ({self.num_examples:,} examples)"
-        return (
-            f"has an accuracy of {self.engine:.4f}, the float32 model {self.reference:.4f} "
-            f"({self.num_examples:,} examples)"
-        )
+            return f"agrees with float32 on {self.engine:.2%} {on}"
+        return f"has an accuracy of {self.engine:.4f}, the float32 model {self.reference:.4f} {on}"
 
 
 class Manifest(BaseModel):
@@ -166,10 +166,11 @@ _KEY = {"format", "model_hash", "backend", "versions", "precision", "max_drop", 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of the files in `folder`, and return it with their hashes."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files = {name: _sha256(folder / name) for name in names if name != _MANIFEST}
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    names = sorted(str(path) for path in paths if path.parts[0] not in (MANIFEST, KEPT))
+    files = {name: _sha256(folder / name) for name in names}
     whole = manifest.model_copy(update={"files": files})
-    write_atomically(folder / _MANIFEST, whole.model_dump_json(indent=1))
+    write_atomically(folder / MANIFEST, whole.model_dump_json(indent=1))
     return whole
 
 
@@ -179,7 +180,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         LabError: There is no engine, or it is damaged.
     """
-    path = folder / _MANIFEST
+    path = folder / MANIFEST
     if not path.is_file():
         raise LabError(f"{folder} is no engine: make one with dltlab optimize MODEL.keras.")
     damaged = LabError(f"The engine in {folder} is damaged: make it again with dltlab optimize.")
@@ -190,6 +191,15 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValidationError) as error:
         raise damaged from error
     return manifest
+
+
+def is_engine(folder: Path) -> bool:
+    """Whether there is a manifest that can be read; the files may be damaged."""
+    try:
+        Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    return True
 
 
 def require_of_here(folder: Path, manifest: Manifest, versions_here: dict[str, str]) -> None:
@@ -258,7 +268,12 @@ def put(new: Path, folder: Path) -> None:
         if folder.exists():
             old = beside(folder)
             folder.replace(old / "old")
-            new.replace(folder)
+            try:
+                new.replace(folder)
+            except OSError:
+                (old / "old").replace(folder)
+                old.rmdir()
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             new.replace(folder)

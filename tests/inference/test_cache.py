@@ -1,5 +1,6 @@
 """Engines on disk: found again, never taken when damaged, stale or from elsewhere."""
 
+import errno
 import importlib.metadata
 import json
 from pathlib import Path
@@ -149,6 +150,43 @@ def test_saving_over_something_else_is_refused(build, tmp_path):
     with pytest.raises(LabError, match="letters exists and is no engine"):
         build().save(tmp_path / "letters")
     assert (tmp_path / "letters" / "dear.txt").exists()
+
+
+def test_saving_over_a_file_that_only_has_the_name_of_a_manifest_is_refused(build, tmp_path):
+    (tmp_path / "engine.json").write_text('{"cylinders": 8}')
+    with pytest.raises(LabError, match="exists and is no engine"):
+        build().save(tmp_path)
+    assert (tmp_path / "engine.json").exists()
+
+
+def test_a_disk_that_fills_up_while_an_engine_is_saved_is_one_sentence(
+    build, monkeypatch, tmp_path
+):
+    def full(*arguments) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine = build()
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(LabError, match=r"mine cannot be written \(No space left on device\)"):
+        engine.save(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_engine_that_cannot_be_replaced_stays(build, monkeypatch, tmp_path):
+    engine = build()
+    folder = engine.save(tmp_path / "mine")
+    rename = Path.replace
+
+    def refused(path: Path, target: Path) -> Path:
+        if target == folder and path.name != "old":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(LabError, match="mine cannot be written"):
+        engine.save(folder)
+    assert Engine.load(folder).manifest == engine.manifest
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_place_that_cannot_be_written_is_named(build, tmp_path):

@@ -74,6 +74,7 @@ def test_a_single_output_is_compared_by_its_relative_error(answers):
 def test_without_data_random_numbers_are_compared_and_that_is_said(model, fresh):
     engine = optimize(model, backend="keras", precision="bfloat16", batch=32, tolerance=1)
     assert engine.check.data == "random numbers"
+    assert engine.notes[-1].endswith("(32 examples, random numbers).")
 
 
 def test_int8_that_is_wrong_takes_single_layers_back_to_float32_and_names_them(
