@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
+from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
 from dltlab.inference.policies import in_precision
 from dltlab.models.loading import load_model
 
@@ -50,7 +50,7 @@ class _Session:
         import keras
 
         found: Any = self._model(inputs[0] if len(inputs) == 1 else inputs, training=False)
-        return [np.asarray(each, np.float32) for each in keras.tree.flatten(found)]
+        return [widened(np.asarray(each)) for each in keras.tree.flatten(found)]
 
     def operations(self, inputs: Arrays) -> list[Operation]:
         return []

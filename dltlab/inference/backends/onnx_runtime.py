@@ -119,6 +119,10 @@ class OnnxSession:
             setattr(options, name, value)
         return ort.InferenceSession(str(self._path), options, providers=self._providers)
 
+    def providers(self) -> list[str]:
+        """Those that it runs on."""
+        return list(self._session.get_providers())
+
     def lane(self) -> Lane:
         """A session of its own, so that streams do not share threads."""
         session = self._session if self._settings.streams == 1 else self._opened()
