@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import CodeType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -134,8 +135,11 @@ def model_hash(model: "keras.Model") -> str:
     about = keras.saving.serialize_keras_object(model)
     seen = hashlib.sha256(json.dumps({**about, "compile_config": None}, default=repr).encode())
     for layer in model._flatten_layers():
-        if not type(layer).__module__.startswith("keras."):
+        if not _is_of_keras(type(layer)):
             seen.update(_code(type(layer)).encode())
+        for name, value in sorted(vars(layer).items()):  # as the activation of a Dense
+            if inspect.isfunction(value) and not _is_of_keras(value):
+                seen.update(f"{name} {_instructions(value.__code__)}".encode())
     for each in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(each.value))
         seen.update(f"{each.path} {value.dtype} {value.shape}".encode())
@@ -143,11 +147,37 @@ def model_hash(model: "keras.Model") -> str:
     return seen.hexdigest()
 
 
+def _is_of_keras(thing: Any) -> bool:
+    return str(thing.__module__).partition(".")[0] in ("keras", "builtins", "tensorflow")
+
+
 def _code(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # written at a prompt
-        return kind.__qualname__
+    """The methods of a class and of those that it is made from, but for Keras'.
+
+    They are compared as Python compiled them: of what is written in a notebook there is no source.
+    """
+    own = [each for each in kind.__mro__ if not _is_of_keras(each)]
+    methods = [
+        (each.__qualname__, name, getattr(value, "fget", getattr(value, "__func__", value)))
+        for each in own
+        for name, value in sorted(vars(each).items())
+    ]
+    return " ".join(
+        f"{owner}.{name} {_instructions(inspect.unwrap(value).__code__)}"
+        for owner, name, value in methods
+        if hasattr(inspect.unwrap(value), "__code__")
+    )
+
+
+def _instructions(code: CodeType) -> str:
+    inner = (_instructions(each) if isinstance(each, CodeType) else _constant(each)
+             for each in code.co_consts)  # fmt: skip
+    return f"{code.co_code.hex()} {code.co_names} [{', '.join(inner)}]"
+
+
+def _constant(value: object) -> str:
+    # The order in a set is another one in each process.
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
 
 
 def key_of(manifest: Manifest, data: Iterable[np.ndarray]) -> str:

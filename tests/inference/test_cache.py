@@ -122,16 +122,45 @@ def test_another_machine_builds_again(build, builds, monkeypatch):
     assert len(builds) == 2
 
 
-def test_a_layer_of_ones_own_whose_code_changes_is_another_model(monkeypatch):
-    class Own(keras.layers.Layer):
-        def call(self, x):
-            return 2 * x
+def hash_of(code: str) -> str:
+    """That of a model whose layer `Own` is written at a prompt, as in a notebook."""
+    names = {"keras": keras, "__name__": "__main__"}
+    exec(code, names)
+    model = keras.Sequential([keras.Input((3,), name="x"), names["Own"](4, name="own")], name="m")
+    model.set_weights([np.ones(each.shape) for each in model.weights])
+    return cache.model_hash(model)
 
-    model = keras.Sequential([keras.Input((3,)), Own(name="own")], name="m")
-    before = cache.model_hash(model)
-    assert cache.model_hash(model) == before
-    monkeypatch.setattr(cache.inspect, "getsource", lambda kind: "return 3 * x")
-    assert cache.model_hash(model) != before
+
+OWN = """
+class Base(keras.layers.Dense):
+    def scaled(self, x):
+        return [2 * each for each in [x]][0]
+
+class Own(Base):
+    def call(self, x):
+        return super().call(self.scaled(x))
+"""
+ACTIVATED = """
+def activation(x):
+    return keras.ops.tanh(x)
+
+def Own(units, name):
+    return keras.layers.Dense(units, activation=activation, name=name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "old", "new"),
+    [
+        (OWN, "2 *", "3 *"),
+        (OWN, "super().call(self.scaled(x))", "super().call(x)"),
+        (ACTIVATED, "tanh", "relu"),
+    ],
+    ids=["inherited", "own", "function"],
+)
+def test_code_of_ones_own_that_changes_makes_another_model(code, old, new):
+    assert hash_of(code) == hash_of(code)
+    assert hash_of(code) != hash_of(code.replace(old, new))
 
 
 def test_a_saved_engine_is_opened_as_it_was(build, validation, tmp_path):
