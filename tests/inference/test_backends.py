@@ -74,6 +74,21 @@ def test_several_inputs_and_outputs_keep_their_order(name):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_litert_calibrates_each_input_with_its_own_examples():
+    z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
+    total = layers.Dense(8)(layers.Concatenate()([layers.Dense(4)(z), layers.Dense(4)(a)]))
+    model = keras.Model([z, a], total, name="scales")
+    random = np.random.default_rng(0).random
+    inputs = [random((32, 4), np.float32), 1000 * random((32, 4), np.float32)]
+    engine = optimize(
+        model, backend="litert", precision="int8", calibration=inputs, validation=inputs,
+        tolerance=1,
+    )  # fmt: skip
+    expected = model.predict(inputs, verbose=0)
+    error = np.linalg.norm(engine(*inputs) - expected) / np.linalg.norm(expected)
+    assert error < CLOSE["int8"]
+
+
 @pytest.mark.parametrize("name", ["keras", "tf.function"])
 def test_whole_numbers_that_a_network_gives_stay_whole(name):
     inputs = keras.Input((6,))
