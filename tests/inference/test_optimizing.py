@@ -92,6 +92,7 @@ def test_int8_that_is_wrong_takes_single_layers_back_to_float32_and_names_them(
     assert kept.startswith("openvino in int8 agrees with float32 on ")
     assert names.startswith("These layers stay in float32: ")
     assert "logits" in names
+    assert "concat" not in names
     precisions = {each.precision for each in engine.operations() if each.kind == "FullyConnected"}
     assert precisions == {"int8", "float32"}
 
@@ -212,6 +213,7 @@ def test_a_model_with_operations_between_its_layers_is_changed_to_another_precis
         ({"calibration": np.zeros((4, 16, 16, 3), np.uint8)}, r"calibration is uint8, .*\.astype"),
         ({"calibration": np.zeros((0, 16, 16, 3), np.float32)}, "calibration holds no example"),
         ({"calibration": [np.zeros((4, 16, 16, 3), np.float32)] * 2}, "calibration has 2 arrays"),
+        ({"validation": (1, 2, 3)}, r"validation is a tuple of 3: give \(examples, labels\)"),
         ({"validation": "pictures"}, r"validation has the shape \(\)"),
         (
             {"validation": (np.zeros((4, 16, 16, 3), np.float32), [0, 1])},
@@ -315,6 +317,15 @@ def test_a_damaged_file_is_refused(saved, tmp_path, damage):
         optimize(path, backend="keras", precision="float32")
 
 
+def test_a_file_that_may_not_be_read_is_not_damaged(saved, monkeypatch):
+    def refused(*arguments, **more) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("keras.saving.load_model", refused)
+    with pytest.raises(LabError, match=r"tiny\.keras may not be read"):
+        optimize(saved)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(LabError, match=r"none\.keras is no saved model: name a \.keras file"):
         optimize(tmp_path / "none.keras")
@@ -336,7 +347,9 @@ def test_code_in_a_file_is_refused_unless_asked_for(with_code, fresh):
         optimize(with_code, backend="tf.function", precision="float32")
     model = load_model(with_code, trusted=True)
     assert optimize(model, backend="tf.function", precision="float32").check.engine == 1
-    with pytest.raises(LabError, match="Python code"):
+    with pytest.raises(
+        LabError, match="The layer double is a Lambda, Python code that the backend"
+    ):
         optimize(model, backend="keras", precision="float32")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
 from dltlab.inference.policies import in_precision
 from dltlab.models.loading import load_model
@@ -30,7 +31,19 @@ def precisions() -> tuple[Precision, ...]:
 def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
-    """Save the model, with another dtype policy where another precision is asked for."""
+    """Save the model, with another dtype policy where another precision is asked for.
+
+    Raises:
+        LabError: It has a Lambda, whose code is not loaded again.
+    """
+    import keras
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Lambda):
+            raise LabError(
+                f"The layer {layer.name} is a Lambda, Python code that the backend keras does not "
+                "load from a file: replace it, or choose the backend tf.function."
+            )
     in_precision(model, precision).save(folder / _FILE)
 
 
