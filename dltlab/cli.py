@@ -29,6 +29,9 @@ WorkspaceFolder = Annotated[Path, typer.Option("--dir", help="The learner's fold
 _WORKSPACE = Path("workspace")
 _STOPPED = 130  # the exit code that Typer gives Ctrl-C
 _SHOWN_ROWS = 20
+_BACKENDS = (
+    "auto, keras, tf.function, xla, litert, onnxruntime, openvino, openvino-gpu or tensorrt."
+)
 
 
 def main() -> None:
@@ -252,8 +255,10 @@ def optimize(
     data_set: Annotated[
         str | None, typer.Option("--data", help="A data set to calibrate and to judge by.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, or which one.")] = "auto",
+    backend: Annotated[str, typer.Option(help=_BACKENDS)] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")
+    ] = "auto",
     batch: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
     tolerance: Annotated[float, typer.Option(help="Share of accuracy that may be lost.")] = 0.01,
     out: Annotated[Path, typer.Option(help="The engine's folder.")] = Path("engine"),

@@ -325,6 +325,15 @@ def engines(tmp_path, monkeypatch):
     return tmp_path / "engines"
 
 
+def test_the_help_of_optimize_names_every_backend_and_precision(dltlab):
+    from dltlab.inference import BACKENDS
+    from dltlab.inference.backends import PRECISIONS
+
+    words = dltlab("optimize", "--help").out.split()
+
+    assert {"auto", *BACKENDS, *PRECISIONS} <= {word.strip(",.") for word in words}
+
+
 def test_optimize_says_how_right_the_engine_is_and_writes_it(dltlab, digit_model, engines):
     from dltlab import data
     from dltlab.inference import Engine

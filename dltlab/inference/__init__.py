@@ -7,6 +7,8 @@ over HTTP (`service`), and ask who does (`ask`, `load_test`).
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dltlab.inference.backends import BACKENDS
+
 if TYPE_CHECKING:
     from dltlab.inference.engine import Engine
     from dltlab.inference.load_testing import LoadTest, ask, load_test
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from dltlab.inference.tuning import tune
 
 __all__ = [
+    "BACKENDS",
     "Benchmark",
     "Engine",
     "LoadTest",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays, Lane
 from dltlab.inference.engine import Engine, examples, filled_up
 
@@ -60,10 +59,10 @@ class Batcher:
             inputs: As `Engine.checked` returns them.
 
         Returns:
-            float32 `(n, …)` each.
+            `(n, …)` each.
 
         Raises:
-            LabError: The network cannot run these examples.
+            Exception: What the engine raised.
         """
         loop = asyncio.get_running_loop()
         parts = [
@@ -72,7 +71,11 @@ class Batcher:
         ]
         self._waiting.extend(parts)
         self._arrived.set()
-        found = await asyncio.gather(*(part.answer for part in parts))
+        try:
+            found = await asyncio.gather(*(part.answer for part in parts))
+        finally:
+            for part in parts:  # nobody asks for the others after one has failed
+                part.answer.cancel()
         return [np.concatenate(each) for each in zip(*found, strict=True)]
 
     async def serve(self) -> None:
@@ -133,7 +136,7 @@ class Batcher:
                 for part in parts:
                     await self._answer(stream, [part])
             elif not parts[0].answer.done():
-                parts[0].answer.set_exception(_cannot_run(error))
+                parts[0].answer.set_exception(error)
             return
         first = 0
         for part in parts:
@@ -170,16 +173,9 @@ class _Stream:
         count = len(inputs[0])
         size = min(size for size in self.lanes if size >= count)
         found = self.lanes[size]([filled_up(each, size) for each in inputs])
-        return [np.array(each[:count], np.float32) for each in found]
+        return [np.array(each[:count]) for each in found]
 
 
 def sizes(batch: int) -> list[int]:
     """The sizes that the network is compiled for: the powers of 2 below `batch`, and `batch`."""
     return [*(1 << power for power in range((batch - 1).bit_length())), batch]
-
-
-def _cannot_run(error: Exception) -> LabError:
-    return LabError(
-        f"The network cannot run this input ({type(error).__name__}): give examples such as it was "
-        "trained on."
-    )

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import CodeType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,7 +23,8 @@ from dltlab.inference.backends import Precision
 if TYPE_CHECKING:
     import keras
 
-_MANIFEST = "engine.json"
+MANIFEST = "engine.json"
+KEPT = "kept"  # a folder for what a backend can make anew; no part of the engine
 _FORMAT = 1  # of the manifest and of what backends write
 
 
@@ -66,14 +68,13 @@ class Check(BaseModel):
         return self.finite and self.engine >= (1 - tolerance) * self.reference
 
     def __str__(self) -> str:
+        what = "" if self.data == "validation data" else f", {self.data}"
+        on = f"({self.num_examples:,} examples{what})"
         if not self.finite:
-            return f"gives NaN or infinity ({self.num_examples:,} examples)"
+            return f"gives NaN or infinity {on}"
         if self.metric == "agreement":
-            return f"agrees with float32 on {self.engine:.2%} ({self.num_examples:,} examples)"
-        return (
-            f"has an accuracy of {self.engine:.4f}, the float32 model {self.reference:.4f} "
-            f"({self.num_examples:,} examples)"
-        )
+            return f"agrees with float32 on {self.engine:.2%} {on}"
+        return f"has an accuracy of {self.engine:.4f}, the float32 model {self.reference:.4f} {on}"
 
 
 class Manifest(BaseModel):
@@ -134,8 +135,11 @@ def model_hash(model: "keras.Model") -> str:
     about = keras.saving.serialize_keras_object(model)
     seen = hashlib.sha256(json.dumps({**about, "compile_config": None}, default=repr).encode())
     for layer in model._flatten_layers():
-        if not type(layer).__module__.startswith("keras."):
+        if not _is_of_keras(type(layer)):
             seen.update(_code(type(layer)).encode())
+        for name, value in sorted(vars(layer).items()):  # as the activation of a Dense
+            if inspect.isfunction(value) and not _is_of_keras(value):
+                seen.update(f"{name} {_instructions(value.__code__)}".encode())
     for each in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(each.value))
         seen.update(f"{each.path} {value.dtype} {value.shape}".encode())
@@ -143,11 +147,37 @@ def model_hash(model: "keras.Model") -> str:
     return seen.hexdigest()
 
 
+def _is_of_keras(thing: Any) -> bool:
+    return str(thing.__module__).partition(".")[0] in ("keras", "builtins", "tensorflow")
+
+
 def _code(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # written at a prompt
-        return kind.__qualname__
+    """The methods of a class and of those that it is made from, but for Keras'.
+
+    They are compared as Python compiled them: of what is written in a notebook there is no source.
+    """
+    own = [each for each in kind.__mro__ if not _is_of_keras(each)]
+    methods = [
+        (each.__qualname__, name, getattr(value, "fget", getattr(value, "__func__", value)))
+        for each in own
+        for name, value in sorted(vars(each).items())
+    ]
+    return " ".join(
+        f"{owner}.{name} {_instructions(inspect.unwrap(value).__code__)}"
+        for owner, name, value in methods
+        if hasattr(inspect.unwrap(value), "__code__")
+    )
+
+
+def _instructions(code: CodeType) -> str:
+    inner = (_instructions(each) if isinstance(each, CodeType) else _constant(each)
+             for each in code.co_consts)  # fmt: skip
+    return f"{code.co_code.hex()} {code.co_names} [{', '.join(inner)}]"
+
+
+def _constant(value: object) -> str:
+    # The order in a set is another one in each process.
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
 
 
 def key_of(manifest: Manifest, data: Iterable[np.ndarray]) -> str:
@@ -166,10 +196,11 @@ _KEY = {"format", "model_hash", "backend", "versions", "precision", "max_drop", 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of the files in `folder`, and return it with their hashes."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files = {name: _sha256(folder / name) for name in names if name != _MANIFEST}
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    names = sorted(str(path) for path in paths if path.parts[0] not in (MANIFEST, KEPT))
+    files = {name: _sha256(folder / name) for name in names}
     whole = manifest.model_copy(update={"files": files})
-    write_atomically(folder / _MANIFEST, whole.model_dump_json(indent=1))
+    write_atomically(folder / MANIFEST, whole.model_dump_json(indent=1))
     return whole
 
 
@@ -179,7 +210,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         LabError: There is no engine, or it is damaged.
     """
-    path = folder / _MANIFEST
+    path = folder / MANIFEST
     if not path.is_file():
         raise LabError(f"{folder} is no engine: make one with dltlab optimize MODEL.keras.")
     damaged = LabError(f"The engine in {folder} is damaged: make it again with dltlab optimize.")
@@ -190,6 +221,15 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValidationError) as error:
         raise damaged from error
     return manifest
+
+
+def is_engine(folder: Path) -> bool:
+    """Whether there is a manifest that can be read; the files may be damaged."""
+    try:
+        Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    return True
 
 
 def require_of_here(folder: Path, manifest: Manifest, versions_here: dict[str, str]) -> None:
@@ -258,7 +298,12 @@ def put(new: Path, folder: Path) -> None:
         if folder.exists():
             old = beside(folder)
             folder.replace(old / "old")
-            new.replace(folder)
+            try:
+                new.replace(folder)
+            except OSError:
+                (old / "old").replace(folder)
+                old.rmdir()
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             new.replace(folder)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dltlab.devices import processor
 from dltlab.errors import LabError
+from dltlab.files import cannot_write
 from dltlab.inference import cache
 from dltlab.inference.backends import Arrays, Lane, Settings, backend, versions
 from dltlab.inference.cache import Check, Manifest, Tensor
@@ -65,12 +66,16 @@ class Engine:
             LabError: The folder holds something else, or cannot be written.
         """
         folder = Path(folder)
-        if folder.exists() and not (folder / "engine.json").is_file():
+        if folder.exists() and not cache.is_engine(folder):
             raise LabError(f"{folder} exists and is no engine: choose another place.")
         new = cache.beside(folder)
         try:
-            shutil.copytree(self.folder, new, dirs_exist_ok=True)
+            for name in (cache.MANIFEST, *self.manifest.files):
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.folder / name, new / name)
             cache.put(new, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
         return folder

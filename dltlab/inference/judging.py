@@ -51,7 +51,13 @@ class Judge:
                     "validation=, examples to compare on."
                 )
             return cls(model, examples(inputs, _RANDOM), None, "random numbers")
-        given, labels = validation if isinstance(validation, tuple) else (validation, None)
+        pair = validation if isinstance(validation, tuple) else (validation, None)
+        if len(pair) != 2:
+            raise LabError(
+                f"validation is a tuple of {len(pair)}: give (examples, labels), and for several "
+                "inputs a list of arrays in the place of the examples."
+            )
+        given, labels = pair
         arrays = examples_of(given, inputs, "validation")
         if labels is None:
             return cls(model, arrays, None, "validation data")

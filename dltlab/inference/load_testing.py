@@ -61,7 +61,8 @@ def ask(address: str, token: str, inputs: Any) -> np.ndarray:
         What the network gives, `(n, …)`.
 
     Raises:
-        LabError: The service does not answer, or refuses; its sentence is quoted.
+        LabError: The address is another, or the service does not answer, or refuses; its sentence
+            is quoted.
     """
     answer: np.ndarray = np.load(io.BytesIO(_Client(address, token, inputs).answer()))
     return answer
@@ -83,7 +84,8 @@ def load_test(
         seconds: At most 600; what is under way then is waited for.
 
     Raises:
-        LabError: A number makes no sense, or the service does not answer the first request.
+        LabError: A number or the address makes no sense, or the service does not answer the first
+            request.
     """
     if not 1 <= concurrency <= _MOST_AT_ONCE or not 0 < seconds <= _LONGEST:
         raise LabError(
@@ -111,7 +113,12 @@ class _Client:
     """One request, to be sent over any number of connections."""
 
     def __init__(self, address: str, token: str, inputs: Any) -> None:
-        self._host = urlsplit(address).netloc or address
+        about = urlsplit(address)
+        if about.scheme != "http" or address.rstrip("/") != f"http://{about.netloc}":
+            raise LabError(
+                f"The address is '{address}': give http://HOST:PORT, as dltlab serve prints it."
+            )
+        self._host = about.netloc
         body = io.BytesIO()
         np.save(body, np.asarray(inputs), allow_pickle=False)
         self._body = body.getvalue()

@@ -112,7 +112,7 @@ def optimize(
             check = engine.check
             assert check is not None
             if check.holds(tolerance):
-                engine.notes = [*notes, f"{name} in {each} {check}.", *_left_out(engine)]
+                engine.notes = [*notes, f"{name} in {each} {check}.", *_left_out(engine, reference)]
                 return engine
             notes.append(
                 f"{each}{' in part' if max_drop is not None else ''} {check}: less than "
@@ -124,13 +124,14 @@ def optimize(
     )
 
 
-def _left_out(engine: Engine) -> list[str]:
-    """Which layers an engine that was to be int8 computes in something else, in words."""
+def _left_out(engine: Engine, model: keras.Model) -> list[str]:
+    """Which layers with weights an engine that was to be int8 computes in something else."""
     if engine.manifest.max_drop is None:
         return []
     kept = [each for each in report_of(engine).after
             if each.operation.precision != "int8" and each.layers]  # fmt: skip
-    names = dict.fromkeys(name for each in kept for name in each.layers)
+    weighted = {layer.name for layer in model._flatten_layers() if layer.weights}
+    names = dict.fromkeys(name for each in kept for name in each.layers if name in weighted)
     return [f"These layers stay in float32: {', '.join(names)}."]
 
 

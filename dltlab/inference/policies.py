@@ -25,7 +25,9 @@ def in_precision(model: "keras.Model", precision: str) -> "keras.Model":
         return model
     policy = _POLICIES[precision]
 
-    def changed(layer: "keras.Layer") -> "keras.Layer":
+    def changed(layer: "keras.Operation") -> "keras.Operation":
+        if not isinstance(layer, keras.Layer):  # as `x + y`, which has no policy
+            return layer.__class__.from_config(layer.get_config())
         config = _with_policy(layer.get_config(), policy)
         return layer.__class__.from_config({**config, "dtype": policy})
 

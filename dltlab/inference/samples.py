@@ -3,6 +3,7 @@
 import numpy as np
 
 from dltlab import data
+from dltlab.data.read import splits_of
 from dltlab.errors import LabError
 
 _CALIBRATION = 300  # examples, as many as NNCF takes by default
@@ -21,11 +22,10 @@ def samples(name: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     Raises:
         LabError: There is no such data set, or its files cannot be had.
     """
-    if data.info(name).kind != "images":
+    about = data.info(name)
+    if about.kind != "images":
         raise LabError(f"'{name}' holds no images: name a data set that does.")
     train = data.load(name, "train", shuffle=True, seed=0).take(_CALIBRATION)
     calibration = np.stack([image.numpy() for image, _ in train])
-    try:
-        return calibration, data.arrays(name, "validation")
-    except LabError:
-        return calibration, data.arrays(name, "test")
+    judged = "validation" if "validation" in splits_of(about) else "test"
+    return calibration, data.arrays(name, judged)

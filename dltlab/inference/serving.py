@@ -39,6 +39,8 @@ except ModuleNotFoundError as error:
 
 _JSON = "application/json"
 _NPY = ("application/x-npy", "application/octet-stream")
+_WAIT = 0.002  # seconds for as many examples as the last call had; see `Batcher`
+_MOST_EXAMPLES = 4096  # of a request
 _PATIENCE = 20  # seconds for a body to arrive
 _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 _GRACE = 60  # seconds for what is under way to be answered after SIGTERM
@@ -53,7 +55,6 @@ def service(
     engine: Engine,
     *,
     token: str,
-    wait: float = 0.002,
     max_body: int = 16 * 2**20,
     max_requests: int = 256,
 ) -> Starlette:
@@ -67,16 +68,15 @@ def service(
     `Authorization: Bearer TOKEN`; `GET /healthz` does not. Every refusal is
     `{"error": "one sentence"}`: 401 without the token, 408 for a body that does not come, 413 for
     one that is too large, 415 for another format, 422 for what the network does not take, 429 (with
-    `Retry-After`) while there are `max_requests`.
+    `Retry-After`) while there are `max_requests`, 500 where the engine fails.
 
     Args:
         engine: Its settings say how many examples share a call, and how many calls run at once.
         token: Empty for none.
-        wait: Seconds to wait for as many examples as the last call had; see `Batcher`.
         max_body: Bytes of a request.
         max_requests: That are read, wait or run at a time.
     """
-    return _Service(engine, token, wait, max_body, max_requests).application()
+    return _Service(engine, token, max_body, max_requests).application()
 
 
 def listener(host: str, port: int, token: str) -> socket.socket:
@@ -135,14 +135,12 @@ def serve(engine: Engine, listening: socket.socket, token: str) -> None:
 
 
 class _Service:
-    def __init__(
-        self, engine: Engine, token: str, wait: float, max_body: int, max_requests: int
-    ) -> None:
+    def __init__(self, engine: Engine, token: str, max_body: int, max_requests: int) -> None:
         self._engine, self._token = engine, token.encode()
         self._max_body, self._max_requests = max_body, max_requests
         self._requests = 0
         self._metrics = metrics = _Metrics(engine.settings.batch)
-        self._batcher = Batcher(engine, wait, metrics.batch.observe)
+        self._batcher = Batcher(engine, _WAIT, metrics.batch.observe)
         metrics.in_progress.set_function(lambda: self._requests)
         metrics.queue.set_function(lambda: len(self._batcher))
 
@@ -228,10 +226,15 @@ class _Service:
 
         Raises:
             LabError: They are not as the model's inputs.
+            HTTPException: They are too many.
         """
         tensors = self._engine.manifest.inputs
         given = _from_json(body, tensors) if kind == _JSON else [_from_npy(body)]
         arrays = self._engine.checked(given)
+        if len(arrays[0]) > _MOST_EXAMPLES:
+            raise HTTPException(
+                413, f"There are {len(arrays[0]):,} examples: send at most {_MOST_EXAMPLES:,}."
+            )
         if not all(np.isfinite(each).all() for each in arrays):
             raise LabError("The input holds NaN or infinity: give finite numbers.")
         return arrays
@@ -321,7 +324,10 @@ def _from_npy(body: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings(action="ignore"):  # on files of Python 2
             array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
+    except (
+        ValueError, TypeError, OverflowError, RecursionError, MemoryError,
+        SyntaxError, tokenize.TokenError,
+    ):  # fmt: skip
         raise LabError("The body is no .npy array such as numpy.save writes.") from None
     if stream.read(1):
         raise LabError("The body goes on after its array: send one array.")

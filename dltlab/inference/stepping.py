@@ -21,7 +21,7 @@ class StepEngine:
 
     Args:
         engine: Of what `step_model` gives, with batch 1.
-        num_symbols: Of the vocabulary.
+        num_symbols: That it can read.
 
     Attributes:
         engine: It may be measured and looked at as any other.
@@ -47,7 +47,7 @@ class StepEngine:
             symbol: Its number.
 
         Returns:
-            What the network gives at that place, float32 `(num_symbols,)`.
+            What the network gives at that place, float32 `(outputs,)`.
 
         Raises:
             LabError: There is no such symbol.
@@ -81,12 +81,18 @@ def step_engine(
         tolerance: As for `optimize`; outputs and states count.
 
     Raises:
-        LabError: The model cannot be run step by step, or cannot be optimised.
+        LabError: The precision is int8, or the model cannot be run step by step or optimised.
     """
+    if precision == "int8":
+        raise LabError(
+            "A network is not read step by step in int8, since errors add up: choose float32, "
+            "bfloat16, float16 or auto."
+        )
     if not isinstance(model, keras.Model):
         model = load_model(Path(model))
     step = step_model(in_precision(model, "float32"))
-    num_symbols = step.outputs[0].shape[-1]
+    (embedding,) = (each for each in step.layers if isinstance(each, keras.layers.Embedding))
+    num_symbols = embedding.input_dim
     validation = _read(step, num_symbols)
     engine = optimize(
         step, backend=backend, precision=precision, validation=validation, tolerance=tolerance

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
 from dltlab.inference import cache
-from dltlab.inference.engine import Engine, default_settings
+from dltlab.inference.engine import Engine
 from dltlab.inference.measuring import measure
 
 _LARGEST_BATCH = 256
@@ -46,8 +46,9 @@ def tune(engine: Engine, *, latency_ms: float, seconds: float = 1.0) -> Engine:
     """
     if not latency_ms > 0:
         raise LabError(f"latency_ms is {latency_ms}; it must be more than 0.")
-    about = engine.manifest.model_dump_json(include={"files"}) + cache.machine()
-    key = hashlib.sha256(f"{about} {default_settings(1).threads} {latency_ms}".encode())
+    about = engine.manifest.model_dump_json(exclude={"check", "build_seconds"}) + cache.machine()
+    measured = f"{about} {engine.settings.threads} {latency_ms} {seconds}"
+    key = hashlib.sha256(measured.encode())
     remembered = cache.engines_folder() / f"tuned-{key.hexdigest()[:32]}.json"
     with suppress(OSError, ValidationError):  # there is nothing yet, or it is damaged
         return _configured(engine, _Choice.model_validate_json(remembered.read_bytes()))

@@ -50,7 +50,9 @@ def step_model(model: keras.Model) -> keras.Model:
             after += keras.tree.flatten(new)
             x = keras.ops.expand_dims(output, 1)
         else:
-            x = layer(x)
+            copy = layer.__class__.from_config(layer.get_config())
+            x = copy(x)
+            copy.set_weights(layer.get_weights())
     return keras.Model([symbol, *before], [x[:, 0], *after], name=model.name)
 
 

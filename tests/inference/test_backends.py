@@ -11,7 +11,7 @@ from keras import layers
 
 from dltlab.errors import LabError
 from dltlab.inference import Engine, optimize
-from dltlab.inference.backends import backend, tensorrt
+from dltlab.inference.backends import Settings, backend, tensorrt, versions
 from dltlab.models import char_rnn
 
 HERE = {  # float16 once only: Keras makes it as it makes bfloat16
@@ -72,6 +72,41 @@ def test_several_inputs_and_outputs_keep_their_order(name):
     found = engine(*inputs)
     for one, other in zip(found, model.predict(inputs, verbose=0), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_litert_calibrates_each_input_with_its_own_examples():
+    z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
+    total = layers.Dense(8)(layers.Concatenate()([layers.Dense(4)(z), layers.Dense(4)(a)]))
+    model = keras.Model([z, a], total, name="scales")
+    random = np.random.default_rng(0).random
+    inputs = [random((32, 4), np.float32), 1000 * random((32, 4), np.float32)]
+    engine = optimize(
+        model, backend="litert", precision="int8", calibration=inputs, validation=inputs,
+        tolerance=1,
+    )  # fmt: skip
+    expected = model.predict(inputs, verbose=0)
+    error = np.linalg.norm(engine(*inputs) - expected) / np.linalg.norm(expected)
+    assert error < CLOSE["int8"]
+
+
+@pytest.mark.parametrize("name", ["keras", "tf.function"])
+def test_whole_numbers_that_a_network_gives_stay_whole(name):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.ops.argmax(layers.Dense(3)(inputs), axis=-1), name="best")
+    x = np.random.default_rng(0).random((5, 6), dtype=np.float32)
+    engine = optimize(model, backend=name, precision="float32", validation=x)
+    expected = model.predict(x, verbose=0)
+    assert engine(x).dtype == expected.dtype
+    np.testing.assert_array_equal(engine(x), expected)
+
+
+def test_texts_of_many_lengths_do_not_make_as_many_graphs():
+    model = char_rnn(7, units=8, embedding=4)
+    texts = np.zeros((1, 40), np.int32)
+    engine = optimize(model, backend="tf.function", precision="float32", validation=texts)
+    for length in range(1, 40):
+        engine(texts[:, :length])
+    assert engine._session._function.experimental_get_tracing_count() < 4
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -177,6 +212,18 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch, name, pa
     )
 
 
+def test_onnxruntime_for_gpus_stands_in_for_that_for_processors(monkeypatch):
+    version = importlib.metadata.version
+
+    def for_gpus(wanted: str) -> str:
+        if wanted == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(wanted)
+        return "1.2" if wanted == "onnxruntime-gpu" else version(wanted)
+
+    monkeypatch.setattr(importlib.metadata, "version", for_gpus)
+    assert versions(backend("onnxruntime"))["onnxruntime-gpu"] == "1.2"
+
+
 @pytest.mark.parametrize(
     ("name", "mend"),
     [("tensorrt", "pip install onnxruntime-gpu tensorrt"), ("openvino-gpu", "intel-opencl-icd")],
@@ -211,3 +258,12 @@ def test_the_graph_for_tensorrt_has_the_types_asked_for(model, calibration, tmp_
     assert "FLOAT16" in kinds["float16"]
     assert "INT8" in kinds["int8"]
     assert not {"FLOAT16", "INT8"} & kinds["float32"]
+
+
+def test_tensorrt_that_does_not_start_is_said(model, tmp_path):
+    tensorrt.build(model, "float32", [], tmp_path)
+    with (
+        pytest.warns(UserWarning, match="is not in available provider names"),
+        pytest.raises(LabError, match="TensorRT does not start on this machine"),
+    ):
+        tensorrt.open(tmp_path, "float32", Settings(1, 1, 1))

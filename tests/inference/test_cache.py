@@ -1,5 +1,6 @@
 """Engines on disk: found again, never taken when damaged, stale or from elsewhere."""
 
+import errno
 import importlib.metadata
 import json
 from pathlib import Path
@@ -121,16 +122,45 @@ def test_another_machine_builds_again(build, builds, monkeypatch):
     assert len(builds) == 2
 
 
-def test_a_layer_of_ones_own_whose_code_changes_is_another_model(monkeypatch):
-    class Own(keras.layers.Layer):
-        def call(self, x):
-            return 2 * x
+def hash_of(code: str) -> str:
+    """That of a model whose layer `Own` is written at a prompt, as in a notebook."""
+    names = {"keras": keras, "__name__": "__main__"}
+    exec(code, names)
+    model = keras.Sequential([keras.Input((3,), name="x"), names["Own"](4, name="own")], name="m")
+    model.set_weights([np.ones(each.shape) for each in model.weights])
+    return cache.model_hash(model)
 
-    model = keras.Sequential([keras.Input((3,)), Own(name="own")], name="m")
-    before = cache.model_hash(model)
-    assert cache.model_hash(model) == before
-    monkeypatch.setattr(cache.inspect, "getsource", lambda kind: "return 3 * x")
-    assert cache.model_hash(model) != before
+
+OWN = """
+class Base(keras.layers.Dense):
+    def scaled(self, x):
+        return [2 * each for each in [x]][0]
+
+class Own(Base):
+    def call(self, x):
+        return super().call(self.scaled(x))
+"""
+ACTIVATED = """
+def activation(x):
+    return keras.ops.tanh(x)
+
+def Own(units, name):
+    return keras.layers.Dense(units, activation=activation, name=name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "old", "new"),
+    [
+        (OWN, "2 *", "3 *"),
+        (OWN, "super().call(self.scaled(x))", "super().call(x)"),
+        (ACTIVATED, "tanh", "relu"),
+    ],
+    ids=["inherited", "own", "function"],
+)
+def test_code_of_ones_own_that_changes_makes_another_model(code, old, new):
+    assert hash_of(code) == hash_of(code)
+    assert hash_of(code) != hash_of(code.replace(old, new))
 
 
 def test_a_saved_engine_is_opened_as_it_was(build, validation, tmp_path):
@@ -149,6 +179,43 @@ def test_saving_over_something_else_is_refused(build, tmp_path):
     with pytest.raises(LabError, match="letters exists and is no engine"):
         build().save(tmp_path / "letters")
     assert (tmp_path / "letters" / "dear.txt").exists()
+
+
+def test_saving_over_a_file_that_only_has_the_name_of_a_manifest_is_refused(build, tmp_path):
+    (tmp_path / "engine.json").write_text('{"cylinders": 8}')
+    with pytest.raises(LabError, match="exists and is no engine"):
+        build().save(tmp_path)
+    assert (tmp_path / "engine.json").exists()
+
+
+def test_a_disk_that_fills_up_while_an_engine_is_saved_is_one_sentence(
+    build, monkeypatch, tmp_path
+):
+    def full(*arguments) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine = build()
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(LabError, match=r"mine cannot be written \(No space left on device\)"):
+        engine.save(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_engine_that_cannot_be_replaced_stays(build, monkeypatch, tmp_path):
+    engine = build()
+    folder = engine.save(tmp_path / "mine")
+    rename = Path.replace
+
+    def refused(path: Path, target: Path) -> Path:
+        if target == folder and path.name != "old":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(LabError, match="mine cannot be written"):
+        engine.save(folder)
+    assert Engine.load(folder).manifest == engine.manifest
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_place_that_cannot_be_written_is_named(build, tmp_path):

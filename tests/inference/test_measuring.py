@@ -151,6 +151,23 @@ def test_what_was_found_is_remembered_for_this_machine(machine, two_cores, monke
     assert len(machine) == 3 * count
 
 
+@pytest.mark.parametrize(
+    "about", [{"backend": "xla"}, {"precision": "int8"}, {"versions": {"openvino": "1.0"}}]
+)
+def test_what_was_found_counts_for_no_other_engine_or_time(machine, two_cores, monkeypatch, about):
+    monkeypatch.setattr(tuning, "_configured", lambda engine, choice: two_cores)
+    tune(two_cores, latency_ms=12.5)
+    count = len(machine)
+    tune(two_cores, latency_ms=12.5)
+    assert len(machine) == count
+    tune(two_cores, latency_ms=12.5, seconds=2)
+    assert len(machine) == 2 * count
+    changed = two_cores.manifest.model_copy(update=about)
+    monkeypatch.setattr(two_cores, "manifest", changed)
+    tune(two_cores, latency_ms=12.5)
+    assert len(machine) == 3 * count
+
+
 def test_a_latency_that_cannot_be_kept_is_told_with_the_best_there_is(machine, two_cores, fresh):
     with pytest.raises(LabError, match=r"keep within 1 ms: the 99th percentile is 2 ms at best"):
         tune(two_cores, latency_ms=1)

@@ -13,6 +13,7 @@ from dltlab.errors import LabError
 from dltlab.inference import optimize
 from dltlab.inference.backends import keras_eager, openvino_runtime
 from dltlab.inference.cache import Check
+from dltlab.inference.policies import in_precision
 
 
 class Session:
@@ -73,6 +74,7 @@ def test_a_single_output_is_compared_by_its_relative_error(answers):
 def test_without_data_random_numbers_are_compared_and_that_is_said(model, fresh):
     engine = optimize(model, backend="keras", precision="bfloat16", batch=32, tolerance=1)
     assert engine.check.data == "random numbers"
+    assert engine.notes[-1].endswith("(32 examples, random numbers).")
 
 
 def test_int8_that_is_wrong_takes_single_layers_back_to_float32_and_names_them(
@@ -90,6 +92,7 @@ def test_int8_that_is_wrong_takes_single_layers_back_to_float32_and_names_them(
     assert kept.startswith("openvino in int8 agrees with float32 on ")
     assert names.startswith("These layers stay in float32: ")
     assert "logits" in names
+    assert "concat" not in names
     precisions = {each.precision for each in engine.operations() if each.kind == "FullyConnected"}
     assert precisions == {"int8", "float32"}
 
@@ -178,6 +181,19 @@ def test_a_mixed_precision_model_is_compared_with_itself_in_float32(fresh):
     np.testing.assert_allclose(engine(x), exact, atol=1e-5)
 
 
+def test_a_model_with_operations_between_its_layers_is_changed_to_another_precision():
+    inputs = keras.Input((4, 8))
+    x = layers.Dense(8)(inputs)
+    outputs = layers.Dense(2)(keras.ops.relu(x[:, 0] + 2 * x[:, 1]))
+    model = keras.Model(inputs, outputs, name="operations")
+    x = np.random.default_rng(0).random((8, 4, 8), dtype=np.float32)
+    changed = in_precision(model, "bfloat16")
+    assert {each.compute_dtype for each in changed.layers if each.weights} == {"bfloat16"}
+    np.testing.assert_allclose(
+        changed.predict(x, verbose=0), model.predict(x, verbose=0), atol=0.05
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -197,6 +213,7 @@ def test_a_mixed_precision_model_is_compared_with_itself_in_float32(fresh):
         ({"calibration": np.zeros((4, 16, 16, 3), np.uint8)}, r"calibration is uint8, .*\.astype"),
         ({"calibration": np.zeros((0, 16, 16, 3), np.float32)}, "calibration holds no example"),
         ({"calibration": [np.zeros((4, 16, 16, 3), np.float32)] * 2}, "calibration has 2 arrays"),
+        ({"validation": (1, 2, 3)}, r"validation is a tuple of 3: give \(examples, labels\)"),
         ({"validation": "pictures"}, r"validation has the shape \(\)"),
         (
             {"validation": (np.zeros((4, 16, 16, 3), np.float32), [0, 1])},
@@ -300,6 +317,15 @@ def test_a_damaged_file_is_refused(saved, tmp_path, damage):
         optimize(path, backend="keras", precision="float32")
 
 
+def test_a_file_that_may_not_be_read_is_not_damaged(saved, monkeypatch):
+    def refused(*arguments, **more) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("keras.saving.load_model", refused)
+    with pytest.raises(LabError, match=r"tiny\.keras may not be read"):
+        optimize(saved)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(LabError, match=r"none\.keras is no saved model: name a \.keras file"):
         optimize(tmp_path / "none.keras")
@@ -321,7 +347,9 @@ def test_code_in_a_file_is_refused_unless_asked_for(with_code, fresh):
         optimize(with_code, backend="tf.function", precision="float32")
     model = load_model(with_code, trusted=True)
     assert optimize(model, backend="tf.function", precision="float32").check.engine == 1
-    with pytest.raises(LabError, match="Python code"):
+    with pytest.raises(
+        LabError, match="The layer double is a Lambda, Python code that the backend"
+    ):
         optimize(model, backend="keras", precision="float32")
 
 

@@ -24,6 +24,7 @@ from dltlab.inference.serving import address_of, listener, service
 
 JSON = {"Content-Type": "application/json"}
 NPY = {"Content-Type": "application/x-npy"}
+BIG = 2**70
 AS_NPY = {"Accept": "application/x-npy"}
 TOKEN = {"Authorization": "Bearer secret"}
 
@@ -118,6 +119,10 @@ def npy(array: object) -> bytes:
     return stream.getvalue()
 
 
+def npy_of(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 def test_json_is_answered_in_json(client):
     answer = client.predict({"inputs": [[1, 2.5], [3, 4]]})
 
@@ -170,8 +175,9 @@ def test_several_inputs_and_outputs_are_lists_of_arrays():
         (npy(np.ones((1, 2))), NPY, "float64"),
         (npy(np.ones((1, 2), ">f4")), NPY, ">f4"),
         (npy(np.ones((0, 2), np.float32)), NPY, "no example"),
+        (npy_of(b"if 1:\n  1\n 1"), NPY, "no .npy array"),
+        (npy_of(b"{'descr': 'f4', 'fortran_order': False, 'shape': (%d,)}" % BIG), NPY, "no .npy"),
         (npy(np.full((1, 2), np.inf, np.float32)), NPY, "NaN or infinity"),
-        (b'{"inputs": [[-1, 2]]}', JSON, "cannot run this input (ValueError)"),
     ],
 )  # fmt: skip
 def test_what_the_network_does_not_take_is_refused_with_422_and_one_sentence(
@@ -266,7 +272,15 @@ def test_one_bad_request_spoils_no_other_of_its_batch():
                 client.wait_for("dltlab_queue_length", 3)
                 engine.gate.set()
 
-    assert sorted(each.status_code for each in found) == [200, 200, 422]
+    assert sorted(each.status_code for each in found) == [200, 200, 500]
+
+
+def test_a_failure_of_the_engine_is_no_fault_of_the_input_and_is_logged(client, caplog):
+    answer = client.predict({"inputs": [[-1, 2]]})
+
+    assert answer.status_code == 500
+    assert "its log says why" in answer.json()["error"]
+    assert "ValueError: negative" in caplog.text
 
 
 def test_more_requests_than_allowed_are_told_to_try_again():
@@ -327,6 +341,26 @@ def test_a_large_request_runs_in_batches():
 
     assert engine.calls == [4, 4, 2]
     np.testing.assert_array_equal(found, 2 * np.arange(20).reshape(10, 2))
+
+
+def test_when_a_part_of_a_request_fails_the_others_do_not_run():
+    engine = Doubling()
+    batcher = Batcher(engine, 0)
+    del engine.calls[:]
+
+    (found, *_) = answers_of(batcher, -ones(40), ones(1))
+
+    assert isinstance(found, ValueError)
+    assert engine.calls == [4, 4, 1]  # the second was under way
+
+
+def test_a_request_of_too_many_examples_is_refused():
+    with running(Doubling(Tensor(shape=(), dtype="uint8"))) as client:
+        answer = client.predict(npy(np.zeros(4097, np.uint8)), NPY)
+
+    assert (answer.status_code, answer.json()["error"]) == (
+        413, "There are 4,097 examples: send at most 4,096.",
+    )  # fmt: skip
 
 
 def test_the_smallest_compiled_batch_runs_that_holds_the_examples():
@@ -404,6 +438,14 @@ def test_one_question_gets_its_answer_or_the_sentence_of_the_service(client):
     assert np.array_equal(ask(str(client.base_url), "secret", ones(2)), 2 * ones(2))
     with pytest.raises(LabError, match=r"answers with 422: The input has the shape"):
         ask(str(client.base_url), "secret", np.ones((1, 3), "float32"))
+
+
+@pytest.mark.parametrize(
+    "address", ["https://127.0.0.1:8000", "127.0.0.1:8000", "http://127.0.0.1:8000/predict", ""]
+)
+def test_a_token_is_sent_to_no_other_than_a_plain_address(address):
+    with pytest.raises(LabError, match="give http://HOST:PORT"):
+        ask(address, "secret", ones(1))
 
 
 def test_a_load_test_says_why_it_cannot_begin(client):

@@ -69,6 +69,35 @@ def test_the_step_model_has_the_weights_of_the_model(model):
         np.testing.assert_array_equal(one, other)
 
 
+def test_training_goes_on_without_changing_the_step_model():
+    model = char_rnn(9, units=8, embedding=4)
+    step = step_model(model)
+    before = step.get_weights()
+    model.set_weights([each + 1 for each in model.get_weights()])
+    for one, other in zip(step.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_reads_the_symbols_of_its_embedding_however_many_it_writes():
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            layers.Embedding(9, 4),
+            layers.GRU(4, return_sequences=True),
+            layers.Dense(2),
+        ]
+    )
+    engine = step_engine(model, backend="keras")
+    assert engine(8).shape == (2,)
+    with pytest.raises(LabError, match="from 0 to 8"):
+        engine(9)
+
+
+def test_int8_is_refused_since_errors_add_up(model):
+    with pytest.raises(LabError, match="not read step by step in int8"):
+        step_engine(model, precision="int8")
+
+
 def test_a_network_trained_in_bfloat16_takes_its_steps_in_float32():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args, runtime_checkable
@@ -32,6 +33,7 @@ _MODULES = {
     "tensorrt": "tensorrt",
 }
 BACKENDS = tuple(_MODULES)
+_INSTEAD = {"onnxruntime": "onnxruntime-gpu"}  # what holds the same module, and more
 
 
 @dataclass(frozen=True)
@@ -165,16 +167,25 @@ def backend(name: str) -> Backend:
 
 def versions(module: Backend) -> dict[str, str]:
     """The version of every package that a backend builds and runs with."""
-    return {package: importlib.metadata.version(package) for package in module.PACKAGES}
+    return dict(found for package in module.PACKAGES if (found := _installed(package)))
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """The array itself; in float32 where it is of one of the two narrow types."""
+    return array.astype(np.float32) if array.dtype.name in ("bfloat16", "float16") else array
+
+
+def _installed(package: str) -> tuple[str, str] | None:
+    """The package, or the one that has its place, with its version."""
+    for name in (package, _INSTEAD.get(package)):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            if name:
+                return name, importlib.metadata.version(name)
+    return None
 
 
 def _missing_packages(module: Backend) -> str:
-    missing = []
-    for package in module.PACKAGES:
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(package)
+    missing = [package for package in module.PACKAGES if not _installed(package)]
     if not missing:
         return ""
     return f"{' and '.join(missing)} not installed. Run: pip install 'dltlab[inference]'"

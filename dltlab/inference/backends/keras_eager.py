@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
+from dltlab.errors import LabError
+from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
 from dltlab.inference.policies import in_precision
 from dltlab.models.loading import load_model
 
@@ -30,7 +31,19 @@ def precisions() -> tuple[Precision, ...]:
 def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
-    """Save the model, with another dtype policy where another precision is asked for."""
+    """Save the model, with another dtype policy where another precision is asked for.
+
+    Raises:
+        LabError: It has a Lambda, whose code is not loaded again.
+    """
+    import keras
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Lambda):
+            raise LabError(
+                f"The layer {layer.name} is a Lambda, Python code that the backend keras does not "
+                "load from a file: replace it, or choose the backend tf.function."
+            )
     in_precision(model, precision).save(folder / _FILE)
 
 
@@ -50,7 +63,7 @@ class _Session:
         import keras
 
         found: Any = self._model(inputs[0] if len(inputs) == 1 else inputs, training=False)
-        return [np.asarray(each, np.float32) for each in keras.tree.flatten(found)]
+        return [widened(np.asarray(each)) for each in keras.tree.flatten(found)]
 
     def operations(self, inputs: Arrays) -> list[Operation]:
         return []

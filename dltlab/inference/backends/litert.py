@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
 from dltlab.inference.export import exporting, write_saved_model
 
@@ -33,8 +35,11 @@ def build(
     """Convert; for int8 with LiteRT's own post-training quantisation."""
     import tensorflow as tf
 
-    def examples() -> Iterator[Arrays]:
-        yield from calibration
+    names = [each.name for each in model.inputs]
+
+    def examples() -> Iterator[dict[str, np.ndarray]]:
+        for each in calibration:
+            yield dict(zip(names, each, strict=True))  # the converter sorts its inputs by name
 
     with TemporaryDirectory() as saved, exporting(model, "LiteRT"):
         write_saved_model(model, Path(saved, "model"))
@@ -43,7 +48,7 @@ def build(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = examples
         (folder / _FILE).write_bytes(converter.convert())
-    (folder / _INPUTS).write_text(json.dumps([each.name for each in model.inputs]))
+    (folder / _INPUTS).write_text(json.dumps(names))
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> "_Session":  # noqa: A001

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
-from dltlab.inference.export import write_onnx
+from dltlab.inference.export import exporting, write_onnx
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +41,8 @@ def build(
     write_onnx(model, folder / FILE)
     if precision == "int8":
         # Its kernels for x86 processors take unsigned activations.
-        quantise(folder / FILE, calibration, activations="QUInt8")
+        with exporting(model, "int8"):
+            quantise(folder / FILE, calibration, activations="QUInt8")
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> "OnnxSession":  # noqa: A001
@@ -118,6 +119,10 @@ class OnnxSession:
         for name, value in more.items():
             setattr(options, name, value)
         return ort.InferenceSession(str(self._path), options, providers=self._providers)
+
+    def providers(self) -> list[str]:
+        """Those that it runs on."""
+        return list(self._session.get_providers())
 
     def lane(self) -> Lane:
         """A session of its own, so that streams do not share threads."""

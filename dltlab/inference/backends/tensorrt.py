@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dltlab.errors import LabError
+from dltlab.inference import cache
 from dltlab.inference.backends import Arrays, Operation, Precision, Settings
 from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantise
-from dltlab.inference.export import write_onnx
+from dltlab.inference.export import exporting, write_onnx
 from dltlab.inference.policies import in_precision
 
 if TYPE_CHECKING:
@@ -40,15 +42,27 @@ def build(
     """Write ONNX in the types asked for; for int8 with symmetric scales, as TensorRT wants them."""
     if precision == "int8":
         write_onnx(model, folder / FILE)
-        quantise(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
+        with exporting(model, "int8"):
+            quantise(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
     else:
         write_onnx(in_precision(model, precision), folder / FILE)
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> OnnxSession:  # noqa: A001
-    """Let TensorRT build its engine, which it keeps beside the graph."""
-    options = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
-    return _Session(folder / FILE, settings, [(_PROVIDER, options), "CUDAExecutionProvider"])
+    """Let TensorRT build its engine, which it keeps beside the graph.
+
+    Raises:
+        LabError: It does not run: ONNX Runtime would take another provider without a word.
+    """
+    kept = folder / cache.KEPT
+    options = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(kept)}
+    session = _Session(folder / FILE, settings, [(_PROVIDER, options), "CUDAExecutionProvider"])
+    if _PROVIDER not in session.providers():
+        raise LabError(
+            "TensorRT does not start on this machine: look for the NVIDIA driver and the packages "
+            "with dltlab doctor, or choose the backend onnxruntime."
+        )
+    return session
 
 
 class _Session(OnnxSession):

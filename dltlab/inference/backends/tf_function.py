@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
+from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
 from dltlab.inference.export import write_saved_model
 from dltlab.inference.policies import in_precision
 
@@ -52,7 +50,9 @@ class GraphSession:
         import tensorflow as tf
 
         self._loaded = tf.saved_model.load(str(folder))  # what it captures lives as long as it does
-        self._function = tf.function(self._loaded.serve, jit_compile=jit_compile, autograph=False)
+        self._function = tf.function(
+            self._loaded.serve, jit_compile=jit_compile, autograph=False, reduce_retracing=True
+        )
 
     def lane(self) -> Lane:
         """Runs the function."""
@@ -63,7 +63,7 @@ class GraphSession:
 
         tensors = [tf.constant(each) for each in inputs]
         found = self._function(tensors[0] if len(tensors) == 1 else tensors)
-        return [each.numpy().astype(np.float32, copy=False) for each in tf.nest.flatten(found)]
+        return [widened(each.numpy()) for each in tf.nest.flatten(found)]
 
     def operations(self, inputs: Arrays) -> list[Operation]:
         """TensorFlow does not tell."""
