@@ -4,6 +4,7 @@ import asyncio
 import copy
 import io
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -275,8 +276,12 @@ def test_one_bad_request_spoils_no_other_of_its_batch():
     assert sorted(each.status_code for each in found) == [200, 200, 500]
 
 
-def test_a_failure_of_the_engine_is_no_fault_of_the_input_and_is_logged(client, caplog):
-    answer = client.predict({"inputs": [[-1, 2]]})
+def test_a_failure_of_the_engine_is_no_fault_of_the_input_and_is_logged(caplog):
+    logger = logging.getLogger("uvicorn.error")
+    with running(Doubling()) as client:
+        logger.addHandler(caplog.handler)
+        answer = client.predict({"inputs": [[-1, 2]]})
+    logger.removeHandler(caplog.handler)  # only now all is logged
 
     assert answer.status_code == 500
     assert "its log says why" in answer.json()["error"]

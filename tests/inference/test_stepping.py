@@ -93,6 +93,14 @@ def test_a_network_reads_the_symbols_of_its_embedding_however_many_it_writes():
         engine(9)
 
 
+def test_a_network_that_reads_no_symbols_is_refused():
+    model = keras.Sequential(
+        [keras.Input((None, 3)), layers.GRU(4, return_sequences=True, name="gru"), layers.Dense(2)]
+    )
+    with pytest.raises(LabError, match="begins with gru, so that it reads no symbols"):
+        step_engine(model)
+
+
 def test_int8_is_refused_since_errors_add_up(model):
     with pytest.raises(LabError, match="not read step by step in int8"):
         step_engine(model, precision="int8")
