@@ -278,9 +278,9 @@ folded = keras.models.clone_model(
 for layer in network.layers:
     if layer.name in foldable:
         before = foldable[layer.name]
-        mean, variance = np.array(layer.moving_mean), np.array(layer.moving_variance)
-        gamma = np.array(layer.gamma) if layer.scale else np.ones_like(mean)
-        beta = np.array(layer.beta) if layer.center else np.zeros_like(mean)
+        *scaled, mean, variance = layer.get_weights()  # gamma and beta, where it has them
+        gamma = scaled[0] if layer.scale else np.ones_like(mean)
+        beta = scaled[-1] if layer.center else np.zeros_like(mean)
         kernel, *bias = before.get_weights()
         old_bias = bias[0] if bias else np.zeros_like(mean)
         numbers = folding(kernel, old_bias, gamma, beta, mean, variance, layer.epsilon)
