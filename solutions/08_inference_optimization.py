@@ -1,7 +1,7 @@
 # ---
 # title: Inference optimization
 # summary: >-
-#   A trained network answers one picture in seventy milliseconds or in half of one, on the same
+#   A trained network answers one picture in eighty milliseconds or in half of one, on the same
 #   processor. You measure where the time goes, fuse layers by hand, let a compiler do it, calibrate
 #   8-bit numbers, choose a batch under a bound on the latency, and serve the result over HTTP.
 # objectives:
