@@ -66,7 +66,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
             layers.Conv2D(8, 3, activation="relu"),
             layers.GlobalAveragePooling2D(),
             layers.Dense(10),
-        ]
+        ],
+        name="tiny",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DLTLAB_ENGINE_DIR", str(folder / "cache"))
@@ -82,13 +83,15 @@ def server(engine: Path, script: str) -> Iterator[Server]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    about, where = process.stdout.readline(), process.stdout.readline()
-    assert about.startswith("sequential on openvino in float32, batch 8")
-    port = re.fullmatch(rf"http://127.0.0.1:(\d+)/predict, token: {TOKEN}\n", where).group(1)
-    yield Server(process, ("127.0.0.1", int(port)))
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    try:
+        about, where = process.stdout.readline(), process.stdout.readline()
+        assert about.startswith("tiny on openvino in float32, batch 8")
+        port = re.fullmatch(rf"http://127.0.0.1:(\d+)/predict, token: {TOKEN}\n", where).group(1)
+        yield Server(process, ("127.0.0.1", int(port)))
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
