@@ -216,7 +216,12 @@ def read_manifest(folder: Path) -> Manifest:
     damaged = LabError(f"The engine in {folder} is damaged: make it again with dltlab optimize.")
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
-        if any(_sha256(folder / name) != value for name, value in manifest.files.items()):
+        outside = any(
+            Path(name).is_absolute() or ".." in Path(name).parts for name in manifest.files
+        )
+        if outside or any(
+            _sha256(folder / name) != value for name, value in manifest.files.items()
+        ):
             raise damaged
     except (OSError, ValidationError) as error:
         raise damaged from error

@@ -238,6 +238,16 @@ def test_loading_what_is_no_engine_or_damaged_is_refused(build, tmp_path):
         Engine.load(damaged(build()))
 
 
+def test_an_engine_that_names_files_outside_its_folder_is_refused(build):
+    folder = build().folder
+    (folder.parent / "other").write_bytes(b"")
+    about = json.loads((folder / cache.MANIFEST).read_text())
+    about["files"]["../other"] = cache._sha256(folder.parent / "other")
+    (folder / cache.MANIFEST).write_text(json.dumps(about))
+    with pytest.raises(LabError, match="is damaged: make it again"):
+        Engine.load(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
