@@ -18,7 +18,7 @@
 # datasets: [shapes, cifar10]
 # requires: [01_first_network]
 # profiles:
-#   smoke: {STEPS: 12, RUN_CHALLENGE: false}
+#   smoke: {STEPS: 4, RUN_CHALLENGE: false}
 #   workshop: {}
 #   full: {DATASET: cifar10, STEPS: 12000}
 # ---

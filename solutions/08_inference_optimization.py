@@ -17,7 +17,13 @@
 # datasets: [shapes]
 # requires: [02_image_classification]
 # profiles:
-#   smoke: {STEPS: 12, CALIBRATION: 8, SECONDS: 0.03, BIG_NETWORK: false, RUN_CHALLENGE: false}
+#   smoke:
+#     DATASET: digits
+#     STEPS: 40
+#     CALIBRATION: 8
+#     SECONDS: 0.03
+#     BIG_NETWORK: false
+#     RUN_CHALLENGE: false
 #   workshop: {}
 #   full: {STEPS: 1570, SECONDS: 2.0}
 # ---

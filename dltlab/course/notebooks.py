@@ -4,13 +4,13 @@ import asyncio
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_core.utils import ensure_event_loop
+from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -63,9 +63,7 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
     Raises:
         SourceError: A cell raised or took too long, or the kernel died.
     """
-    lines = {cell.id: cell.line for cell in lab.cells}
     metadata = nbformat.from_dict(notebook.metadata)
-    line = 1
     with tempfile.TemporaryDirectory(prefix="dltlab-build-") as folder:
         client = NotebookClient(
             notebook,
@@ -78,22 +76,9 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
             extra_arguments=["--IPKernelApp.capture_fd_output=False"],
         )
         variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-        # A cell's errors come as messages; this is what the kernel says when it is stopped.
-        quiet = {"stderr": subprocess.DEVNULL, "transport_encryption": "auto"}
-        try:
-            # Not `client.execute`, which handles Ctrl-C itself and fails in doing so.
-            with client.setup_kernel(env=variables, **quiet), _quiet_on_ctrl_c():
-                for index, cell in enumerate(notebook.cells):
-                    line = lines.get(cell.id, line)
-                    count = client.code_cells_executed + 1
-                    client.execute_cell(cell, index, execution_count=count)
-        except CellExecutionError as error:
-            reason = f"raised {error.ename}: {error.evalue}".strip()
-            raise SourceError(lab.path, line, reason) from error
-        except CellTimeoutError as error:
-            raise SourceError(lab.path, line, f"ran longer than {CELL_TIMEOUT} s") from error
-        except DeadKernelError as error:
-            raise SourceError(lab.path, line, "the kernel died here") from error
+        # Not `client.execute`, which handles Ctrl-C itself and fails in doing so: `asyncio.run`
+        # cancels what it runs, at a place where that is safe.
+        asyncio.run(_run_cells(client, lab, variables))
     notebook.metadata = metadata  # without what the kernel says of itself
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -126,18 +111,47 @@ def load(path: Path) -> NotebookNode | None:
     return notebook
 
 
-@contextmanager
-def _quiet_on_ctrl_c() -> Iterator[None]:
-    """After Ctrl-C, take in what nbclient's tasks fail with when the kernel ends, or asyncio tells.
+async def _run_cells(client: NotebookClient, lab: Lab, variables: dict[str, str]) -> None:
+    """Run the cells of a client's notebook, one after the other, in a kernel of their own.
 
-    Nothing waits for them any more.
+    Raises:
+        SourceError: As for `execute`.
     """
+    lines = {cell.id: cell.line for cell in lab.cells}
+    line = 1
     try:
+        async with _kernel(client, variables):
+            for index, cell in enumerate(client.nb.cells):
+                line = lines.get(cell.id, line)
+                count = client.code_cells_executed + 1
+                await client.async_execute_cell(cell, index, execution_count=count)
+    except CellExecutionError as error:
+        reason = f"raised {error.ename}: {error.evalue}".strip()
+        raise SourceError(lab.path, line, reason) from error
+    except CellTimeoutError as error:
+        raise SourceError(lab.path, line, f"ran longer than {CELL_TIMEOUT} s") from error
+    except DeadKernelError as error:
+        if (task := asyncio.current_task()) and task.cancelling():  # nbclient takes that for it
+            raise asyncio.CancelledError from error
+        raise SourceError(lab.path, line, "the kernel died here") from error
+
+
+@asynccontextmanager
+async def _kernel(client: NotebookClient, variables: dict[str, str]) -> AsyncIterator[None]:
+    """Start a client's kernel, and shut it down whatever happens."""
+    manager = client.create_kernel_manager()
+    try:
+        # A cell's errors come as messages; this is what the kernel says when it is stopped.
+        await client.async_start_new_kernel(
+            env=variables, stderr=subprocess.DEVNULL, transport_encryption="auto"
+        )
+        await client.async_start_new_kernel_client()
         yield
-    except KeyboardInterrupt:
-        for task in asyncio.all_tasks(ensure_event_loop()):
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        raise
+    finally:
+        if client.kc:
+            client.kc.stop_channels()
+        if manager.has_kernel:
+            await ensure_async(manager.shutdown_kernel())
 
 
 def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:

@@ -1,6 +1,7 @@
 """Requests that come at the same time share a call of the network: `Batcher`."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import numpy as np
 
 from dltlab.inference.backends import Arrays, Lane
 from dltlab.inference.engine import Engine, examples, filled_up
+
+_LOG = logging.getLogger(__name__)
 
 
 class Batcher:
@@ -133,6 +136,7 @@ class Batcher:
             found = await loop.run_in_executor(self._threads, stream.run, parts)
         except Exception as error:
             if len(parts) > 1:
+                _LOG.warning("A batch of %d requests failed; each is run alone.", len(parts))
                 for part in parts:
                     await self._answer(stream, [part])
             elif not parts[0].answer.done():

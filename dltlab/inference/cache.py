@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,11 @@ from dltlab.inference.backends import Precision
 if TYPE_CHECKING:
     import keras
 
+ENGINE = "engine"  # the folder's name within that of its key
 MANIFEST = "engine.json"
 KEPT = "kept"  # a folder for what a backend can make anew; no part of the engine
 _FORMAT = 1  # of the manifest and of what backends write
+_UNUSED = 30 * 86400  # seconds after which nobody is expected to come back
 
 
 class Tensor(BaseModel):
@@ -119,6 +122,20 @@ def engines_folder() -> Path:
 
     named = os.environ.get("DLTLAB_ENGINE_DIR")
     return Path(named) if named else platformdirs.user_cache_path("dltlab") / "engines"
+
+
+def mark_used(folder: Path) -> None:
+    """Note that an engine is in use, where the cache may be written."""
+    with suppress(OSError):
+        os.utime(folder / MANIFEST)
+
+
+def forget_unused() -> None:
+    """Remove the engines that nobody has used for 30 days."""
+    for manifest in engines_folder().glob(f"*/{ENGINE}/{MANIFEST}"):
+        with suppress(OSError):
+            if manifest.stat().st_mtime < time.time() - _UNUSED:
+                shutil.rmtree(manifest.parents[1])
 
 
 def machine() -> str:

@@ -6,14 +6,18 @@ import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from dltlab.errors import LabError
+from dltlab.inference.cache import model_hash
 
 if TYPE_CHECKING:
     import keras
 
 _LONGEST = 200  # characters of what an exporter says
+_IN_ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes]]" = WeakKeyDictionary()
 
 
 def write_saved_model(model: "keras.Model", folder: Path) -> None:
@@ -26,18 +30,31 @@ def write_saved_model(model: "keras.Model", folder: Path) -> None:
         model.export(str(folder), format="tf_saved_model", verbose=False)
 
 
-def write_onnx(model: "keras.Model", path: Path) -> None:
-    """Write the model in ONNX, with a batch of any size.
+def to_onnx(model: "keras.Model") -> bytes:
+    """The model in ONNX, with a batch of any size.
+
+    It is kept as long as the model lives and does not change: several engines of one model need it.
 
     Raises:
         LabError: A layer does something for which ONNX has no operation; it is named.
     """
+    now = model_hash(model)
+    known, content = _IN_ONNX.get(model, ("", b""))
+    if known != now:
+        content = _exported_to_onnx(model)
+        _IN_ONNX[model] = now, content
+    return content
+
+
+def _exported_to_onnx(model: "keras.Model") -> bytes:
     import onnx
 
-    with exporting(model, "ONNX"):
+    with TemporaryDirectory() as folder, exporting(model, "ONNX"):
+        path = Path(folder, "model.onnx")
         run_once(model)  # Keras exports no model that has never run
         model.export(str(path), format="onnx", verbose=False)
-    graph = onnx.load(path, load_external_data=False).graph
+        content = path.read_bytes()
+    graph = onnx.load_from_string(content).graph
     strange = [node for node in graph.node if not onnx.defs.has(node.op_type, node.domain)]
     if strange:
         where = layers_named(model, [node.name for node in strange])
@@ -45,6 +62,7 @@ def write_onnx(model: "keras.Model", path: Path) -> None:
             f"{_layers(where) or model.name} uses {', '.join({each.op_type for each in strange})}, "
             "which ONNX does not know: replace the layer, or choose the backend tf.function."
         )
+    return content
 
 
 def run_once(model: "keras.Model") -> None:

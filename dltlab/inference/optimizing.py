@@ -41,7 +41,6 @@ _FALLS_BACK_TO: dict[Precision, tuple[Precision, ...]] = {
     "float32": (),
 }
 _IN_BFLOAT16 = {"AMX-BF16", "AVX-512 BF16", "BF16", "SME"}  # what multiplies matrices in it
-_ENGINE = "engine"  # the folder's name within that of its key
 
 
 def optimize(
@@ -66,7 +65,8 @@ def optimize(
     output is at the same place as that of the float32 model; for a single output 1 minus the
     relative error, in the Euclidean norm. MLPerf demands 0.99 of the reference's accuracy, too.
 
-    What is built is kept, and found again for the same model, data, versions and processor.
+    What is built is kept until nobody has used it for 30 days, and found again for the same model,
+    data, versions and processor.
 
     Args:
         model: A Keras model with known inputs, or a `.keras` file, which is loaded without running
@@ -207,14 +207,16 @@ class _Work:
         data = [*self.judge.arrays(), *(self.calibrating if self.precision == "int8" else [])]
         home = cache.engines_folder() / cache.key_of(about, data)
         with suppress(LabError):  # there is none, or it is damaged
-            return self._found(home / _ENGINE)
+            return self._found(home / cache.ENGINE)
         with cache.alone(home):
             with suppress(LabError):  # somebody else may have built it meanwhile
-                return self._found(home / _ENGINE)
-            return self._built(about, home / _ENGINE)
+                return self._found(home / cache.ENGINE)
+            return self._built(about, home / cache.ENGINE)
 
     def _found(self, folder: Path) -> Engine:
-        return Engine(folder, cache.read_manifest(folder), self.settings)
+        engine = Engine(folder, cache.read_manifest(folder), self.settings)
+        cache.mark_used(folder)
+        return engine
 
     def _built(self, about: Manifest, folder: Path) -> Engine:
         new = cache.beside(folder)
@@ -226,6 +228,7 @@ class _Work:
             check = self.judge.check(answer if isinstance(answer, list) else [answer])
             about = cache.write_manifest(new, about.model_copy(update={"check": check}))
             cache.put(new, folder)
+            cache.forget_unused()
         except OSError as error:
             raise cannot_write(folder, error) from error
         finally:

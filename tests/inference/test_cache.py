@@ -3,6 +3,8 @@
 import errno
 import importlib.metadata
 import json
+import os
+import time
 from pathlib import Path
 
 import keras
@@ -17,9 +19,8 @@ from dltlab.inference.backends import openvino_runtime
 @pytest.fixture
 def build(model, validation, fresh):
     def built(**more) -> Engine:
-        return optimize(
-            model, backend="openvino", precision="float32", validation=validation, batch=8, **more
-        )
+        chosen = {"validation": validation, "batch": 8} | more
+        return optimize(model, backend="openvino", precision="float32", **chosen)
 
     return built
 
@@ -52,6 +53,40 @@ def test_an_engine_is_built_once_and_exported_never_again(build, builds):
     assert second.folder == first.folder
     assert second.check == first.check
     assert second.notes == first.notes
+
+
+def test_several_engines_of_a_model_need_one_export(build, model, validation, monkeypatch):
+    changing = keras.models.clone_model(model)
+    exported, real = [], type(model).export
+    monkeypatch.setattr(
+        type(model), "export", lambda self, *a, **k: exported.append(self) or real(self, *a, **k)
+    )
+
+    def engine(backend: str) -> Engine:
+        return optimize(
+            changing, backend=backend, precision="float32", validation=validation[0][:8]
+        )
+
+    engine("openvino"), engine("onnxruntime")
+    assert len(exported) == 1
+
+    changing.get_layer("logits").bias.assign([9.0, 0.0, 0.0, 0.0])
+    assert (engine("onnxruntime")(validation[0]).argmax(-1) == 0).all()
+    assert len(exported) == 2
+
+
+def test_an_engine_that_nobody_has_used_for_30_days_is_forgotten(build, model, fresh):
+    day, used, unused = 86400, build(), build(validation=None)
+    for engine, days in ((used, 40), (unused, 31)):
+        then = time.time() - days * day
+        os.utime(engine.folder / cache.MANIFEST, (then, then))
+    assert build().folder == used.folder  # used once more
+
+    new = build(calibration=np.zeros((4, 16, 16, 3), np.float32), validation=None)
+
+    assert {each.parent for each in fresh.glob("*/engine")} == {
+        used.folder.parent, new.folder.parent,
+    }  # fmt: skip
 
 
 def test_the_model_as_a_file_or_compiled_for_training_finds_the_same_engine(

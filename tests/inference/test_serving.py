@@ -263,7 +263,7 @@ def test_requests_that_come_while_the_network_runs_share_its_next_call():
     assert answers == [[[2.0 * n, 2.0 * n]] for n in range(5)]
 
 
-def test_one_bad_request_spoils_no_other_of_its_batch():
+def test_one_bad_request_spoils_no_other_of_its_batch_which_is_logged(caplog):
     engine = Doubling()
     with running(engine) as client:
         engine.gate.clear()
@@ -274,6 +274,7 @@ def test_one_bad_request_spoils_no_other_of_its_batch():
                 engine.gate.set()
 
     assert sorted(each.status_code for each in found) == [200, 200, 500]
+    assert "A batch of 3 requests failed; each is run alone." in caplog.text
 
 
 def test_a_failure_of_the_engine_is_no_fault_of_the_input_and_is_logged(caplog):

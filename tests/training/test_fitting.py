@@ -72,6 +72,22 @@ def test_the_history_is_keras_own_and_the_model_has_learned() -> None:
     assert history.model is model
 
 
+def test_the_step_is_traced_once() -> None:
+    traced = []
+
+    class Noting(keras.layers.Layer):
+        def call(self, inputs: Any, training: bool | None = None) -> Any:
+            if training:
+                traced.append(self)
+            return inputs
+
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), Noting()])
+    model.add(keras.layers.Dense(10))
+    model.compile("adam", build().loss, metrics=["accuracy"])
+    fit(model, train(), epochs=2, title=None)
+    assert len(traced) == 1
+
+
 def test_a_run_holds_the_model_its_history_its_data_and_records_for_tensorboard(
     tmp_path: Path,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
-from dltlab.inference.export import exporting, write_onnx
+from dltlab.inference.export import exporting, to_onnx
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +38,7 @@ def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
     """Write ONNX; for int8 after ONNX Runtime's own static quantisation."""
-    write_onnx(model, folder / FILE)
+    (folder / FILE).write_bytes(to_onnx(model))
     if precision == "int8":
         # Its kernels for x86 processors take unsigned activations.
         with exporting(model, "int8"):

@@ -10,7 +10,7 @@ import numpy as np
 import rich
 
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Score, Settings
-from dltlab.inference.export import exporting, write_onnx
+from dltlab.inference.export import exporting, to_onnx
 
 if TYPE_CHECKING:
     import keras
@@ -109,10 +109,7 @@ def open(folder: Path, precision: Precision, settings: Settings) -> "OpenVinoSes
 def _exported(model: "keras.Model", folder: Path) -> Any:
     import openvino as ov
 
-    onnx = folder / "model.onnx"
-    write_onnx(model, onnx)
-    graph = ov.Core().read_model(onnx.read_bytes())
-    onnx.unlink()
+    graph = ov.Core().read_model(to_onnx(model))
     (folder / _CONSTANTS).write_text(json.dumps(_constants(graph)))
     return graph
 

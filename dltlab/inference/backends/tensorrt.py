@@ -8,7 +8,7 @@ from dltlab.errors import LabError
 from dltlab.inference import cache
 from dltlab.inference.backends import Arrays, Operation, Precision, Settings
 from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantise
-from dltlab.inference.export import exporting, write_onnx
+from dltlab.inference.export import exporting, to_onnx
 from dltlab.inference.policies import in_precision
 
 if TYPE_CHECKING:
@@ -40,12 +40,11 @@ def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
     """Write ONNX in the types asked for; for int8 with symmetric scales, as TensorRT wants them."""
+    exact = model if precision == "int8" else in_precision(model, precision)
+    (folder / FILE).write_bytes(to_onnx(exact))
     if precision == "int8":
-        write_onnx(model, folder / FILE)
         with exporting(model, "int8"):
             quantise(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
-    else:
-        write_onnx(in_precision(model, precision), folder / FILE)
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> OnnxSession:  # noqa: A001
