@@ -15,8 +15,9 @@ help: ## list what make can do
 lab: $(READY) ## set up, then open the course in JupyterLab
 	@$(BIN)/dltlab lab
 
+# Three at a time on two cores: tests of servers and kernels mostly wait.
 test: $(READY) ## set up, then run every test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 build: $(READY) ## turn solutions/*.py into the notebooks
 	@$(BIN)/dltlab build
