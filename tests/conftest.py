@@ -1,5 +1,6 @@
 """What tests share: the checkout, a course of one lab, and the command line."""
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,19 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whole labs first, dealt out to the workers: one that is last runs alone for minutes."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    labs = [item for item in items if item.path.parent.name in ("notebooks", "browser")]
+    rest = [item for item in items if item not in labs]
+    share = math.ceil(len(rest) / workers)
+    items[:] = [
+        item
+        for worker in range(workers)
+        for item in (*labs[worker::workers], *rest[worker * share : (worker + 1) * share])
+    ]
 
 
 @pytest.fixture(autouse=True)
