@@ -347,8 +347,11 @@ def test_a_kernel_out_of_memory_harms_nobody_else(sleeping, zygote, launch):
 
 def test_many_kernels_leave_nothing_behind(ready, launch, until):
     """Four at a time, with work for TensorFlow and for BLAS."""
-    (state,) = [each for each in pool.zygotes() if each.ready and not each.retired]
-    zygote = psutil.Process(state.pid)
+    first = launch()
+    assert first.is_warm
+    zygote = psutil.Process(first.pid).parent()
+    first.end()
+    until(lambda: gone(first.pid))
     others = set(zygote.children())
 
     def one(_):
@@ -360,13 +363,13 @@ def test_many_kernels_leave_nothing_behind(ready, launch, until):
     with ThreadPoolExecutor(4) as several:
         list(several.map(one, range(4)))
         until(lambda: set(zygote.children()) <= others)
-        ours, theirs = descriptors("self"), descriptors(state.pid)
+        ours, theirs = descriptors("self"), descriptors(zygote.pid)
         memory = zygote.memory_full_info().uss
         done = list(several.map(one, range(STRESS)))
 
     until(lambda: set(zygote.children()) <= others)
     assert all(is_warm for _, is_warm in done)
     assert all(gone(pid) for pid, _ in done)
-    assert descriptors(state.pid) == theirs
+    assert descriptors(zygote.pid) == theirs
     assert descriptors("self") <= ours
     assert zygote.memory_full_info().uss < memory * 1.05

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import keras
@@ -117,6 +118,24 @@ def test_lanes_run_at_the_same_time_without_mixing_their_answers(engine, validat
     kept = first([validation[0][:4]])
     second([validation[0][4:8]])
     np.testing.assert_array_equal(kept[0], one[0])
+
+
+def test_calls_of_a_graph_take_turns(engine, validation):
+    """Two at once fail in TensorFlow where large arrays are summed, as in AlexNet."""
+    session = engine("tf.function", "float32").configured(streams=2)._session
+    graph, inside, most = session._function, [], []
+
+    def watched(tensor):
+        inside.append(tensor)
+        most.append(len(inside))
+        found = graph(tensor)
+        inside.clear()
+        return found
+
+    session._function = watched
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(session.lane(), [[validation[0][:4]]] * 50))
+    assert most == [1] * 50
 
 
 @pytest.mark.parametrize("name", ["keras", "tf.function", "onnxruntime", "openvino"])

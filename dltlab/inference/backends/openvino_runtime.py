@@ -173,11 +173,16 @@ class OpenVinoSession:
 
     def lane(self) -> Lane:
         """A request of its own."""
+        import openvino as ov
+
         request = self._compiled.create_infer_request()
         places = range(len(self._compiled.outputs))
 
         def run(inputs: Arrays) -> Arrays:
-            request.infer(inputs, share_inputs=True)
+            # Given to `infer`, they would be looked at for 40 µs.
+            for place, array in enumerate(inputs):
+                request.set_input_tensor(place, ov.Tensor(array, shared_memory=True))
+            request.infer(share_outputs=True)
             return [request.get_output_tensor(place).data for place in places]
 
         return run

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
@@ -53,16 +54,22 @@ class GraphSession:
         self._function = tf.function(
             self._loaded.serve, jit_compile=jit_compile, autograph=False, reduce_retracing=True
         )
+        self._turn = Lock()
 
     def lane(self) -> Lane:
-        """Runs the function."""
+        """Runs the function; lanes take turns.
+
+        TensorFlow sums several arrays in a temporary one, whose name is the same in all calls: two
+        at once fail ("already exists").
+        """
         return self._run
 
     def _run(self, inputs: Arrays) -> Arrays:
         import tensorflow as tf
 
         tensors = [tf.constant(each) for each in inputs]
-        found = self._function(tensors[0] if len(tensors) == 1 else tensors)
+        with self._turn:
+            found = self._function(tensors[0] if len(tensors) == 1 else tensors)
         return [widened(each.numpy()) for each in tf.nest.flatten(found)]
 
     def operations(self, inputs: Arrays) -> list[Operation]:
