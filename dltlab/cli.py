@@ -226,7 +226,7 @@ def classify(
     ] = False,
 ) -> None:
     """Let a trained model say what is in pictures."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _import_tensorflow()
     from rich.markup import escape
     from rich.table import Table
 
@@ -267,7 +267,7 @@ def optimize(
     ] = False,
 ) -> None:
     """Compile a trained model into a fast engine that is still right."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _import_tensorflow()
     from dltlab.course.front_matter import shown
     from dltlab.inference.optimizing import optimize as compile_model
     from dltlab.inference.samples import samples
@@ -298,7 +298,7 @@ def serve(
     ] = None,
 ) -> None:
     """Answer over HTTP with an engine, until Ctrl-C or SIGTERM."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _import_tensorflow()
     import secrets
 
     from dltlab.inference import Engine, serving
@@ -450,3 +450,16 @@ def _print(table: object) -> None:
     from rich.console import Console
 
     Console().print(table)
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its greeting, which it gives whatever the log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -377,3 +377,12 @@ def test_what_cannot_be_optimized_is_one_sentence_and_exit_code_2(
     assert answer.err.splitlines()[-1].startswith("dltlab: ")
     assert said in answer.err
     assert not (engines.parent / "engine").exists()
+
+
+def test_a_command_says_its_sentence_and_tensorflow_says_nothing(script, tmp_path):
+    done = subprocess.run(
+        [script, "optimize", "missing.keras"], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    sentence = "dltlab: missing.keras is no saved model: name a .keras file.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
