@@ -64,6 +64,15 @@ def test_any_number_of_examples_gives_as_many_answers(engine, model, validation,
 
 
 @pytest.mark.parametrize("name", HERE)
+def test_pictures_that_may_not_be_written_are_read(engine, validation, name):
+    built = engine(name, "float32")
+    given = validation[0][:4].copy()
+    expected = built(given)
+    given.flags.writeable = False
+    np.testing.assert_array_equal(built(given), expected)
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_several_inputs_and_outputs_keep_their_order(name):
     z, a = keras.Input((3,), name="z"), keras.Input((2,), name="a")
     total = layers.Dense(2, name="b_total")(layers.Concatenate()([z, a]))

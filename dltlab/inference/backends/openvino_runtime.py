@@ -179,8 +179,10 @@ class OpenVinoSession:
         places = range(len(self._compiled.outputs))
 
         def run(inputs: Arrays) -> Arrays:
-            # Given to `infer`, they would be looked at for 40 µs.
-            for place, array in enumerate(inputs):
+            # Given to `infer`, they would be looked at for 40 µs. Only what may be written may be
+            # shared.
+            shared = [each if each.flags.writeable else each.copy() for each in inputs]
+            for place, array in enumerate(shared):
                 request.set_input_tensor(place, ov.Tensor(array, shared_memory=True))
             request.infer(share_outputs=True)
             return [request.get_output_tensor(place).data for place in places]
