@@ -1,13 +1,13 @@
 """A Keras model as a file that other tools read: SavedModel and ONNX."""
 
 import logging
+import math
 import re
 import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dltlab.errors import LabError
@@ -16,6 +16,7 @@ from dltlab.inference.cache import model_hash
 if TYPE_CHECKING:
     import keras
 
+_LARGE = 1_000_000  # numbers in a matrix
 _LONGEST = 200  # characters of what an exporter says
 _IN_ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes]]" = WeakKeyDictionary()
 
@@ -47,14 +48,32 @@ def to_onnx(model: "keras.Model") -> bytes:
 
 
 def _exported_to_onnx(model: "keras.Model") -> bytes:
+    import keras
     import onnx
+    import tensorflow as tf
+    import tf2onnx
 
-    with TemporaryDirectory() as folder, exporting(model, "ONNX"):
-        path = Path(folder, "model.onnx")
-        run_once(model)  # Keras exports no model that has never run
-        model.export(str(path), format="onnx", verbose=False)
-        content = path.read_bytes()
-    graph = onnx.load_from_string(content).graph
+    outside = {f"matrix_{number}": each for number, each in enumerate(_large_matrices(model))}
+
+    def call(inputs: list[Any], matrices: list[Any]) -> Any:
+        with keras.StatelessScope(list(zip(outside.values(), matrices, strict=True))):
+            return model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+
+    signature = (
+        [tf.TensorSpec((None, *each.shape[1:]), each.dtype, each.name) for each in model.inputs],
+        [tf.TensorSpec(each.shape, each.dtype, name) for name, each in outside.items()],
+    )
+    with exporting(model, "ONNX"):
+        exported, _ = tf2onnx.convert.from_function(tf.function(call), signature)
+        graph = exported.graph
+        inputs = [each for each in graph.input if each.name not in outside]
+        del graph.input[:]
+        graph.input.extend(inputs)
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(keras.ops.convert_to_numpy(each), name)
+            for name, each in outside.items()
+        )
+        content: bytes = exported.SerializeToString()
     strange = [node for node in graph.node if not onnx.defs.has(node.op_type, node.domain)]
     if strange:
         where = layers_named(model, [node.name for node in strange])
@@ -65,15 +84,22 @@ def _exported_to_onnx(model: "keras.Model") -> bytes:
     return content
 
 
-def run_once(model: "keras.Model") -> None:
-    """Run a model on one example of zeros."""
+def _large_matrices(model: "keras.Model") -> "list[keras.Variable]":
+    """The weights to keep out of tf2onnx, which copies a graph and its constants thirty times.
+
+    The graph takes them as inputs meanwhile. That is done only where nothing but a multiplication
+    or a lookup reads the weights: others it must know, to fold them into their neighbours.
+    """
     import keras
 
-    zeros = [
-        keras.ops.zeros([1, *(side or 1 for side in each.shape[1:])], each.dtype)
-        for each in model.inputs
+    readers = keras.layers.Dense, keras.layers.Embedding
+    weights = [
+        each
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, readers)
+        for each in layer.weights
     ]
-    model(zeros[0] if len(zeros) == 1 else zeros, training=False)
+    return [each for each in weights if math.prod(each.shape) >= _LARGE]
 
 
 def layers_named(model: "keras.Model", names: Iterable[str]) -> list[str]:
