@@ -1,6 +1,8 @@
 """The command line: each command a few lines over the rooms below."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -226,7 +228,8 @@ def classify(
     ] = False,
 ) -> None:
     """Let a trained model say what is in pictures."""
-    _import_tensorflow()
+    with _without_greeting():
+        import tensorflow  # noqa: F401
     from rich.markup import escape
     from rich.table import Table
 
@@ -267,7 +270,8 @@ def optimize(
     ] = False,
 ) -> None:
     """Compile a trained model into a fast engine that is still right."""
-    _import_tensorflow()
+    with _without_greeting():
+        import tensorflow  # noqa: F401
     from dltlab.course.front_matter import shown
     from dltlab.inference.optimizing import optimize as compile_model
     from dltlab.inference.samples import samples
@@ -298,14 +302,14 @@ def serve(
     ] = None,
 ) -> None:
     """Answer over HTTP with an engine, until Ctrl-C or SIGTERM."""
-    _import_tensorflow()
     import secrets
 
     from dltlab.inference import Engine, serving
 
     secret = secrets.token_urlsafe() if token is None else token
     with serving.listener(host, port, secret) as listener:
-        engine = Engine.load(folder, batch=batch).configured(streams=streams)
+        with _without_greeting():  # the engine may need TensorFlow
+            engine = Engine.load(folder, batch=batch).configured(streams=streams)
         typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
         serving.serve(engine, listener, secret)
 
@@ -452,14 +456,15 @@ def _print(table: object) -> None:
     Console().print(table)
 
 
-def _import_tensorflow() -> None:
-    """Import TensorFlow without its greeting, which it gives whatever the log level."""
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """TensorFlow, imported in here, does not greet on stderr, as it does at any log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

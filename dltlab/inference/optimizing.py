@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import keras
 
@@ -33,6 +34,9 @@ from dltlab.models.loading import load_model
 if TYPE_CHECKING:
     from dltlab.inference.backends import Backend
 
+Layers = tuple[tuple[str, str], ...]
+
+_LAYERS: WeakKeyDictionary[keras.Model, Layers] = WeakKeyDictionary()
 _FASTEST_FIRST = ("tensorrt", "openvino", "onnxruntime", "litert", "tf.function")
 _FALLS_BACK_TO: dict[Precision, tuple[Precision, ...]] = {
     "int8": ("bfloat16", "float32"),
@@ -282,9 +286,14 @@ def inputs_of(model: keras.Model) -> tuple[Tensor, ...]:
     )
 
 
-def _layers_of(model: keras.Model) -> tuple[tuple[str, str], ...]:
-    """Name and kind of every layer call, in order; of each layer once where sizes are unknown."""
-    try:
-        return tuple((row.name, row.kind) for row in cost(model).layers)
-    except LabError:
-        return tuple((layer.name, type(layer).__name__) for layer in model.layers)
+def _layers_of(model: keras.Model) -> Layers:
+    """Name and kind of every layer call, in order; of each layer once where sizes are unknown.
+
+    Kept as long as the model lives: its layers stay, and finding them takes a third of a second.
+    """
+    if model not in _LAYERS:
+        try:
+            _LAYERS[model] = tuple((row.name, row.kind) for row in cost(model).layers)
+        except LabError:
+            _LAYERS[model] = tuple((layer.name, type(layer).__name__) for layer in model.layers)
+    return _LAYERS[model]
