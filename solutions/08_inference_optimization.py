@@ -1,7 +1,7 @@
 # ---
 # title: Inference optimization
 # summary: >-
-#   A trained network answers one picture in eighty milliseconds or in half of one, on the same
+#   A trained network answers one picture in fifty milliseconds or in less than one, on the same
 #   processor. You measure where the time goes, fuse layers by hand, let a compiler do it, calibrate
 #   8-bit numbers, choose a batch under a bound on the latency, and serve the result over HTTP.
 # objectives:
@@ -108,7 +108,7 @@ else:
     rate = training.one_cycle(0.01, STEPS)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.AdamW(rate, weight_decay=0.02), loss)
-    network.fit(train.repeat(), steps_per_epoch=STEPS, shuffle=False, verbose=0)
+    training.fit(network, train.repeat().take(STEPS), epochs=1, title=None)
     network.save("network.keras")
 
 
@@ -181,7 +181,7 @@ record("model(x)", lambda: network(one, training=False).numpy(), 30)
 # measure how many operations a second this processor does at most.
 
 # %%
-peak = devices.measure_peaks(["float32"]).flops["float32"]
+peak = devices.measure_peaks(["float32"], seconds=SECONDS).flops["float32"]
 arithmetic = 2 * cost.macs / peak
 print(f"This processor: {peak / 1e9:,.0f} billion operations a second in float32.")
 print(f"One picture: {2 * cost.macs / 1e6:.1f} million operations: {1e3 * arithmetic:.3f} ms.")
@@ -520,8 +520,8 @@ for note in rescued.notes:
     print(note if len(note) < 240 else f"{note[:240]} …")
 
 # %% [markdown]
-# Now with the right calibration, next to the other precisions. One number for the accuracy may hide
-# that one class has suffered. So look at each class.
+# Now with the right calibration, next to the other precisions, and all three measured one after the
+# other. One number for the accuracy may hide that one class has suffered. So look at each class.
 
 # %%
 made = [optimized(name) for name in ("float32", "bfloat16", "int8")]
@@ -531,8 +531,8 @@ for name, each in engines.items():
     right = np.argmax(each(test_images), axis=1) == test_labels
     rows[name] = {kind: right[test_labels == place].mean() for place, kind in enumerate(classes)}
     rows[name]["all"] = right.mean()
-    if name != "float32":
-        record(f"{BACKEND}, {name}", lambda each=each: each(one))
+for name, each in engines.items():
+    record(f"{BACKEND}, {name}", lambda each=each: each(one))
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
@@ -541,11 +541,17 @@ pd.DataFrame(rows).T.round(3)
 # all of them. But the first picture waits for the last. `benchmark` measures both for several
 # batches and *streams*, which are calls that run at the same time. MLPerf, the benchmark of the
 # industry, counts in both ways: *single stream* is the latency of one picture at a time, *offline*
-# the images per second when all are there.
+# the images per second when all are there. From here on we take the precision that does most images
+# per second in batches of eight.
+
 
 # %%
-name = min(engines, key=lambda each: median[f"{BACKEND}, {each}"])
-fastest = engines[name]
+def images_per_second(engine):
+    """With eight pictures in a call, one call after the other."""
+    return engine.benchmark(batches=[8], streams=[1], seconds=SECONDS).offline.images_per_second
+
+
+fastest = max(engines.values(), key=images_per_second)
 measured = fastest.benchmark(batches=[1, 2, 4, 8, 16, 32, 64], seconds=SECONDS)
 measured.show()
 measured

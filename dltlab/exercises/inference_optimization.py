@@ -659,10 +659,12 @@ def answer_together(answer):
         len(calls) <= 1,
         f"You call the network {len(calls)} times: once for all is the point of it.",
     )
-    require(calls == [6], "The network did not get all six examples.")
+    require(calls == [6], f"The network got {sum(calls)} of the six examples.")
+    is_list = isinstance(value, list | tuple)
     require(
-        isinstance(value, list | tuple) and len(value) == 3,
-        "Return a list with the answer to each of the three requests.",
+        is_list and len(value) == 3,
+        "Return a list with the answer to each of the three requests; yours is "
+        f"{f'one of {len(value)}' if is_list else f'an object of type `{type(value).__name__}`'}.",
     )
     lengths = [len(each) for each in value]
     require(
@@ -693,7 +695,7 @@ def _(network, requests):
     return network(np.concatenate([each.ravel() for each in requests]))
 
 
-@answer_together.rejects("did not get all six")
+@answer_together.rejects("got 1 of the six")
 def _(network, requests):
     return network(requests[0])
 
@@ -771,12 +773,12 @@ def fastest_engine(answer):
     ours, graph = _rates(engine, model, images)
     require(
         ours >= FASTER * graph,
-        f"Your engine does {ours:,.0f} images per second, {ours / graph:.1f} times `tf.function`; "
+        f"Your engine does {ours:,.0f} images per second, {ours / graph:.2f} times `tf.function`; "
         f"the bar is {FASTER}. What a processor can do differs: on one without units for few bits, "
         "or where a GPU runs the graph, it may be out of reach.",
     )
     return (
-        f"{ours:,.0f} images per second, {ours / graph:.1f} times `tf.function`, at an accuracy of "
+        f"{ours:,.0f} images per second, {ours / graph:.2f} times `tf.function`, at an accuracy of "
         f"{found:.4f} (the network: {wanted:.4f}). The bar is {FASTER}."
     )
 

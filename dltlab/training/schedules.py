@@ -46,11 +46,12 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
     def __call__(self, step: Any) -> Any:
         """The rate at `step`, a float32 scalar."""
-        share = keras.ops.cast(step, "float32") / self.num_steps
-        rise = _START + (1 - _START) * share / self.warmup
-        progress = keras.ops.clip((share - self.warmup) / (1 - self.warmup), 0.0, 1.0)
-        fall = (1 + keras.ops.cos(math.pi * progress)) / 2
-        return self.peak * keras.ops.where(share < self.warmup, rise, fall)
+        # Keras asks anew for each weight, so each operation here costs hundreds in a training step.
+        step, top = keras.ops.cast(step, "float32"), self.warmup * self.num_steps
+        rise = self.peak * _START + step * (self.peak * (1 - _START) / top)
+        angle = keras.ops.minimum((step - top) * (math.pi / (self.num_steps - top)), math.pi)
+        fall = self.peak / 2 + self.peak / 2 * keras.ops.cos(angle)
+        return keras.ops.where(step < top, rise, fall)
 
     def get_config(self) -> dict[str, Any]:
         """What the schedule is made from."""
