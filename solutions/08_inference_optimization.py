@@ -21,7 +21,7 @@
 #     DATASET: digits
 #     STEPS: 40
 #     CALIBRATION: 8
-#     SECONDS: 0.03
+#     SECONDS: 0.01
 #     BIG_NETWORK: false
 #     RUN_CHALLENGE: false
 #   workshop: {}

@@ -660,12 +660,11 @@ def answer_together(answer):
         f"You call the network {len(calls)} times: once for all is the point of it.",
     )
     require(calls == [6], f"The network got {sum(calls)} of the six examples.")
-    is_list = isinstance(value, list | tuple)
     require(
-        is_list and len(value) == 3,
-        "Return a list with the answer to each of the three requests; yours is "
-        f"{f'one of {len(value)}' if is_list else f'an object of type `{type(value).__name__}`'}.",
+        isinstance(value, list | tuple),
+        f"You return an object of type `{type(value).__name__}`, not a list of three answers.",
     )
+    require(len(value) == 3, f"Your list has {len(value)} entries; there are three requests.")
     lengths = [len(each) for each in value]
     require(
         lengths == [1, 3, 2],
@@ -700,9 +699,14 @@ def _(network, requests):
     return network(requests[0])
 
 
-@answer_together.rejects("Return a list with the answer to each")
+@answer_together.rejects("an object of type `ndarray`")
 def _(network, requests):
     return network(np.concatenate(requests))
+
+
+@answer_together.rejects("Your list has 1 entries")
+def _(network, requests):
+    return [network(np.concatenate(requests))]
 
 
 @answer_together.rejects("1, 3 and 2 examples, and your answers")

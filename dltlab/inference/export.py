@@ -53,7 +53,9 @@ def _exported_to_onnx(model: "keras.Model") -> bytes:
     import tensorflow as tf
     import tf2onnx
 
-    outside = {f"matrix_{number}": each for number, each in enumerate(_large_matrices(model))}
+    outside = {
+        f"dltlab_matrix_{number}": each for number, each in enumerate(_large_matrices(model))
+    }
 
     def call(inputs: list[Any], matrices: list[Any]) -> Any:
         with keras.StatelessScope(list(zip(outside.values(), matrices, strict=True))):

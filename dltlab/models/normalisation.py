@@ -38,7 +38,8 @@ class LocalResponseNormalization(keras.layers.Layer):  # type: ignore[misc]
         channels, reach = maps.shape[-1], self.size // 2
         padded = ops.pad(ops.square(maps), [[0, 0], [0, 0], [0, 0], [reach, reach]])
         total = sum(padded[..., first : first + channels] for first in range(self.size))
-        return maps * ops.power(self.bias + self.alpha * total, -self.beta)
+        # As a power it takes compilers for inference half as long again.
+        return maps * ops.exp(-self.beta * ops.log(self.bias + self.alpha * total))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """That of the input."""

@@ -69,15 +69,16 @@ def test_alexnets_two_groups_compute_what_a_grouped_convolution_does() -> None:
     np.testing.assert_allclose(ours, grouped, atol=1e-4)
 
 
-def test_local_response_normalisation_is_the_formula_of_the_paper() -> None:
+@pytest.mark.parametrize("beta", [0.75, 0.5])
+def test_local_response_normalisation_is_the_formula_of_the_paper(beta: float) -> None:
     from dltlab.models.normalisation import LocalResponseNormalization
 
     maps = np.random.default_rng(1).normal(0, 30, size=(2, 3, 4, 9)).astype("float32")
     wanted = np.empty_like(maps)
     for place in range(9):
         near = maps[..., max(0, place - 2) : place + 3]
-        wanted[..., place] = maps[..., place] / (2 + 1e-4 * (near**2).sum(axis=-1)) ** 0.75
-    np.testing.assert_allclose(LocalResponseNormalization()(maps), wanted, rtol=1e-5)
+        wanted[..., place] = maps[..., place] / (2 + 1e-4 * (near**2).sum(axis=-1)) ** beta
+    np.testing.assert_allclose(LocalResponseNormalization(beta=beta)(maps), wanted, rtol=1e-5)
 
 
 def test_the_room_imports_neither_keras_nor_tensorflow() -> None:
