@@ -249,7 +249,7 @@ def _ask(wanted: Wanted) -> WarmKernel | None:
                 descriptors.append(opened)
             wire.send(connection, dict(wanted.request), descriptors)
             answer, received = wire.receive(connection)
-            if "pid" not in answer:
+            if "pid" not in answer or not received:
                 raise wire.Refused(answer.get("refused", "the fork of the zygote has died"))
             on_failure.pop_all()
             return WarmKernel(answer["pid"], received[0], connection)
