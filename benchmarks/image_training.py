@@ -5,16 +5,16 @@
 race: CIFAR-10's JPEG files in the mirror folder (DLTLAB_DATA_MIRROR), 18,000 to learn from and
 2,000 held out, 200 a class, as `import_images` divides them. Keras' example is `cifar10_cnn.py` of
 its repository: its layers, RMSprop at 1e-4, batches of 32, 25 epochs, shifts of up to a tenth and
-mirroring, float32; its pictures come from our pipeline, which is faster than its own. Ours is
+mirroring, float32; its images come from our pipeline, which is faster than its own. Ours is
 `models.small_resnet` with the recipe of lab 02, in mixed bfloat16: once on a cycle of 5 epochs, to
 be soon where the example comes in 25, and once on a cycle of 20, to be better in the same time.
 Each is a process of its own with all cores. They take turns epoch by epoch, so that whatever else
 slows the machine slows all alike; a clock runs from the first step, with what is compiled in it,
-and stands still while the held-out pictures are classified.
+and stands still while the held-out images are classified.
 
 precision: the 5 epochs once more in float32 and in mixed bfloat16, in turns too.
 
-networks: AlexNet, GoogLeNet, VGG-16 and ResNet-50 at their published size, random pictures,
+networks: AlexNet, GoogLeNet, VGG-16 and ResNet-50 at their published size, random images,
 float32: images a second forward and in training, and the share of the machine's measured peak that
 they reach. A multiply-add counts as two operations, the backward pass as two forward passes.
 """
@@ -37,7 +37,7 @@ ARCHIVE, NAME = "cifar10-jpg.tar", "cifar-jpg"
 KERAS_EPOCHS, SHORT, LONG = 25, 5, 20  # epochs
 SOONER, BETTER = 4, 0.12  # targets
 PARTS = ("race", "precision", "networks")
-BATCH = 16  # pictures of 224×224
+BATCH = 16  # images of 224×224
 
 Point = tuple[float, float]  # seconds of training, and the accuracy then
 
@@ -240,7 +240,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
 
 
 def prepared(folder: str) -> None:
-    """Import the pictures of the mirror folder into a store in `folder`."""
+    """Import the images of the mirror folder into a store in `folder`."""
     from dltlab import data
 
     archive = Path(os.environ.get("DLTLAB_DATA_MIRROR", ""), ARCHIVE)

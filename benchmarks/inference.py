@@ -59,7 +59,7 @@ def images(name: str) -> Iterator[Row]:
     from dltlab import devices, inference, models
     from dltlab.errors import LabError
     from dltlab.inference.backends import BACKENDS, backend
-    from dltlab.inference.measuring import measure
+    from dltlab.inference.benchmarking import measure
 
     devices.setup(precision="float32", seed=1)
     tolerance = 1.0
@@ -114,7 +114,7 @@ def kept(engine: Any) -> float:
 
 
 def trained() -> tuple[Any, Any, Any]:
-    """The small network, pictures to calibrate, and held-out ones with labels."""
+    """The small network, images to calibrate, and held-out ones with labels."""
     import keras
 
     from dltlab import data, models, training
@@ -123,14 +123,14 @@ def trained() -> tuple[Any, Any, Any]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     rate = training.one_cycle(0.01, STEPS)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=0.02), loss)
-    pictures = data.load("shapes", batch_size=64, seed=1).repeat()
-    model.fit(pictures, steps_per_epoch=STEPS, shuffle=False, verbose=0)
+    images = data.load("shapes", batch_size=64, seed=1).repeat()
+    model.fit(images, steps_per_epoch=STEPS, shuffle=False, verbose=0)
     return model, data.arrays("shapes", "train")[0][:300], data.arrays("shapes", "test")
 
 
 def share_of_benchmark_app(engine: Any) -> float:
     """What the engine does of what OpenVINO's own tool does, measured in turns."""
-    from dltlab.inference.measuring import measure
+    from dltlab.inference.benchmarking import measure
 
     turns = [
         (measure(engine, SECONDS).images_per_second, benchmark_app(engine)) for _ in range(TURNS)

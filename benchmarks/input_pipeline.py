@@ -1,11 +1,11 @@
-"""How fast pictures come: dltlab's import and pipeline beside Keras' and a loop with Pillow.
+"""How fast images come: dltlab's import and pipeline beside Keras' and a loop with Pillow.
 
     python benchmarks/input_pipeline.py [--json] [--epochs 9]
 
 On the 20,000 JPEG files of CIFAR-10 in the mirror folder (DLTLAB_DATA_MIRROR). Every side gives
-batches of 128 float32 pictures and their labels in an order that is new in each epoch; the sides
+batches of 128 float32 images and their labels in an order that is new in each epoch; the sides
 take turns, epoch by epoch. An epoch is timed from its beginning to its last batch. Later epochs are
-a median. `cached` is Keras' pipeline with its pictures kept in memory and shuffled, as TensorFlow's
+a median. `cached` is Keras' pipeline with its images kept in memory and shuffled, as TensorFlow's
 guide on performance advises. The files are in the page cache.
 """
 
@@ -69,7 +69,7 @@ def pillow_loop(folder: Path) -> Callable[[], Batches]:
 
 
 def ours(name: str) -> Callable[[], Batches]:
-    """`dltlab.data.load`."""
+    """`dltlab.data.loading`."""
     from dltlab import data
 
     dataset = data.load(name, "all", batch_size=BATCH, shuffle=True)
@@ -86,7 +86,7 @@ def seconds_of_an_epoch(epoch: Callable[[], Batches]) -> float:
 
 
 def largest_difference(ours_: Callable[[], Batches], theirs: Callable[[], Batches]) -> float:
-    """Between the mean picture of each class on both sides, in levels of 255."""
+    """Between the mean image of each class on both sides, in levels of 255."""
 
     def means(epoch: Callable[[], Batches], white: float) -> np.ndarray:
         sums, counts = np.zeros((10, SIZE, SIZE, 3)), np.zeros(10)
@@ -100,16 +100,16 @@ def largest_difference(ours_: Callable[[], Batches], theirs: Callable[[], Batche
 
 
 def decode_rates(folder: Path, repeats: int) -> dict[str, float]:
-    """Pictures a second and core: libjpeg-turbo's decoder, our decode stage, and Pillow."""
+    """Images a second and core: libjpeg-turbo's decoder, our decode stage, and Pillow."""
     import simplejpeg
     from PIL import Image
 
-    from dltlab.data.pictures import read_picture
+    from dltlab.data.images import read_image
 
     files = [path.read_bytes() for path in sorted(folder.glob("*/*.jpg"))[::5]]
     sides: dict[str, Callable[[bytes], Any]] = {
         "libjpeg-turbo": simplejpeg.decode_jpeg,
-        "dltlab": lambda content: read_picture(content, SIZE, "crop"),
+        "dltlab": lambda content: read_image(content, SIZE, "crop"),
         "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -123,7 +123,7 @@ def decode_rates(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def waiting_share(name: str) -> dict[str, float]:
-    """How long a training step of a small residual network waits, with pictures augmented."""
+    """How long a training step of a small residual network waits, with images augmented."""
     import keras
 
     from dltlab import data
@@ -208,7 +208,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         f"it (target {DECODE}); Pillow {decode['Pillow']:,.0f}."
     )
     yield (
-        f"A residual network, pictures shifted and mirrored: {step['the step alone']:,.0f} images/s"
+        f"A residual network, images shifted and mirrored: {step['the step alone']:,.0f} images/s"
         f"; it waits {step['waiting']:.1%} of the time (target below {WAITING:.0%}). "
         f"The pipeline alone: {step['prefetch']:,.0f}."
     )

@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 kernels = typer.Typer(help="See and stop warm kernels.", no_args_is_help=True)
 app.add_typer(kernels, name="kernels")
-data = typer.Typer(help="Data sets: the course's, and your own pictures.", no_args_is_help=True)
+data = typer.Typer(help="Data sets: the course's, and your own images.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 DataSet = Annotated[str, typer.Argument(metavar="NAME", help="The data set.")]
@@ -59,7 +59,7 @@ def lab(
     course: CourseFolder = None,
 ) -> None:
     """Open the course in JupyterLab."""
-    from dltlab.course.catalogue import Course
+    from dltlab.course.catalog import Course
     from dltlab.course.front_matter import shown
     from dltlab.course.server import jupyterlab_command, jupyterlab_environment
     from dltlab.course.workspace import Workspace
@@ -80,7 +80,7 @@ def reset(
     course: CourseFolder = None,
 ) -> None:
     """Start a lab over; your old copy is kept."""
-    from dltlab.course.catalogue import Course
+    from dltlab.course.catalog import Course
     from dltlab.course.workspace import Workspace
 
     workspace = Workspace(folder, Course.find(course))
@@ -94,7 +94,7 @@ def list_labs(course: CourseFolder = None) -> None:
     """List the labs of the course."""
     from rich.table import Table
 
-    from dltlab.course.catalogue import Course
+    from dltlab.course.catalog import Course
 
     table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
     for each in Course.find(course).read():
@@ -116,7 +116,7 @@ def progress(
 
     from rich.table import Table
 
-    from dltlab.course.catalogue import Course
+    from dltlab.course.catalog import Course
     from dltlab.exercises.progress import progress as progress_of
 
     labs = progress_of(Course.find(course))
@@ -144,9 +144,9 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([line.as_dict() for line in lines], indent=1))
     else:
-        colours = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+        colors = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
         for line in lines:
-            level = typer.style(f"{line.level:<8}", fg=colours[line.level])
+            level = typer.style(f"{line.level:<8}", fg=colors[line.level])
             typer.echo(f"{level} {line.about:<13} {line.says}")
             if line.mend:
                 typer.echo(f"{'':<22} → {line.mend}")
@@ -160,7 +160,7 @@ def new(
 ) -> None:
     """Start a lab that already builds, lints and passes."""
     from dltlab.course.front_matter import shown
-    from dltlab.course.new import new_lab
+    from dltlab.authoring.new import new_lab
 
     source, checks = new_lab(topic, course)
     option = f" --course {course}" if course else ""
@@ -179,9 +179,9 @@ def build(
     import sys
     from time import perf_counter
 
-    from dltlab.course import build as builder
-    from dltlab.course.catalogue import Course
-    from dltlab.exercises.verify import require_verified
+    from dltlab.authoring import build as builder
+    from dltlab.course.catalog import Course
+    from dltlab.authoring.verify import require_verified
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
     chosen = Course.find(course)
@@ -208,8 +208,8 @@ def build(
 @app.command()
 def lint(names: Labs = None, course: CourseFolder = None) -> None:
     """Check the sources against the rules of the house."""
-    from dltlab.course.catalogue import Course
-    from dltlab.course.lint import lint as run_rules
+    from dltlab.course.catalog import Course
+    from dltlab.authoring.lint import lint as run_rules
 
     findings = run_rules(Course.find(course), names)
     for finding in findings:
@@ -220,14 +220,14 @@ def lint(names: Labs = None, course: CourseFolder = None) -> None:
 @app.command()
 def classify(
     model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a run.")],
-    pictures: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
     out: Annotated[Path | None, typer.Option(help="A CSV file for every probability.")] = None,
     resize: Annotated[str, typer.Option(help="crop, squash or fit.")] = "crop",
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="Classes do not exclude each other.")
     ] = False,
 ) -> None:
-    """Let a trained model say what is in pictures."""
+    """Let a trained model say what is in images."""
     with _without_greeting():
         import tensorflow  # noqa: F401
     from rich.markup import escape
@@ -235,9 +235,9 @@ def classify(
 
     from dltlab.course.front_matter import shown
     from dltlab.display import printable
-    from dltlab.training.classifying import classify as classify_files
+    from dltlab.training.classification import classify as classify_files
 
-    found = classify_files(model, pictures, resize=resize, multi_label=multi_label, out=out)  # type: ignore[arg-type]
+    found = classify_files(model, images, resize=resize, multi_label=multi_label, out=out)  # type: ignore[arg-type]
     table = Table(box=None, pad_edge=False)
     for name in ("file", "class", "probability"):
         table.add_column(name, overflow="fold")
@@ -273,7 +273,7 @@ def optimize(
     with _without_greeting():
         import tensorflow  # noqa: F401
     from dltlab.course.front_matter import shown
-    from dltlab.inference.optimizing import optimize as compile_model
+    from dltlab.inference.optimization import optimize as compile_model
     from dltlab.inference.samples import samples
     from dltlab.models.loading import load_model
 
@@ -349,7 +349,7 @@ def list_data() -> None:
     """List every data set, and where its bytes are."""
     from rich.table import Table
 
-    from dltlab.data.shelf import shelf
+    from dltlab.data.catalog import shelf
 
     table = Table("name", "holds", "version", "where", box=None, pad_edge=False)
     for line in shelf():
@@ -360,7 +360,7 @@ def list_data() -> None:
 @data.command("info")
 def data_info(name: DataSet) -> None:
     """Tell what is known of a data set."""
-    from dltlab.data.shelf import facts
+    from dltlab.data.catalog import facts
 
     for about, says in facts(name):
         typer.echo(f"{about:<13} {says}")
@@ -372,7 +372,7 @@ def import_data(
     name: Annotated[str, typer.Option(help="What to call it.")],
     validation: Annotated[int, typer.Option(help="Percentage held out to choose by.")] = 20,
     test: Annotated[int, typer.Option(help="Percentage held out to judge by.")] = 10,
-    size: Annotated[int | None, typer.Option(help="A picture's side in pixels; 64.")] = None,
+    size: Annotated[int | None, typer.Option(help="An image's side in pixels; 64.")] = None,
     resize: Annotated[str | None, typer.Option(help="crop (the default), squash or fit.")] = None,
     min_per_class: Annotated[int, typer.Option(help="Fewer are an error.")] = 5,
     max_per_class: Annotated[int | None, typer.Option(help="Of more, take so many.")] = None,
@@ -381,7 +381,7 @@ def import_data(
         str | None, typer.Option(help="A data set whose classes and size to take.")
     ] = None,
 ) -> None:
-    """Import pictures of your own: a folder for each class."""
+    """Import images of your own: a folder for each class."""
     from dltlab.data.importing import import_images
 
     done = import_images(
@@ -396,7 +396,7 @@ def show(
     name: DataSet,
     out: Annotated[Path | None, typer.Option(help="The PNG; by default NAME.png.")] = None,
 ) -> None:
-    """Draw a contact sheet: pictures of each class, and how many there are."""
+    """Draw a contact sheet: images of each class, and how many there are."""
     import io
 
     from dltlab.course.front_matter import shown
@@ -414,7 +414,7 @@ def show(
 @data.command()
 def fetch(name: DataSet) -> None:
     """Get a data set's files, so that it can be used without a network."""
-    from dltlab.data.shelf import fetch_all
+    from dltlab.data.catalog import fetch_all
 
     typer.echo(fetch_all(name))
 
@@ -424,7 +424,7 @@ def verify(
     name: Annotated[str | None, typer.Argument(help="The data set; by default all.")] = None,
 ) -> None:
     """Check every byte in your store."""
-    from dltlab.data.shelf import faults
+    from dltlab.data.catalog import faults
 
     found = list(faults(name))
     for line in found:
@@ -440,7 +440,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
 ) -> None:
     """Remove a data set, or "pets@1" for one version, from your store."""
-    from dltlab.data import shelf
+    from dltlab.data import catalog as shelf
 
     users = [] if yes else shelf.in_the_way(name)
     for line in users:

@@ -30,11 +30,11 @@ def show(
 ) -> None:
     """Show a Matplotlib figure with a description for those who do not see it, and close it.
 
-    The description becomes the picture's `alt` text on the web and the plain text of the output.
+    The description becomes the image's `alt` text on the web and the plain text of the output.
 
     Args:
         figure: Drawn; it is closed afterwards, so that it is not shown a second time.
-        alt: One sentence that says what the picture shows.
+        alt: One sentence that says what the image shows.
         display_id: Names the output, so that a later call with `update` replaces it.
         update: Replace the output called `display_id` instead of adding one.
     """
@@ -46,7 +46,7 @@ def show(
             print(alt)  # noqa: T201
         return
     png = io.BytesIO()
-    # A picture that is replaced keeps its size, so that the page stands still (and draws sooner).
+    # An image that is replaced keeps its size, so that the page stands still (and draws sooner).
     figure.savefig(png, format="png", dpi=100, bbox_inches=None if display_id else "tight")
     plt.close(figure)
     bundle = {"image/png": base64.b64encode(_smaller(png)).decode(), "text/plain": alt}
@@ -54,7 +54,7 @@ def show(
 
 
 def _smaller(png: io.BytesIO) -> bytes:
-    """The same picture in 256 colours of its own where no eye sees the difference, else as it is.
+    """The same image in 256 colors of its own where no eye sees the difference, else as it is.
 
     Charts take a third of the bytes so, and notebooks stay small.
     """

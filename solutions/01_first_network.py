@@ -39,7 +39,7 @@ from sklearn import svm
 
 from dltlab import data, devices
 from dltlab.display import show
-from dltlab.exercises import first_network as ex
+from dltlab.checks import first_network as ex
 from dltlab.training import Monitor
 from dltlab.widgets import DigitPad, tensorboard
 

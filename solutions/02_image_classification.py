@@ -47,7 +47,7 @@ from keras import layers
 
 from dltlab import data, devices, models, training
 from dltlab.display import show
-from dltlab.exercises import image_classification as ex
+from dltlab.checks import image_classification as ex
 
 devices.setup(seed=1)
 
@@ -333,7 +333,7 @@ def compiled(model, rate):
 
 
 model = compiled(network, 0.001)
-found = training.range_test(model, batches(), lowest=1e-4, highest=1, num_steps=min(STEPS, 200))
+found = training.lr_range_test(model, batches(), lowest=1e-4, highest=1, num_steps=min(STEPS, 200))
 found.show()
 
 # %% [markdown]
@@ -582,7 +582,7 @@ ex.why_shortcut.answer("b")
 # spoke for the answer. Is that where you looked?
 
 # %%
-training.look_inside(network, test_images[0], classes=classes).show()
+training.inspect(network, test_images[0], classes=classes).show()
 
 # %% [markdown]
 # Grad-CAM is most useful where the network is wrong. Here is its surest mistake. What did it look
@@ -590,7 +590,7 @@ training.look_inside(network, test_images[0], classes=classes).show()
 
 # %%
 surest = evaluation.worst[0]
-figure, alt = training.look_inside(network, surest.picture, classes=classes).grad_cam()
+figure, alt = training.inspect(network, surest.picture, classes=classes).grad_cam()
 show(figure, f"{alt} It is really: {surest.true}.")
 print(f"It is really: {surest.true}.")
 

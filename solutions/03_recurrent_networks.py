@@ -45,7 +45,7 @@ from keras import layers
 
 from dltlab import data, devices, training
 from dltlab.display import show
-from dltlab.exercises import recurrent_networks as ex
+from dltlab.checks import recurrent_networks as ex
 
 devices.setup(precision="float32", seed=1)
 
@@ -902,10 +902,10 @@ print(f"{'in one go':12} NRMSE {in_one_go:.4f}")
 # on a GPU, if the layer asks for nothing that the kernel cannot do. If it does, Keras falls back to
 # a loop without a word, and you wonder why your training is many times slower.
 #
-# `training.fast_rnn` reads the conditions off a layer. Which of them does this one break?
+# `training.check_cudnn` reads the conditions off a layer. Which of them does this one break?
 
 # %%
-print(training.fast_rnn(layers.GRU(64, reset_after=False, recurrent_dropout=0.2)))
+print(training.check_cudnn(layers.GRU(64, reset_after=False, recurrent_dropout=0.2)))
 
 # %% [markdown]
 # A line with a question mark depends on the data. Give it a mask, and it is answered. A mask must
@@ -914,7 +914,7 @@ print(training.fast_rnn(layers.GRU(64, reset_after=False, recurrent_dropout=0.2)
 
 # %%
 for mask in ([[True, True, False]], [[False, True, True]]):
-    last = training.fast_rnn(layers.LSTM(64), mask=mask).conditions[-1]
+    last = training.check_cudnn(layers.LSTM(64), mask=mask).conditions[-1]
     print(mask, "→", last)
 
 # %% [markdown]
@@ -931,7 +931,7 @@ candidates = {
     "RNN(LSTMCell(64))": layers.RNN(layers.LSTMCell(64)),
 }
 broken = {
-    name: [each.name for each in training.fast_rnn(layer).broken if "GPU" not in each.name]
+    name: [each.name for each in training.check_cudnn(layer).broken if "GPU" not in each.name]
     for name, layer in candidates.items()
 }
 pd.DataFrame({"does not hold": {name: ", ".join(each) or "–" for name, each in broken.items()}})

@@ -51,7 +51,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from dltlab import data, devices, models, training
 from dltlab.display import show
 from dltlab.errors import LabError
-from dltlab.exercises import text_generation as ex
+from dltlab.checks import text_generation as ex
 from dltlab.widgets import TextSampler
 
 devices.setup(seed=1)

@@ -59,8 +59,8 @@ from keras import layers
 from dltlab import data, devices, inference, models, training
 from dltlab.display import show
 from dltlab.errors import LabError
-from dltlab.exercises import inference_optimization as ex
-from dltlab.inference.policies import in_precision
+from dltlab.checks import inference_optimization as ex
+from dltlab.inference.precision import in_precision
 from dltlab.models.loading import load_model
 
 tf.config.set_visible_devices([], "GPU")  # all is measured on the processor
@@ -655,7 +655,7 @@ print(lines[0], address, sep="")
 # each again and again. What happens to requests per second, and to the latency?
 
 # %%
-logits = inference.ask(address, token, one)
+logits = inference.predict(address, token, one)
 print(f"It is a {classes[logits.argmax()]}; in truth a {classes[test_labels[0]]}.")
 for concurrency in (1, 8, 32):
     print(inference.load_test(address, token, one, concurrency=concurrency, seconds=5 * SECONDS))
@@ -666,10 +666,10 @@ for concurrency in (1, 8, 32):
 
 # %%
 try:
-    inference.ask(address, token, np.zeros((1, 2), "float32"))
+    inference.predict(address, token, np.zeros((1, 2), "float32"))
 except LabError as error:
     print(error)
-print("the next one:", classes[inference.ask(address, token, one).argmax()])
+print("the next one:", classes[inference.predict(address, token, one).argmax()])
 service.terminate()
 print("ended with exit code", service.wait(timeout=60))
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from dltlab.course.new import new_lab
+from dltlab.authoring.new import new_lab
 from dltlab.exercises.progress import record
 from dltlab.exercises.result import Outcome
 
@@ -240,65 +240,65 @@ def saved_model(tmp_path_factory):
 
     mean = keras.layers.GlobalAveragePooling2D()
     answer = keras.layers.Dense(2, kernel_initializer=keras.initializers.Identity(10.0))
-    path = tmp_path_factory.mktemp("model") / "colours.keras"
+    path = tmp_path_factory.mktemp("model") / "colors.keras"
     keras.Sequential([keras.Input((8, 8, 3)), mean, answer]).save(path)
     return path
 
 
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """The folder `pictures` here: a red one, a green one, and a file that is none."""
+def images(tmp_path, monkeypatch):
+    """The folder `images` here: a red one, a green one, and a file that is none."""
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    for name, colour in (("[red].png", "#ff0000"), ("green.png", "#00ff00")):
-        Image.new("RGB", (16, 16), colour).save(folder / name)
-    (folder / "none.png").write_text("no picture")
+    for name, color in (("[red].png", "#ff0000"), ("green.png", "#00ff00")):
+        Image.new("RGB", (16, 16), color).save(folder / name)
+    (folder / "none.png").write_text("no image")
     return folder
 
 
-def test_classify_says_what_is_in_each_picture_and_writes_it(dltlab, saved_model, pictures):
-    answer = dltlab("classify", saved_model, "pictures", "--out", "found.csv")
+def test_classify_says_what_is_in_each_image_and_writes_it(dltlab, saved_model, images):
+    answer = dltlab("classify", saved_model, "images", "--out", "found.csv")
 
     assert (answer.code, answer.err) == (0, "")
     head, *rows, wrote = answer.out.splitlines()
     assert head.split() == ["file", "class", "probability"]
     assert [row.split() for row in rows] == [
-        ["pictures/[red].png", "0", "1.000"],
-        ["pictures/green.png", "1", "1.000"],
-        ["pictures/none.png", "is", "damaged", "or", "no", "picture"],
+        ["images/[red].png", "0", "1.000"],
+        ["images/green.png", "1", "1.000"],
+        ["images/none.png", "is", "damaged", "or", "no", "image"],
     ]
     assert wrote == "Wrote found.csv."
-    assert (pictures.parent / "found.csv").read_text().count("\n") == 4
+    assert (images.parent / "found.csv").read_text().count("\n") == 4
 
 
-def test_classify_shows_the_first_of_many(dltlab, saved_model, pictures):
-    answer = dltlab("classify", saved_model, *["pictures/green.png"] * 23)
+def test_classify_shows_the_first_of_many(dltlab, saved_model, images):
+    answer = dltlab("classify", saved_model, *["images/green.png"] * 23)
 
     assert len(answer.out.splitlines()) == 1 + 20 + 1
     assert answer.out.endswith("… and 3 more.\n")
 
 
-def test_classify_knows_pictures_of_several_classes(dltlab, saved_model, pictures):
-    Image.new("RGB", (16, 16), "#ffff00").save(pictures / "both.png")
+def test_classify_knows_images_of_several_classes(dltlab, saved_model, images):
+    Image.new("RGB", (16, 16), "#ffff00").save(images / "both.png")
 
-    answer = dltlab("classify", saved_model, "pictures/both.png", "--multi-label")
+    answer = dltlab("classify", saved_model, "images/both.png", "--multi-label")
 
-    assert answer.out.splitlines()[1].split() == ["pictures/both.png", "0", "1", "1.000"]
+    assert answer.out.splitlines()[1].split() == ["images/both.png", "0", "1", "1.000"]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("nothing.keras pictures", "nothing.keras is no saved model"),
+        ("nothing.keras images", "nothing.keras is no saved model"),
         ("{model} nowhere", "nowhere does not exist"),
-        ("{model} pictures/none.png", "is damaged or no picture"),
-        ("{model} pictures --resize stretch", "resize is 'stretch'"),
-        ("{model} pictures --out pictures", "pictures cannot be written"),
+        ("{model} images/none.png", "is damaged or no image"),
+        ("{model} images --resize stretch", "resize is 'stretch'"),
+        ("{model} images --out images", "images cannot be written"),
     ],
 )
 def test_what_cannot_be_classified_is_one_sentence_and_exit_code_2(
-    dltlab, saved_model, pictures, words, said
+    dltlab, saved_model, images, words, said
 ):
     answer = dltlab("classify", *words.format(model=saved_model).split())
 

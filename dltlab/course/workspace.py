@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dltlab.course.catalogue import Course
+from dltlab.course.catalog import Course
 from dltlab.course.front_matter import shown
 from dltlab.course.notebooks import load
 from dltlab.errors import LabError

@@ -1,15 +1,15 @@
-"""Data sets by their cards, a user's own pictures and texts: `load`, `info`, `corpus`, …."""
+"""Data sets by their cards, a user's own images and texts: `load`, `info`, `corpus`, …."""
 
 from dltlab.data.augment import Augmentation, augmentation
 from dltlab.data.card import Card
-from dltlab.data.corpus import Corpus, corpus
+from dltlab.data.corpora import Corpus, corpus
 from dltlab.data.importing import Import, import_images
-from dltlab.data.load import arrays, load, series, text
+from dltlab.data.loading import arrays, load, series, text
 from dltlab.data.profile import Profile, profile_pipeline
 from dltlab.data.store import Manifest, info
-from dltlab.data.used import record
+from dltlab.data.provenance import record
 from dltlab.data.vocabulary import Vocabulary
-from dltlab.data.windows import windows
+from dltlab.data.windowing import windows
 
 __all__ = [
     "Augmentation",

@@ -1,4 +1,4 @@
-"""Change the pictures of a batch at random, each in its own way, with Keras' own layers."""
+"""Change the images of a batch at random, each in its own way, with Keras' own layers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Change = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to the pictures of a batch; `augmentation` describes it."""
+    """What happens to the images of a batch; `augmentation` describes it."""
 
     crop: int
     flip: bool
@@ -54,13 +54,13 @@ class Augmentation:
         return change
 
     def layers(self, height: int, width: int) -> list["keras.Layer"]:
-        """The layers that change pictures alone, to stand at the head of a model instead.
+        """The layers that change images alone, to stand at the head of a model instead.
 
         There they run on the device, which pays where that is a GPU and the processor is busy.
 
         Args:
-            height: Of a picture, in pixels.
-            width: Of a picture, in pixels.
+            height: Of an image, in pixels.
+            width: Of an image, in pixels.
         """
         import keras
 
@@ -79,13 +79,13 @@ class Augmentation:
 def augmentation(
     *, crop: int = 0, flip: bool = False, cutout: int = 0, mixup: float = 0.0
 ) -> Augmentation:
-    """Changes for `load(…, augment=…)`, each picture of a batch in its own way.
+    """Changes for `load(…, augment=…)`, each image of a batch in its own way.
 
     Args:
         crop: Shift by up to so many pixels in both directions; what comes in is the reflection.
-        flip: Mirror every other picture, left to right.
-        cutout: Grey out a square of so many pixels a side.
-        mixup: Blend every picture, and its label, with another of the batch, by a share from a
+        flip: Mirror every other image, left to right.
+        cutout: Gray out a square of so many pixels a side.
+        mixup: Blend every image, and its label, with another of the batch, by a share from a
             Beta distribution with this parameter on both sides (Zhang et al. 2018,
             arXiv:1710.09412). The labels become shares of each class: use the loss
             `CategoricalCrossentropy`.

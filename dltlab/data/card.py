@@ -49,10 +49,10 @@ OneFile = Annotated[list[File], Field(min_length=1, max_length=1)]
 
 
 class Split(_Strict):
-    """A part of a data set: how many pictures, characters or values (of some cards not known).
+    """A part of a data set: how many images, characters or values (of some cards not known).
 
     Attributes:
-        images: The file that holds the pictures, where the split has one of its own.
+        images: The file that holds the images, where the split has one of its own.
         labels: The file that holds the labels, likewise.
     """
 
@@ -62,7 +62,7 @@ class Split(_Strict):
 
 
 class HoldOut(_Strict):
-    """Divides pictures that come in one piece: every `every`-th tests, after a seeded shuffle."""
+    """Divides images that come in one piece: every `every`-th tests, after a seeded shuffle."""
 
     every: Annotated[int, Field(ge=2)]
     seed: Seed
@@ -74,7 +74,7 @@ class Card(_Strict):
     kind: ClassVar[Literal["images", "text", "series"]]
     name: str
     title: Sentence
-    licence: Sentence
+    license: Sentence
     citation: Sentence
     version: Sentence
     files: list[File]
@@ -102,7 +102,7 @@ class Card(_Strict):
 
 
 class ImageCard(Card):
-    """Labelled pictures; `shape` and `dtype` are those of one as `dltlab.data` returns it."""
+    """Labeled images; `shape` and `dtype` are those of one as `dltlab.data` returns it."""
 
     kind = "images"
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
@@ -118,9 +118,9 @@ class DigitsCard(ImageCard):
 
 
 class IdxCard(ImageCard):
-    """Pictures and labels in files of MNIST's format.
+    """Images and labels in files of MNIST's format.
 
-    `hold_out` divides the test pictures where a mirror folder has no others.
+    `hold_out` divides the test images where a mirror folder has no others.
     """
 
     format: Literal["idx"]
@@ -137,14 +137,14 @@ class IdxCard(ImageCard):
 
 
 class CifarCard(ImageCard):
-    """Pictures in the binary files of CIFAR-10, in one archive."""
+    """Images in the binary files of CIFAR-10, in one archive."""
 
     format: Literal["cifar"]
     files: OneFile
 
 
 class ShapesCard(ImageCard):
-    """The pictures of `dltlab.data.shapes`."""
+    """The images of `dltlab.data.shapes`."""
 
     format: Literal["shapes"]
     seed: Seed

@@ -21,7 +21,7 @@ _RECORD = 1 + 3 * 32 * 32
 
 
 def read_cifar(archive: bytes, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures and labels of a split.
+    """The images and labels of a split.
 
     Args:
         archive: The bytes of a tar archive, compressed or not.
@@ -40,7 +40,7 @@ def read_cifar(archive: bytes, split: str) -> tuple[np.ndarray, np.ndarray]:
         raise LabError(f"This is no archive of CIFAR-10's binary files: {error}.") from error
     if not content or len(content) % _RECORD:
         raise LabError(
-            f"CIFAR-10's {split} files hold {len(content)} bytes, and a picture takes {_RECORD}."
+            f"CIFAR-10's {split} files hold {len(content)} bytes, and an image takes {_RECORD}."
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)

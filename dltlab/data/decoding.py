@@ -1,4 +1,4 @@
-"""Decode many pictures: alone at first, then with as many processes as there are cores."""
+"""Decode many images: alone at first, then with as many processes as there are cores."""
 
 import hashlib
 import itertools
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dltlab.data.pictures import Resize, Unusable, read_picture
+from dltlab.data.images import Resize, Unusable, read_image
 from dltlab.data.sources import LARGEST_FILE, Candidate, Content
 from dltlab.errors import LabError
 
@@ -25,10 +25,10 @@ class Decoded:
     """What became of some files.
 
     Attributes:
-        reasons: For each file why it cannot serve as a picture, or None.
+        reasons: For each file why it cannot serve as an image, or None.
         pixels: Of the others: uint8 `(k, size, size, 3)`.
         digests: A hash of the pixels of each.
-        sums: Of the values of each of its colours, and of their squares: float64 `(k, 2, 3)`.
+        sums: Of the values of each of its colors, and of their squares: float64 `(k, 2, 3)`.
     """
 
     reasons: list[str | None]
@@ -84,7 +84,7 @@ def _together(
             yield candidates, decoded.result()
     except TerminatedWorkerError as error:
         raise LabError(
-            "A process that decoded pictures was killed, as it happens when memory runs out. Close "
+            "A process that decoded images was killed, as it happens when memory runs out. Close "
             "other programs and import again."
         ) from error
 
@@ -116,7 +116,7 @@ def _decode(contents: list[Content], size: int, resize: Resize) -> Decoded:
     usable = 0
     for content in contents:
         try:
-            pixels[usable] = read_picture(_bytes_of(content), size, resize)
+            pixels[usable] = read_image(_bytes_of(content), size, resize)
         except Unusable as error:
             reasons.append(str(error))
         else:
@@ -144,7 +144,7 @@ def _bytes_of(content: Content) -> bytes:
 
 
 def _sums(pixels: np.ndarray) -> np.ndarray:
-    """Of each picture's colours and of their squares, float64 `(k, 2, 3)`."""
+    """Of each image's colors and of their squares, float64 `(k, 2, 3)`."""
     count, height, width, _ = pixels.shape
     values = pixels.reshape(count, height * width, 3).astype(np.float32)
     products = values.transpose(0, 2, 1) @ values  # by BLAS, several times faster than `sum`

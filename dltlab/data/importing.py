@@ -1,4 +1,4 @@
-"""Import a user's own pictures: read, sort out, split, pack, and keep as a version."""
+"""Import a user's own images: read, sort out, split, pack, and keep as a version."""
 
 import csv
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 from dltlab.data import store
 from dltlab.data.card import SPLITS, ImageCard, SplitName
 from dltlab.data.decoding import Decoded, decode_all
-from dltlab.data.pictures import RESIZES, Resize
+from dltlab.data.images import RESIZES, Resize
 from dltlab.data.sources import Candidate, Source, in_unicode, open_source
 from dltlab.data.store import Manifest, Shards
 from dltlab.display import printable
@@ -29,7 +29,7 @@ class Import:
 
     Attributes:
         manifest: Of the version.
-        is_new: Whether the version was made now; else the store held the same pictures already.
+        is_new: Whether the version was made now; else the store held the same images already.
         left_out: The name of each file that is no part of it, with the reason.
         notes: What else one should know.
     """
@@ -40,7 +40,7 @@ class Import:
     notes: list[str]
 
     def __repr__(self) -> str:
-        from dltlab.data.shelf import report
+        from dltlab.data.catalog import report
 
         return "\n".join(report(self))
 
@@ -62,16 +62,16 @@ class _Wanted:
 
 @dataclass
 class _Kept:
-    """The pictures that are part of it: row by row what the files beside the pixels say."""
+    """The images that are part of it: row by row what the files beside the pixels say."""
 
     candidates: list[Candidate] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     sums: list[np.ndarray] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)  # of each digest
-    doubles: list[tuple[int, Candidate]] = field(default_factory=list)  # of the picture there
+    doubles: list[tuple[int, Candidate]] = field(default_factory=list)  # of the image there
 
     def add(self, candidate: Candidate, decoded: Decoded, row: int) -> bool:
-        """Keep the picture in a row of `decoded`; returns whether it is a new one."""
+        """Keep the image in a row of `decoded`; returns whether it is a new one."""
         place = self.places.setdefault(decoded.digests[row], len(self.candidates))
         if place < len(self.candidates):
             self.doubles.append((place, candidate))
@@ -82,7 +82,7 @@ class _Kept:
         return True
 
     def settle(self) -> list[tuple[str, str]]:
-        """Of equal pictures keep the first in rank; returns the others, with the reason."""
+        """Of equal images keep the first in rank; returns the others, with the reason."""
         others = []
         for place, candidate in self.doubles:
             first, other = sorted((self.candidates[place], candidate), key=_rank)
@@ -104,32 +104,32 @@ def import_images(
     seed: int = 1,
     like: str | None = None,
 ) -> Import:
-    """Import pictures as the data set `name`, a new version if they differ from those it has.
+    """Import images as the data set `name`, a new version if they differ from those it has.
 
     The source is a folder, a tar or a zip archive with a folder for each class, or a list: a .txt
     file with a path and a label in each line, or a .csv or .tsv file with these two fields. Folders
     called train, validation and test around those of the classes say the split. Without them every
-    class is divided by a rule that depends on the seed and each picture's pixels alone.
+    class is divided by a rule that depends on the seed and each image's pixels alone.
 
-    Left out, and said: broken, empty and tiny files, and all but one of equal pictures; of a
-    picture that is in the test split and elsewhere, the one in the test split stays.
+    Left out, and said: broken, empty and tiny files, and all but one of equal images; of a
+    image that is in the test split and elsewhere, the one in the test split stays.
 
     Args:
-        source: Where the pictures are.
+        source: Where the images are.
         name: Of the data set; `load(name)` then returns it.
         validation: Percentage of each class that is held out to choose by.
         test: Percentage of each class that is held out to judge by.
-        size: The side of a picture in pixels; by default that of `like`, else 64.
-        resize: "crop", "squash" or "fit", as `dltlab.data.pictures.read_picture` describes it; by
+        size: The side of an image in pixels; by default that of `like`, else 64.
+        resize: "crop", "squash" or "fit", as `dltlab.data.images.read_image` describes it; by
             default as for `like`, else "crop".
-        min_per_class: A class with fewer pictures is an error.
+        min_per_class: A class with fewer images is an error.
         max_per_class: Of a class with more, so many are taken, chosen by the seed.
         seed: Of the division and the choice.
-        like: A data set whose classes these pictures are to have, so that a model which was
+        like: A data set whose classes these images are to have, so that a model which was
             trained on it can be evaluated on them.
 
     Raises:
-        LabError: The source cannot be read, a class has too few pictures, an argument is wrong, or
+        LabError: The source cannot be read, a class has too few images, an argument is wrong, or
             the store cannot be written. Nothing is kept then.
     """
     store.check_name(name)
@@ -147,12 +147,12 @@ def import_images(
     )
     _check(wanted)
     path = Path(source).expanduser()
-    pictures = open_source(path)
-    listing = pictures.listing()
+    images = open_source(path)
+    listing = images.listing()
     _require_classes(wanted, listing.candidates, listing.left_out, path)
     candidates = _chosen(listing.candidates, wanted)
     with store.hidden_folder(name) as folder:
-        kept, left_out = _pack(pictures, candidates, wanted, folder)
+        kept, left_out = _pack(images, candidates, wanted, folder)
         left_out = sorted([*listing.left_out, *left_out])
         _require_classes(wanted, kept.candidates, left_out, path)
         return _finish(kept, left_out, wanted, path, folder)
@@ -203,7 +203,7 @@ def _images(like: str) -> ImageCard | Manifest:
 def _require_classes(
     wanted: _Wanted, candidates: list[Candidate], left_out: list[tuple[str, str]], path: Path
 ) -> None:
-    """Refuse pictures that cannot be learned from, as far as the counts of the classes tell.
+    """Refuse images that cannot be learned from, as far as the counts of the classes tell.
 
     Raises:
         LabError: Names the classes and the mend.
@@ -221,7 +221,7 @@ def _require_classes(
             raise LabError(f"No such class: {', '.join(strange)}. The classes are: {known}.")
     if not counts:
         raise LabError(
-            f"{path} holds no pictures in folders of their class: put JPEG, PNG, BMP or WebP files "
+            f"{path} holds no images in folders of their class: put JPEG, PNG, BMP or WebP files "
             f"into one folder a class.{also}"
         )
     if len(counts) == 1 and wanted.classes is None:
@@ -236,7 +236,7 @@ def _require_classes(
     ]
     if few:
         raise LabError(
-            f"Too few pictures: {', '.join(few)}, and {wanted.min_per_class} is the least. Add "
+            f"Too few images: {', '.join(few)}, and {wanted.min_per_class} is the least. Add "
             f"some, remove the folder, or lower min_per_class (--min-per-class).{also}"
         )
 
@@ -252,7 +252,7 @@ def _chosen(candidates: list[Candidate], wanted: _Wanted) -> list[Candidate]:
 
 
 def _rank(candidate: Candidate) -> tuple[int, str]:
-    """By which the first of equal pictures stays: the test split's, then in order of name."""
+    """By which the first of equal images stays: the test split's, then in order of name."""
     return {"test": 0, "validation": 1}.get(candidate.split or "", 2), candidate.name
 
 
@@ -265,7 +265,7 @@ def _lot(seed: int, what: str) -> bytes:
 def _pack(
     source: Source, candidates: list[Candidate], wanted: _Wanted, folder: Path
 ) -> tuple[_Kept, list[tuple[str, str]]]:
-    """Write the pixels of every usable picture to `folder`, each once."""
+    """Write the pixels of every usable image to `folder`, each once."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -291,7 +291,7 @@ def _pack(
 
 
 def _same(candidate: Candidate, first: Candidate) -> str:
-    reason = f"is the same picture as {printable(first.name)}"
+    reason = f"is the same image as {printable(first.name)}"
     if candidate.label != first.label:
         return f"{reason}, which is in another class: one of the two is wrong"
     if candidate.split != first.split:
@@ -313,7 +313,7 @@ def _finish(
         (each.name, each.label, SPLITS[split], digest)
         for each, split, digest in zip(kept.candidates, splits, kept.digests, strict=True)
     ]
-    _write_csv(folder / "pictures.csv", ("name", "class", "split", "digest"), rows)
+    _write_csv(folder / "images.csv", ("name", "class", "split", "digest"), rows)
     _write_csv(folder / "left_out.csv", ("name", "reason"), left_out)
     settings = f"{classes} {wanted.size} {wanted.resize}"
     content_hash = hashlib.sha256(settings.encode("utf-8", "surrogateescape"))
@@ -348,7 +348,7 @@ def _finish(
 
 
 def _split(kept: _Kept, wanted: _Wanted) -> np.ndarray:
-    """The split of each picture as a place in `SPLITS`, int8 `(n,)`."""
+    """The split of each image as a place in `SPLITS`, int8 `(n,)`."""
     given = {each.split for each in kept.candidates if each.split}
     shares: dict[SplitName, int] = {
         "test": 0 if "test" in given else wanted.test,
@@ -377,11 +377,11 @@ def _share(total: int, percentage: int, left: int) -> int:
 
 
 def _statistics(kept: _Kept, splits: np.ndarray, size: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each colour over the training pictures, or else over all."""
+    """Mean and standard deviation of each color over the training images, or else over all."""
     of_train = np.flatnonzero(splits == 0)
     rows = of_train if len(of_train) else np.arange(len(splits))
     mean, square = np.sum([kept.sums[row] for row in rows], axis=0) / (len(rows) * size**2)
-    variance = np.maximum(square - mean**2, 0)  # of a single colour rounding may make it negative
+    variance = np.maximum(square - mean**2, 0)  # of a single color rounding may make it negative
     return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
 
 
@@ -390,16 +390,16 @@ def _notes(kept: _Kept, left_out: list[tuple[str, str]]) -> list[str]:
     notes = []
     leaks = sum(reason.endswith(" split") for _, reason in left_out)
     if leaks:
-        were = "picture was" if leaks == 1 else "pictures were"
+        were = "image was" if leaks == 1 else "images were"
         notes.append(
             f"{leaks:,} {were} in two splits. Each is kept in one of them: a test with "
-            "pictures from training tests memory."
+            "images from training tests memory."
         )
     counts = Counter(each.label for each in kept.candidates).most_common()
     (largest, most), (smallest, fewest) = counts[0], counts[-1]
     if most > _BALANCED * fewest:
         notes.append(
-            f"The classes are out of balance: '{printable(largest)}' has {most:,} pictures, "
+            f"The classes are out of balance: '{printable(largest)}' has {most:,} images, "
             f"'{printable(smallest)}' has {fewest:,}. Accuracy will speak for the large ones: look "
             "at each class."
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dltlab.data.augment import Augmentation
-from dltlab.data.read import Pictures
+from dltlab.data.read import Images
 from dltlab.errors import LabError
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _options(workers: int) -> "tf.data.Options":
     return options
 
 
-def gather(found: Pictures) -> Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]:
-    """Reads the pictures in given rows of all shards: float32 in [0, 1], and int64 labels."""
+def gather(found: Images) -> Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]:
+    """Reads the images in given rows of all shards: float32 in [0, 1], and int64 labels."""
     import tensorflow as tf
 
     shards = [_tensor(shard) for shard in found.shards]

@@ -57,7 +57,7 @@ class Profile:
         return f"The device waited {self.waiting:.1%} of the time."
 
     def figure(self) -> tuple["Figure", str]:
-        """The same as a picture, and its description in words."""
+        """The same as an image, and its description in words."""
         from matplotlib.figure import Figure
 
         table = self.table()
@@ -76,7 +76,7 @@ class Profile:
         return figure, f"Images a second up to each stage of an input pipeline: {listed}."
 
     def show(self) -> None:
-        """Show the picture."""
+        """Show the image."""
         from dltlab.display import show
 
         show(*self.figure())

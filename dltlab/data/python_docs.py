@@ -10,7 +10,7 @@ _HEADING_LINE = re.compile(r"^([*=\-~^])\1{2,}\n", re.MULTILINE)
 def python_docs() -> list[tuple[str, str]]:
     """The topics of Python's `help()` and their text, in alphabetical order.
 
-    They come from CPython's module `pydoc_data.topics`; their licence is PSF-2.0, that of Python
+    They come from CPython's module `pydoc_data.topics`; their license is PSF-2.0, that of Python
     (https://docs.python.org/3/license.html). The text is English with code in quotes, indented
     examples, grammar rules and a few tables, and stands as it is but for two things. The rows of
     `*`, `=`, `-` or `~` below headings are left out. So is every topic that is also a section of a

@@ -1,4 +1,4 @@
-"""Read a data set into memory, or map it: the pictures, texts or values of a split."""
+"""Read a data set into memory, or map it: the images, texts or values of a split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ Whole = TypeVar("Whole", str, np.ndarray)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures of a split, packed.
+class Images:
+    """The images of a split, packed.
 
     Attributes:
         shards: uint8 arrays `(n, height, width, channels)`, in memory or mapped.
-        rows: int64 `(m,)`: which pictures of all shards together belong to the split.
+        rows: int64 `(m,)`: which images of all shards together belong to the split.
         labels: int64 `(m,)`: their labels.
         white: The value of the brightest pixel.
     """
@@ -48,16 +48,16 @@ class Pictures:
     white: int = 255
 
     @classmethod
-    def of(cls, images: np.ndarray, labels: np.ndarray, white: int = 255) -> "Pictures":
+    def of(cls, images: np.ndarray, labels: np.ndarray, white: int = 255) -> "Images":
         """All of one array."""
         return cls([images], np.arange(len(labels)), labels.astype(np.int64), white)
 
-    def only(self, chosen: np.ndarray) -> "Pictures":
+    def only(self, chosen: np.ndarray) -> "Images":
         """Those that `chosen` selects, a mask or places in `rows`."""
-        return Pictures(self.shards, self.rows[chosen], self.labels[chosen], self.white)
+        return Images(self.shards, self.rows[chosen], self.labels[chosen], self.white)
 
     def pixels(self) -> np.ndarray:
-        """A copy of the pictures, uint8 `(m, height, width, channels)`."""
+        """A copy of the images, uint8 `(m, height, width, channels)`."""
         firsts = np.cumsum([0, *(len(shard) for shard in self.shards)])
         pixels = np.empty((len(self.rows), *self.shards[0].shape[1:]), np.uint8)
         for first, shard in zip(firsts, self.shards, strict=False):
@@ -65,9 +65,9 @@ class Pictures:
             pixels[here] = shard[self.rows[here] - first]
         return pixels
 
-    def in_memory(self) -> "Pictures":
+    def in_memory(self) -> "Images":
         """The same, with nothing left to read."""
-        return Pictures.of(self.pixels(), self.labels, self.white)
+        return Images.of(self.pixels(), self.labels, self.white)
 
 
 def splits_of(about: Card | Manifest) -> list[str]:
@@ -77,11 +77,11 @@ def splits_of(about: Card | Manifest) -> list[str]:
     return [split for split in SPLITS if sum(about.counts[split])]
 
 
-def pictures(name: str, split: str) -> Pictures:
-    """The pictures of a split, or of "all".
+def images(name: str, split: str) -> Images:
+    """The images of a split, or of "all".
 
     Raises:
-        LabError: There are no such pictures, or their files cannot be had or are damaged.
+        LabError: There are no such images, or their files cannot be had or are damaged.
     """
     about = _about(name, split, "images")
     if isinstance(about, Manifest):
@@ -93,26 +93,26 @@ def pictures(name: str, split: str) -> Pictures:
         found = _idx(about, "test")
         train, test = (len(_divided(found, about.hold_out, part).labels) for part in about.splits)
         _say_once(
-            f"{name}: the mirror folder holds only the {train + test:,} test pictures, so "
+            f"{name}: the mirror folder holds only the {train + test:,} test images, so "
             f"{train:,} of them train and {test:,} test."
         )
         return _divided(found, about.hold_out, split)
     if split != ALL:
         return _read(about, split)
     parts = [_read(about, part) for part in about.splits]
-    return Pictures.of(
+    return Images.of(
         np.concatenate([part.shards[0] for part in parts]),
         np.concatenate([part.labels for part in parts]),
     )
 
 
-def mapped(name: str, split: str) -> Pictures:
+def mapped(name: str, split: str) -> Images:
     """The same, mapped into memory from a file that several processes may share.
 
-    Imported pictures lie in such files. Of others a decoded copy is made once, in the user's store.
+    Imported images lie in such files. Of others a decoded copy is made once, in the user's store.
 
     Raises:
-        LabError: There are no such pictures, or the store cannot be written.
+        LabError: There are no such images, or the store cannot be written.
     """
     about = _about(name, split, "images")
     if isinstance(about, Manifest):
@@ -120,7 +120,7 @@ def mapped(name: str, split: str) -> Pictures:
     part = "-of-test" if isinstance(about, IdxCard) and _only_test_is_near(about) else ""
     folder = dataset_folder() / name / f"decoded-{split}{part}-{about.content_hash[:12]}"
     if not folder.is_dir():
-        found = pictures(name, split)
+        found = images(name, split)
         with hidden_folder(name) as hidden:
             np.save(hidden / "images.npy", found.pixels())
             np.save(hidden / "labels.npy", found.labels)
@@ -128,7 +128,7 @@ def mapped(name: str, split: str) -> Pictures:
             if not folder.is_dir():  # another process may have made it meanwhile
                 hidden.rename(folder)
     images = np.load(folder / "images.npy", mmap_mode="c")
-    return Pictures.of(images, np.load(folder / "labels.npy"), int(np.load(folder / "white.npy")))
+    return Images.of(images, np.load(folder / "labels.npy"), int(np.load(folder / "white.npy")))
 
 
 def texts(name: str, split: str) -> list[str]:
@@ -183,7 +183,7 @@ def _about(name: str, split: str, kind: str) -> Card | Manifest:
     return about
 
 
-def _imported(found: Manifest, split: str) -> Pictures:
+def _imported(found: Manifest, split: str) -> Images:
     try:
         shards = [
             np.load(found.folder / name, mmap_mode="c")
@@ -194,14 +194,14 @@ def _imported(found: Manifest, split: str) -> Pictures:
     except (OSError, ValueError, EOFError) as error:
         raise LabError(
             f"The data set '{found.tag}' is damaged ({error}). Remove it with: dltlab data remove "
-            f"{found.tag}, and import the pictures again."
+            f"{found.tag}, and import the images again."
         ) from error
-    pictures = Pictures(shards, np.arange(len(labels)), labels)
-    return pictures if split == ALL else pictures.only(splits == SPLITS.index(split))
+    images = Images(shards, np.arange(len(labels)), labels)
+    return images if split == ALL else images.only(splits == SPLITS.index(split))
 
 
-def _read(card: ImageCard, split: str) -> Pictures:
-    """The pictures of a split of their own."""
+def _read(card: ImageCard, split: str) -> Images:
+    """The images of a split of their own."""
     if isinstance(card, IdxCard):
         return _idx(card, split)
     if isinstance(card, CifarCard):
@@ -215,15 +215,15 @@ def _read(card: ImageCard, split: str) -> Pictures:
     return _as_card_says(card, split, *shapes(size, seed, card.shape[0]))
 
 
-def _sklearn_digits() -> Pictures:
+def _sklearn_digits() -> Images:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    return Pictures.of(found.images[..., np.newaxis].astype(np.uint8), found.target, white=16)
+    return Images.of(found.images[..., np.newaxis].astype(np.uint8), found.target, white=16)
 
 
-def _idx(card: IdxCard, name: str) -> Pictures:
-    """The pictures of the split `name`, from its two files."""
+def _idx(card: IdxCard, name: str) -> Images:
+    """The images of the split `name`, from its two files."""
     split = card.splits[name]  # type: ignore[index]
     images, labels = (
         read_idx(content(card, card.file(file)), f"{file} of the data set '{card.name}'")
@@ -232,14 +232,14 @@ def _idx(card: IdxCard, name: str) -> Pictures:
     return _as_card_says(card, name, images[..., np.newaxis], labels)
 
 
-def _as_card_says(card: ImageCard, name: str, images: np.ndarray, labels: np.ndarray) -> Pictures:
+def _as_card_says(card: ImageCard, name: str, images: np.ndarray, labels: np.ndarray) -> Images:
     size = card.splits[name].size  # type: ignore[index]
     if images.shape != (size, *card.shape) or labels.shape != (size,):
         raise LabError(
             f"The files of '{card.name}' hold images {images.shape} and labels {labels.shape}; its "
             f"card says {(size, *card.shape)} and {(size,)}: correct the card."
         )
-    return Pictures.of(images, labels)
+    return Images.of(images, labels)
 
 
 def _only_test_is_near(card: IdxCard) -> bool:
@@ -251,7 +251,7 @@ def _only_test_is_near(card: IdxCard) -> bool:
     return mirror() is not None and test and not train
 
 
-def _divided(found: Pictures, rule: HoldOut, split: str) -> Pictures:
+def _divided(found: Images, rule: HoldOut, split: str) -> Images:
     """The part `split` of `found`, stratified by label, each part in its original order."""
     if split == ALL:
         return found

@@ -1,4 +1,4 @@
-"""Colour pictures of ten shapes on busy grounds, drawn on the spot from a seed."""
+"""Color images of ten shapes on busy grounds, drawn on the spot from a seed."""
 
 from collections.abc import Callable, Iterator
 from functools import reduce
@@ -19,7 +19,7 @@ CLASSES: tuple[str, ...] = (
     "arrow",
 )
 
-# Lengths are shares of the picture's side, colours are in [0, 1].
+# Lengths are shares of the image's side, colors are in [0, 1].
 _RADIUS = (0.28, 0.42)
 _TURN = np.pi / 6
 _CONTRAST = (0.3, 0.7)
@@ -28,25 +28,25 @@ _STRIPE, _STRIPE_PERIOD = 0.12, (0.08, 0.3)
 _NOISE = (0.04, 0.16)
 _LINE_LENGTH, _LINE_WIDTH, _BLOT_RADIUS = (0.15, 0.5), (0.0125, 0.035), (0.04, 0.1)
 
-_CHUNK = 128  # pictures drawn at once; their canvas is 1.5 MB at 32 × 32, small enough for a cache
+_CHUNK = 128  # images drawn at once; their canvas is 1.5 MB at 32 × 32, small enough for a cache
 
 
 def shapes(num_images: int, seed: int, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of the ten `CLASSES`, one shape in each.
+    """Images of the ten `CLASSES`, one shape in each.
 
-    A shape lies wholly within its picture, at a random place and of a random size, turned by up to
+    A shape lies wholly within its image, at a random place and of a random size, turned by up to
     30° from upright. The ground has a gradient, stripes and noise. A line and a blot lie behind the
-    shape, and another pair may cover part of it. All colours are random; every channel of a shape's
+    shape, and another pair may cover part of it. All colors are random; every channel of a shape's
     differs from that of the plain ground by at least 0.3 of full scale, up or down with equal
-    chance. So no colour tells a class, and hardly any single pixel. A picture's mirror image, left
-    for right, is as likely as the picture and shows the same class.
+    chance. So no color tells a class, and hardly any single pixel. An image's mirror image, left
+    for right, is as likely as the image and shows the same class.
 
     Args:
-        num_images: The number of pictures; those of any two classes differ by at most one.
-        seed: The pictures are a function of the three arguments alone, to the bit on one platform.
+        num_images: The number of images; those of any two classes differ by at most one.
+        seed: The images are a function of the three arguments alone, to the bit on one platform.
             Those of a smaller `num_images` are others, not the first of these; for training and
-            test pictures, draw all at once and divide them.
-        size: The side of a picture in pixels. Noise and edges are one pixel fine at any size.
+            test images, draw all at once and divide them.
+        size: The side of an image in pixels. Noise and edges are one pixel fine at any size.
 
     Returns:
         uint8 images `(num_images, size, size, 3)`, red, green and blue, and int64 labels
@@ -62,36 +62,36 @@ def shapes(num_images: int, seed: int, size: int = 32) -> tuple[np.ndarray, np.n
         for start in range(0, len(members), _CHUNK):
             chosen = members[start : start + _CHUNK]
             scene = _Scenes(*(values[chosen] for values in scenes))
-            picture = _picture(scene, _OUTLINES[name], size)
-            images[chosen] = _with_noise(picture, images[chosen], scene.noise)
+            image = _image(scene, _OUTLINES[name], size)
+            images[chosen] = _with_noise(image, images[chosen], scene.noise)
     return images, labels
 
 
 class _Scenes(NamedTuple):
-    """What `n` pictures show: float32, lengths in pixels, colours in [0, 1], turns as (cos, sin).
+    """What `n` images show: float32, lengths in pixels, colors in [0, 1], turns as (cos, sin).
 
-    The four marks of a picture are a line and a blot behind its shape, then a line and a blot
+    The four marks of an image are a line and a blot behind its shape, then a line and a blot
     before it. A mark is what lies within its width of a straight stroke; a blot's has no length.
     """
 
-    centre: np.ndarray  # (n, 2)
+    center: np.ndarray  # (n, 2)
     radius: np.ndarray  # (n,)
     turn: np.ndarray  # (n, 2)
-    colour: np.ndarray  # (n, 3)
+    color: np.ndarray  # (n, 3)
     ground: np.ndarray  # (n, 3)
     ramp: np.ndarray  # (n, 3, 2): how the ground changes from side to side, along x and y
     stripe: np.ndarray  # (n, 3)
     stripe_waves: np.ndarray  # (n, 2): waves per pixel along x and y
-    mark_centre: np.ndarray  # (n, 4, 2)
+    mark_center: np.ndarray  # (n, 4, 2)
     mark_turn: np.ndarray  # (n, 4, 2)
     mark_length: np.ndarray  # (n, 4): half of it
     mark_width: np.ndarray  # (n, 4): half of it
-    mark_colour: np.ndarray  # (n, 4, 3)
+    mark_color: np.ndarray  # (n, 4, 3)
     noise: np.ndarray  # (n,)
 
 
 def _scenes(random: np.random.RandomState, num: int, size: int) -> _Scenes:
-    """Draws what `num` pictures show, all at once, so that no picture depends on its chunk."""
+    """Draws what `num` images show, all at once, so that no image depends on its chunk."""
 
     def draw(low: float, high: float, *shape: int) -> np.ndarray:
         return random.uniform(low, high, (num, *shape))
@@ -105,25 +105,25 @@ def _scenes(random: np.random.RandomState, num: int, size: int) -> _Scenes:
     line_length, no_length = draw(*_LINE_LENGTH, 2), np.zeros((num, 2))
     line_width, blot_radius = draw(*_LINE_WIDTH, 2), draw(*_BLOT_RADIUS, 2)
     scenes = _Scenes(
-        centre=size / 2 + draw(-1, 1, 2) * (size / 2 - radius)[:, np.newaxis],
+        center=size / 2 + draw(-1, 1, 2) * (size / 2 - radius)[:, np.newaxis],
         radius=radius,
         turn=turn(_TURN),
-        colour=(ground + draw(*_CONTRAST, 3)) % 1,  # wrapped or not, at least 0.3 off
+        color=(ground + draw(*_CONTRAST, 3)) % 1,  # wrapped or not, at least 0.3 off
         ground=ground,
         ramp=draw(-_RAMP, _RAMP, 3, 2),
         stripe=draw(-_STRIPE, _STRIPE, 3),
         stripe_waves=turn(np.pi) / (size * draw(*_STRIPE_PERIOD, 1)),
-        mark_centre=size * draw(0, 1, 4, 2),
+        mark_center=size * draw(0, 1, 4, 2),
         mark_turn=turn(np.pi, 4),
         mark_length=size * np.stack([line_length, no_length], axis=2).reshape(num, 4),
         mark_width=size * np.stack([line_width, blot_radius], axis=2).reshape(num, 4),
-        mark_colour=draw(0, 1, 4, 3),
+        mark_color=draw(0, 1, 4, 3),
         noise=draw(*_NOISE),
     )
     return _Scenes(*(values.astype(np.float32) for values in scenes))
 
 
-def _picture(scene: _Scenes, outline: "_Outline", size: int) -> np.ndarray:
+def _image(scene: _Scenes, outline: "_Outline", size: int) -> np.ndarray:
     """The scenes without noise: float32 `(n, 3, size, size)`, where [0, 1] is full scale.
 
     Nothing here but sums, products, quotients and roots, which IEEE 754 rounds in one way only.
@@ -134,15 +134,15 @@ def _picture(scene: _Scenes, outline: "_Outline", size: int) -> np.ndarray:
     for mark in (0, 1):
         _paint_mark(canvas, scene, mark, x, y)
     radius = _per_pixel(scene.radius)
-    right, down = _turned(x, y, scene.centre, scene.turn)
-    _paint(canvas, outline(right / radius, -down / radius) * radius, scene.colour)
+    right, down = _turned(x, y, scene.center, scene.turn)
+    _paint(canvas, outline(right / radius, -down / radius) * radius, scene.color)
     for mark in (2, 3):
         _paint_mark(canvas, scene, mark, x, y)
     return canvas
 
 
 def _ground(scene: _Scenes, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
-    """The ground's colour, with its gradient and its stripes, which are triangular waves."""
+    """The ground's color, with its gradient and its stripes, which are triangular waves."""
     phase = x * _per_pixel(scene.stripe_waves[:, 0]) + y * _per_pixel(scene.stripe_waves[:, 1])
     wave = 4 * np.abs(phase - np.floor(phase) - 0.5) - 1
     ramp_x, ramp_y = scene.ramp[..., 0], scene.ramp[..., 1]
@@ -155,34 +155,34 @@ def _ground(scene: _Scenes, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarr
 def _paint_mark(
     canvas: np.ndarray, scene: _Scenes, mark: int, x: np.ndarray, y: np.ndarray
 ) -> None:
-    along, across = _turned(x, y, scene.mark_centre[:, mark], scene.mark_turn[:, mark])
+    along, across = _turned(x, y, scene.mark_center[:, mark], scene.mark_turn[:, mark])
     beyond = np.maximum(np.abs(along) - _per_pixel(scene.mark_length[:, mark]), 0)
     distance = _hypot(beyond, across) - _per_pixel(scene.mark_width[:, mark])
-    _paint(canvas, distance, scene.mark_colour[:, mark])
+    _paint(canvas, distance, scene.mark_color[:, mark])
 
 
-def _paint(canvas: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> None:
-    """Lays `colour` over the canvas where the distance from an edge, in pixels, is negative.
+def _paint(canvas: np.ndarray, distance: np.ndarray, color: np.ndarray) -> None:
+    """Lays `color` over the canvas where the distance from an edge, in pixels, is negative.
 
     A pixel on the edge is covered in part, in proportion, so that edges are smooth.
     """
     cover = np.clip(0.5 - distance, 0, 1)[:, np.newaxis]
-    canvas += cover * (_per_pixel(colour) - canvas)
+    canvas += cover * (_per_pixel(color) - canvas)
 
 
-def _with_noise(picture: np.ndarray, noise: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
-    """The picture as bytes, channels last, with uniform noise up to `amplitude` of full scale."""
+def _with_noise(image: np.ndarray, noise: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    """The image as bytes, channels last, with uniform noise up to `amplitude` of full scale."""
     spread = (2 * amplitude)[:, np.newaxis, np.newaxis, np.newaxis]
-    noisy = picture.transpose(0, 2, 3, 1) * 255 + spread * (noise - np.float32(127.5))
+    noisy = image.transpose(0, 2, 3, 1) * 255 + spread * (noise - np.float32(127.5))
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def _turned(
-    x: np.ndarray, y: np.ndarray, centre: np.ndarray, turn: np.ndarray
+    x: np.ndarray, y: np.ndarray, center: np.ndarray, turn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel coordinates as seen from something at `centre` that is turned."""
+    """Pixel coordinates as seen from something at `center` that is turned."""
     cos, sin = _per_pixel(turn[:, 0]), _per_pixel(turn[:, 1])
-    x, y = x - _per_pixel(centre[:, 0]), y - _per_pixel(centre[:, 1])
+    x, y = x - _per_pixel(center[:, 0]), y - _per_pixel(center[:, 1])
     return x * cos + y * sin, y * cos - x * sin
 
 
@@ -261,7 +261,7 @@ def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _towards_five_sides(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
-    """How far a point lies from the centre towards each side of a pentagon, the lowest first."""
+    """How far a point lies from the center toward each side of a pentagon, the lowest first."""
     for angle in np.pi * (0.4 * np.arange(5) - 0.5):
         yield x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
 

@@ -1,4 +1,4 @@
-"""Where a user's pictures come from: a folder, an archive, or a list, each file with its label.
+"""Where a user's images come from: a folder, an archive, or a list, each file with its label.
 
 An archive is read where it is: nothing in it is ever written under a name of its own.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, Self
 
-from dltlab.data.pictures import SUFFIXES
+from dltlab.data.images import SUFFIXES
 from dltlab.errors import LabError
 
 _SPLITS = {
@@ -24,13 +24,13 @@ _SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _LISTS = {".txt": None, ".csv": ",", ".tsv": "\t"}
-LARGEST_FILE = 200_000_000  # bytes; what is larger is no picture
-_BOMB_RATIO, _BOMB_BYTES = 300, 200_000_000  # pictures hardly shrink; these grow by thousands
+LARGEST_FILE = 200_000_000  # bytes; what is larger is no image
+_BOMB_RATIO, _BOMB_BYTES = 300, 200_000_000  # images hardly shrink; these grow by thousands
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that may be a picture.
+    """A file that may be an image.
 
     Attributes:
         name: Its path below the folder, inside the archive or in the list.
@@ -55,7 +55,7 @@ class Listing:
 
 
 class Source(Protocol):
-    """A place with pictures."""
+    """A place with images."""
 
     def listing(self) -> Listing:
         """What is there."""
@@ -86,7 +86,7 @@ def open_source(path: Path) -> Source:
     except (EOFError, zlib.error):  # of a gzip file that ends or errs before the first member
         pass
     raise LabError(
-        f"{path} is no folder of pictures, no tar or zip archive and no .txt, .csv or .tsv list. "
+        f"{path} is no folder of images, no tar or zip archive and no .txt, .csv or .tsv list. "
         "If it is an archive, it may be damaged: get it anew."
     )
 
@@ -112,7 +112,7 @@ class Folder:
                     left_out.append(((below / name).as_posix(), "is a link to a folder"))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             names += [(below / name).as_posix() for name in files]
-        return _labelled(names, left_out)
+        return _labeled(names, left_out)
 
     def contents(self, chosen: Iterable[Candidate]) -> Iterator[tuple[Candidate, Path]]:
         """Paths."""
@@ -121,7 +121,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class TextList:
-    """A text file with a picture's path and its label in each line.
+    """A text file with an image's path and its label in each line.
 
     In a .csv or .tsv file these are the first two fields, and a first line that names no file is
     the heading; in a .txt file the label is the last word. Paths are relative to the folder that
@@ -136,7 +136,7 @@ class TextList:
         for number, fields in enumerate(self._lines(), 1):
             if len(fields) < 2 or not fields[0] or not fields[1] or "\0" in fields[0]:
                 if any(fields):
-                    found.left_out.append((f"line {number}", "names no picture and label"))
+                    found.left_out.append((f"line {number}", "names no image and label"))
             elif number == 1 and self._is_heading(fields[0]):
                 found.left_out.append(("line 1", "is the heading"))
             elif not (self.path.parent / fields[0]).resolve().is_relative_to(self._root):
@@ -209,7 +209,7 @@ class Tar:
                     self._members[member.name] = member
                 elif not member.isdir():
                     left_out.append((member.name, "is a link or a device"))
-        return _labelled(names, left_out)
+        return _labeled(names, left_out)
 
     def contents(self, chosen: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes]]:
         """Bytes, in the archive's order: in a compressed one there is no way back."""
@@ -245,7 +245,7 @@ class Zip:
                     left_out.append((member.filename, "is encrypted"))
                 else:
                     _sort_out(member.filename, member.file_size, names, left_out)
-        return _labelled(names, left_out)
+        return _labeled(names, left_out)
 
     def contents(self, chosen: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes | None]]:
         """Bytes, and None for a member that is damaged."""
@@ -258,17 +258,17 @@ class Zip:
                     yield each, None
 
 
-def _labelled(names: list[str], left_out: list[tuple[str, str]]) -> Listing:
+def _labeled(names: list[str], left_out: list[tuple[str, str]]) -> Listing:
     """The candidates among `names`, with the labels and splits that their folders say."""
     seen = [(name, PurePosixPath(name).parts) for name in names]
     seen = [(name, parts) for name, parts in seen if parts and not _is_hidden(parts)]
-    pictures = sorted(each for each in seen if each[0].lower().endswith(SUFFIXES))
-    strangers = {name for name, _ in seen} - {name for name, _ in pictures}
-    found = Listing(left_out=[*left_out, *((name, "is no picture file") for name in strangers)])
-    depth = _wrapping(parts for _, parts in pictures)
-    splits = {parts[depth].lower() for _, parts in pictures if len(parts) > depth + 1}
+    images = sorted(each for each in seen if each[0].lower().endswith(SUFFIXES))
+    strangers = {name for name, _ in seen} - {name for name, _ in images}
+    found = Listing(left_out=[*left_out, *((name, "is no image file") for name in strangers)])
+    depth = _wrapping(parts for _, parts in images)
+    splits = {parts[depth].lower() for _, parts in images if len(parts) > depth + 1}
     has_splits = bool(splits) and splits <= _SPLITS.keys()
-    for name, parts in pictures:
+    for name, parts in images:
         above = parts[depth:-1]
         split = _SPLITS[above[0].lower()] if has_splits and above else None
         label = above[has_splits : has_splits + 1]

@@ -1,10 +1,10 @@
-"""The user's store of imported pictures: versions side by side, each whole or not there.
+"""The user's store of imported images: versions side by side, each whole or not there.
 
 NAME/VERSION/manifest.json   what it is, and the hash of every other file
 NAME/VERSION/images-*.npy    uint8 RGB (n, size, size, 3), in shards, to be mapped into memory
 NAME/VERSION/labels.npy      int64 (n,)
 NAME/VERSION/splits.npy      int8 (n,): 0 train, 1 validation, 2 test
-NAME/VERSION/pictures.csv    name, class, split and digest of each picture
+NAME/VERSION/images.csv    name, class, split and digest of each image
 NAME/VERSION/left_out.csv    name of each file that is no part of it, with the reason
 NAME/VERSION/runs.json       the folders of the runs that used it
 """
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dltlab.data.card import Card, SplitName, card_names, read_card
-from dltlab.data.pictures import Resize
+from dltlab.data.images import Resize
 from dltlab.errors import LabError
 from dltlab.files import cannot_write, dataset_folder, locked, write_atomically
 
@@ -38,16 +38,16 @@ class Manifest(BaseModel):
     Attributes:
         name: Of the data set.
         version: Counted from 1.
-        content_hash: SHA-256 of the settings and of every picture's name, class, split and pixels:
+        content_hash: SHA-256 of the settings and of every image's name, class, split and pixels:
             equal hashes mean equal data.
         source: The name of the folder, archive or list that it was imported from.
         imported: The day, as YYYY-MM-DD.
-        size: The side of a picture in pixels.
+        size: The side of an image in pixels.
         resize: How other shapes became squares.
         seed: Of the division into splits.
         classes: Their names; a label is a place in this list.
-        counts: For each split, the number of pictures in each class.
-        mean: Of the training pictures' red, green and blue, in [0, 1].
+        counts: For each split, the number of images in each class.
+        mean: Of the training images' red, green and blue, in [0, 1].
         std: Their standard deviation.
         files: The SHA-256 of each file.
     """
@@ -74,13 +74,13 @@ class Manifest(BaseModel):
         """One line that says what it is."""
         total = sum(sum(each) for each in self.counts.values())
         return (
-            f"{total:,} pictures of {len(self.classes)} classes, {self.size}×{self.size} pixels, "
+            f"{total:,} images of {len(self.classes)} classes, {self.size}×{self.size} pixels, "
             f"imported from {self.source}."
         )
 
     @property
     def shape(self) -> list[int]:
-        """Of one picture: height, width, channels."""
+        """Of one image: height, width, channels."""
         return [self.size, self.size, 3]
 
     @property
@@ -137,7 +137,7 @@ def imported() -> list[Manifest]:
 
 
 def info(name: str) -> Card | Manifest:
-    """What is known of a data set: its card, or the manifest of imported pictures.
+    """What is known of a data set: its card, or the manifest of imported images.
 
     Args:
         name: As in "mnist"; "pets" for the newest version of one's own, "pets@1" for another.
@@ -159,7 +159,7 @@ def manifest(name: str) -> Manifest:
     if not known:
         raise LabError(
             f"There is no data set '{name}'. The data sets are: {', '.join(names())}. "
-            f"Pictures of your own: dltlab data import FOLDER --name NAME."
+            f"Images of your own: dltlab data import FOLDER --name NAME."
         )
     if version and version not in map(str, known):
         raise LabError(
@@ -172,7 +172,7 @@ def manifest(name: str) -> Manifest:
     except (OSError, ValidationError) as error:
         raise LabError(
             f"{path} is damaged. Remove that version (dltlab data remove {stem}@{path.parent.name})"
-            " and import the pictures again."
+            " and import the images again."
         ) from error
 
 
@@ -213,11 +213,11 @@ def hidden_folder(name: str) -> Iterator[Path]:
 
 
 class Shards:
-    """Writes pictures as `.npy` files of at most `ROWS_BYTES` each.
+    """Writes images as `.npy` files of at most `ROWS_BYTES` each.
 
     Args:
         folder: Where.
-        shape: Of one picture.
+        shape: Of one image.
     """
 
     ROWS_BYTES = 1 << 30
@@ -229,15 +229,15 @@ class Shards:
         self._file: Any = None
         self.paths: list[Path] = []
 
-    def append(self, pictures: np.ndarray) -> None:
-        """Add uint8 pictures `(n, *shape)`."""
-        while len(pictures):
+    def append(self, images: np.ndarray) -> None:
+        """Add uint8 images `(n, *shape)`."""
+        while len(images):
             if self._file is None or self._rows == self._most:
                 self._next()
-            some = pictures[: self._most - self._rows]
+            some = images[: self._most - self._rows]
             self._file.write(np.ascontiguousarray(some).data)
             self._rows += len(some)
-            pictures = pictures[len(some) :]
+            images = images[len(some) :]
 
     def close(self) -> None:
         """Write what is not yet written."""

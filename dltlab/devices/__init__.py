@@ -1,6 +1,6 @@
 """The one place that knows hardware; its functions are listed in `__all__`.
 
-Find out (`inventory`, `who_holds_the_gpu`, `diagnose`), set up (`setup`), watch (`watch`), and
+Find out (`inventory`, `gpu_processes`, `diagnose`), set up (`setup`), watch (`watch`), and
 compare with what is possible (`specs`, `compare`, `green500`, `measure_peaks`, `roofline`).
 """
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dltlab.devices.configure import setup
     from dltlab.devices.datasheets import compare, green500, specs
     from dltlab.devices.doctor import diagnose
-    from dltlab.devices.holders import who_holds_the_gpu
+    from dltlab.devices.processes import gpu_processes
     from dltlab.devices.machine import inventory
     from dltlab.devices.peaks import Point, measure_peaks, roofline
     from dltlab.devices.watcher import watch
@@ -27,7 +27,7 @@ __all__ = [
     "setup",
     "specs",
     "watch",
-    "who_holds_the_gpu",
+    "gpu_processes",
 ]
 
 _MODULES = {
@@ -41,7 +41,7 @@ _MODULES = {
     "roofline": "peaks",
     "setup": "configure",
     "watch": "watcher",
-    "who_holds_the_gpu": "holders",
+    "gpu_processes": "holders",
 }
 
 

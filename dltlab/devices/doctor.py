@@ -187,7 +187,7 @@ def _gpus() -> Iterator[Line]:
         words += f"{gpu.memory_bytes / _GIB:.1f} GiB free"
         words += f", slices by MIG: {len(gpu.mig_devices)}" if gpu.mig else ""
         if gpu.free_bytes < _GIB:
-            mend = "See who holds it: dltlab.devices.who_holds_the_gpu()"
+            mend = "See who holds it: dltlab.devices.gpu_processes()"
             yield _warning("GPU", f"{words}: too little for a lab", mend)
         else:
             yield _ok("GPU", words)

@@ -109,7 +109,7 @@ _PROBLEMS = {
 
 @contextmanager
 def opened() -> Iterator[Any]:
-    """The module `pynvml`, initialised.
+    """The module `pynvml`, initialized.
 
     Raises:
         pynvml.NVMLError: There is no driver, or it does not answer.

@@ -18,7 +18,7 @@ _CPU_DTYPES = ("float64", "float32", "bfloat16")
 _SMALLEST, _LARGEST = 512, 16384  # rows of a square matrix
 _LONG_ENOUGH = 0.02  # seconds of one product, beside which the cost of calling does not count
 _COPY_BYTES = {"CPU": 256 << 20, "GPU": 2 << 30}  # far more than any cache
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ def draw_roofline(points: Sequence[Point], peaks: Peaks) -> "Figure":
     left = min([*ridges, *intensities]) / 10
     right = max([*ridges, *intensities]) * 10
     x = np.geomspace(left, right, 200)
-    for colour, (name, peak) in zip(_COLOURS, peaks.flops.items(), strict=False):
+    for color, (name, peak) in zip(_COLORS, peaks.flops.items(), strict=False):
         roof = np.minimum(peak, peaks.bytes_per_second * x)
-        axes.loglog(x, roof, color=colour, label=f"{name}: {_flops(peak)}")
+        axes.loglog(x, roof, color=color, label=f"{name}: {_flops(peak)}")
     for point, intensity in zip(points, intensities, strict=True):
         axes.plot(intensity, point.flops / point.seconds, "o", color="black", zorder=3)
         axes.annotate(

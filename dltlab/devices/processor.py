@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.devices import limits
+from dltlab.devices import cgroups as limits
 
 # The kernel's names for what deep learning makes use of, and everybody's. Source: the kernel's
 # arch/x86/include/asm/cpufeatures.h and Documentation/arch/arm64/elf_hwcaps.rst.

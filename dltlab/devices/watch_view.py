@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _QUANTITIES = {
-    "percent": ("utilisation", "%"),
+    "percent": ("utilization", "%"),
     "memory_gib": ("memory", "GiB"),
     "watts": ("power", "W"),
     "celsius": ("temperature", "°C"),
 }
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito's
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito's
 _LIVE_ROWS, _LIVE_POINTS = 300, 60  # the last half minute, in so many points
 _WIDTH, _HEIGHT = 240, 28
 _HEADROOM = 1.2  # above the highest value, so that a constant can be seen
@@ -64,7 +64,7 @@ def _panel_row(name: str, rows: Sequence[Row]) -> str:
     return (
         f"<tr><th style='text-align: left'>{escape(_label(name))}</th>"
         f"<td><svg width='{_WIDTH}' height='{_HEIGHT}' aria-hidden='true' style='background: "
-        f"#f4f4f4'><polyline fill='none' stroke='{_colour(name)}' "
+        f"#f4f4f4'><polyline fill='none' stroke='{_color(name)}' "
         f"stroke-width='1.5' points='{course}'/></svg></td>"
         f"<td style='text-align: right; font-variant-numeric: tabular-nums'>"
         f"{_value(name, points[-1][1])}{gone}</td></tr>"
@@ -84,7 +84,7 @@ def draw(rows: Sequence[Row], title: str) -> "Figure":
         what, unit = _QUANTITIES[key]
         for name in filter(lambda name: _quantity(name) == key, names):
             points = [(row["seconds"], row[name]) for row in rows if name in row]
-            axes.plot(*zip(*points, strict=True), color=_colour(name), label=_device(name))
+            axes.plot(*zip(*points, strict=True), color=_color(name), label=_device(name))
         axes.set(title=what, xlabel="time (s)", ylabel=f"{what} ({unit})")
         highest = max(row[name] for row in rows for name in row if _quantity(name) == key)
         axes.set_ylim(0, 105 if key == "percent" else max(highest * _HEADROOM, 1e-9))
@@ -112,9 +112,9 @@ def _value(name: str, value: float) -> str:
     return f"{value:.{digits}f}{space}{_QUANTITIES[_quantity(name)][1]}"
 
 
-def _colour(name: str) -> str:
+def _color(name: str) -> str:
     device = _device(name)
-    return _COLOURS[0 if device == "CPU" else 1 + int(device[4:]) % (len(_COLOURS) - 1)]
+    return _COLORS[0 if device == "CPU" else 1 + int(device[4:]) % (len(_COLORS) - 1)]
 
 
 def _top(name: str, values: Sequence[float]) -> float:

@@ -88,7 +88,7 @@ class Watch:
         return self._overhead
 
     def plot(self) -> None:
-        """Show utilisation, memory, power and temperature over time, as far as they are told."""
+        """Show utilization, memory, power and temperature over time, as far as they are told."""
         show(self._draw(), str(self))
 
     def __str__(self) -> str:
@@ -147,7 +147,7 @@ def watch(
     watched.data, watched.joules, watched.images_per_joule
     ```
 
-    Ten times a second a thread notes utilisation, memory, power and temperature. In a notebook a
+    Ten times a second a thread notes utilization, memory, power and temperature. In a notebook a
     panel shows them live and a figure remains; elsewhere a line of text says what there was. A GPU
     that vanishes half way is told at the end; it does not stop the code.
 

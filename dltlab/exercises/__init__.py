@@ -6,7 +6,7 @@ check, `verify` proves it. One module a lab holds its exercises; a notebook impo
 
 from dltlab.exercises.engine import Exercise, attempt, exercise, in_float32, require
 from dltlab.exercises.question import Question, question, right, wrong
-from dltlab.exercises.verify import verify
+from dltlab.authoring.verify import verify
 
 __all__ = [
     "Exercise",

@@ -209,7 +209,7 @@ def _with_line(answer: Answer, error: Exception) -> str:
 def _in_words(error: Exception) -> str:
     """The error's type and the first line that says something: Keras begins with one that does not.
 
-    Keras's colours are left out.
+    Keras's colors are left out.
     """
     lines = filter(None, map(str.strip, re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()))
     says = next((line for line in lines if not line.startswith("Exception encountered when")), "")

@@ -18,7 +18,7 @@ class Entry:
 
     Attributes:
         who: Whose result it is.
-        accuracy: The share of test pictures that are classified rightly, in [0, 1].
+        accuracy: The share of test images that are classified rightly, in [0, 1].
         parameters: How many numbers the network has learned.
         seconds: How long it trained.
         when: Date and time, as in "2017-06-27 09:30".

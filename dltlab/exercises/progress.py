@@ -12,7 +12,7 @@ from typing import Any
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
-from dltlab.course.catalogue import Course
+from dltlab.course.catalog import Course
 from dltlab.errors import LabError
 from dltlab.exercises.result import Card, Outcome
 

@@ -15,8 +15,8 @@ class Outcome(StrEnum):
     UNATTEMPTED = "unattempted"
 
 
-# JupyterLab's own theme colours, with a fallback for pages that have none.
-_COLOURS = {
+# JupyterLab's own theme colors, with a fallback for pages that have none.
+_COLORS = {
     "passed": "var(--jp-success-color1, #388e3c)",
     "not yet": "var(--jp-warn-color1, #f57c00)",
     "error": "var(--jp-error-color1, #d32f2f)",
@@ -47,13 +47,13 @@ class Card:
         display(self)
 
     def _repr_html_(self) -> str:
-        colour = _COLOURS.get(self.label, _NEUTRAL)
+        color = _COLORS.get(self.label, _NEUTRAL)
         sign = _SIGNS.get(self.label, "·")
         return (
             f'<div class="dltlab-card" data-outcome="{html.escape(self.label)}" style="'
-            f"border-left: 4px solid {colour}; padding: 6px 12px; margin: 4px 0; "
+            f"border-left: 4px solid {color}; padding: 6px 12px; margin: 4px 0; "
             'max-width: 52em; line-height: 1.5">'
-            f'<span style="color: {colour}; font-weight: 600">{sign} '
+            f'<span style="color: {color}; font-weight: 600">{sign} '
             f"{html.escape(self.exercise)}: {html.escape(self.label)}</span>"
             f"<div>{_rich(self.message)}</div></div>"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from dltlab.course.catalogue import Course
+from dltlab.course.catalog import Course
 from dltlab.course.front_matter import shown
 from dltlab.course.source import Lab, read_lab
 from dltlab.errors import LabError

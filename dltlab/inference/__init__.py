@@ -12,8 +12,8 @@ from dltlab.inference.backends import BACKENDS
 if TYPE_CHECKING:
     from dltlab.inference.engine import Engine
     from dltlab.inference.load_testing import LoadTest, ask, load_test
-    from dltlab.inference.measuring import Benchmark
-    from dltlab.inference.optimizing import optimize
+    from dltlab.inference.benchmarking import Benchmark
+    from dltlab.inference.optimization import optimize
     from dltlab.inference.report import Report
     from dltlab.inference.serving import service
     from dltlab.inference.stepping import StepEngine, step_engine

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dltlab.inference.backends import Arrays, Lane
-from dltlab.inference.engine import Engine, examples, filled_up
+from dltlab.inference.engine import Engine, examples, pad_batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class _Stream:
         inputs = [np.concatenate(each) for each in zip(*(one.inputs for one in parts), strict=True)]
         count = len(inputs[0])
         size = min(size for size in self.lanes if size >= count)
-        found = self.lanes[size]([filled_up(each, size) for each in inputs])
+        found = self.lanes[size]([pad_batch(each, size) for each in inputs])
         return [np.array(each[:count]) for each in found]
 
 

@@ -95,7 +95,7 @@ class Manifest(BaseModel):
         inputs: In the model's order.
         layers: Name and kind of every layer call of the model, in order.
         check: How right it is; None before it is known.
-        build_seconds: Export, conversion and quantisation.
+        build_seconds: Export, conversion and quantization.
         files: The SHA-256 of each file beside the manifest.
     """
 
@@ -254,7 +254,7 @@ def is_engine(folder: Path) -> bool:
     return True
 
 
-def require_of_here(folder: Path, manifest: Manifest, versions_here: dict[str, str]) -> None:
+def require_same_machine(folder: Path, manifest: Manifest, versions_here: dict[str, str]) -> None:
     """Refuse an engine that was built and checked elsewhere, or with other versions.
 
     Raises:

@@ -17,7 +17,7 @@ from dltlab.inference.backends import Arrays, Lane, Settings, backend, versions
 from dltlab.inference.cache import Check, Manifest, Tensor
 
 if TYPE_CHECKING:
-    from dltlab.inference.measuring import Benchmark
+    from dltlab.inference.benchmarking import Benchmark
     from dltlab.inference.report import Report
 
 
@@ -56,7 +56,7 @@ class Engine:
         folder = Path(folder)
         manifest = cache.read_manifest(folder)
         here = versions(backend(manifest.backend))
-        cache.require_of_here(folder, manifest, here)
+        cache.require_same_machine(folder, manifest, here)
         return cls(folder, manifest, default_settings(batch))
 
     def save(self, folder: str | Path) -> Path:
@@ -105,7 +105,7 @@ class Engine:
         batch, count = self.settings.batch, len(arrays[0])
         whole: Arrays = []
         for first in range(0, count, batch):
-            part = self._lane([filled_up(each[first : first + batch], batch) for each in arrays])
+            part = self._lane([pad_batch(each[first : first + batch], batch) for each in arrays])
             whole = whole or [np.empty((count, *each.shape[1:]), each.dtype) for each in part]
             for array, some in zip(whole, part, strict=True):
                 array[first : first + batch] = some[: count - first]
@@ -160,7 +160,7 @@ class Engine:
         seconds: float = 1.0,
     ) -> "Benchmark":
         """Latency and images/s for each number of batch and streams; see `measuring.benchmark`."""
-        from dltlab.inference.measuring import benchmark
+        from dltlab.inference.benchmarking import benchmark
 
         return benchmark(self, batches=batches, streams=streams, seconds=seconds)
 
@@ -240,7 +240,7 @@ def examples(inputs: Sequence[Tensor], count: int) -> Arrays:
 _ANY = 64  # the length taken where any will do
 
 
-def filled_up(array: np.ndarray, batch: int) -> np.ndarray:
+def pad_batch(array: np.ndarray, batch: int) -> np.ndarray:
     """The examples, with the last one again and again until they are a batch."""
     lacking = batch - len(array)
     return np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)]) if lacking else array

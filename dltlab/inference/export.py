@@ -90,7 +90,7 @@ def _large_matrices(model: "keras.Model") -> "list[keras.Variable]":
     """The weights to keep out of tf2onnx, which copies a graph and its constants thirty times.
 
     The graph takes them as inputs meanwhile. That is done only where nothing but a multiplication
-    or a lookup reads the weights: others it must know, to fold them into their neighbours.
+    or a lookup reads the weights: others it must know, to fold them into their neighbors.
     """
     import keras
 

@@ -118,10 +118,10 @@ class Report:
                      Patch(color="#D55E00", label="operations after")], fontsize=8,
         )  # fmt: skip
         slowest = sorted(self.after, key=lambda each: -(each.operation.seconds or 0.0))[:_BARS]
-        colours = [_SHADES.get(each.operation.precision, _OTHER) for each in slowest]
+        colors = [_SHADES.get(each.operation.precision, _OTHER) for each in slowest]
         right.barh(
             range(len(slowest)), [1e6 * (each.operation.seconds or 0.0) for each in slowest],
-            color=colours,
+            color=colors,
         )  # fmt: skip
         right.set_yticks(range(len(slowest)), [_label(each) for each in slowest], fontsize=7)
         right.invert_yaxis()

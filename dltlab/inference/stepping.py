@@ -8,8 +8,8 @@ import numpy as np
 from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays
 from dltlab.inference.engine import Engine
-from dltlab.inference.optimizing import optimize
-from dltlab.inference.policies import in_precision
+from dltlab.inference.optimization import optimize
+from dltlab.inference.precision import in_precision
 from dltlab.models.loading import load_model
 from dltlab.models.stepping import row_of, step_model
 
@@ -81,7 +81,7 @@ def step_engine(
         tolerance: As for `optimize`; outputs and states count.
 
     Raises:
-        LabError: The precision is int8, or the model cannot be run step by step or optimised.
+        LabError: The precision is int8, or the model cannot be run step by step or optimized.
     """
     if precision == "int8":
         raise LabError(

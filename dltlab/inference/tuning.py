@@ -12,7 +12,7 @@ from dltlab.errors import LabError
 from dltlab.files import write_atomically
 from dltlab.inference import cache
 from dltlab.inference.engine import Engine
-from dltlab.inference.measuring import measure
+from dltlab.inference.benchmarking import measure
 
 _LARGEST_BATCH = 256
 _GAIN = 1.02  # a larger batch must do so much more, or the search ends

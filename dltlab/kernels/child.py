@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dltlab.kernels import wire
+from dltlab.kernels import protocol as wire
 from dltlab.kernels.preload import Preloaded
 
 GO = b"go"  # what a server says when it takes the kernel; from then on there is no way back

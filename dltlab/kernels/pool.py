@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.kernels import wire
+from dltlab.kernels import protocol as wire
 from dltlab.kernels.key import Key
 
 MOST = 3  # zygotes at a time

@@ -89,7 +89,7 @@ def unfit() -> str | None:
         if isinstance(each, unsafe):
             return f"it holds a {type(each).__name__}"
     if tensorflow and tensorflow.context_safe() is not None:
-        return "TensorFlow's context is initialised"
+        return "TensorFlow's context is initialized"
     devices = [target for target in _open_files() if target.startswith(_DEVICES)]
     return f"it has opened {devices[0]}" if devices else None
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.kernels import wire
+from dltlab.kernels import protocol as wire
 from dltlab.kernels.child import Launch, run
 from dltlab.kernels.preload import Preloaded, preload, settle, stream_handlers, unfit
 

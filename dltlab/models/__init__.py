@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dltlab.models.classic import alexnet, googlenet, resnet50, vgg16
-    from dltlab.models.counting import Cost, cost
+    from dltlab.models.costs import Cost, cost
     from dltlab.models.recurrent import char_rnn
     from dltlab.models.small import small_inception, small_resnet, small_vgg
     from dltlab.models.stepping import step_model

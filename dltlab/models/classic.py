@@ -6,7 +6,7 @@ Each gives logits, so that one loss serves all: put a softmax behind them for pr
 import keras
 from keras import layers, ops
 
-from dltlab.models.normalisation import LocalResponseNormalization
+from dltlab.models.normalization import LocalResponseNormalization
 
 Shape = tuple[int, int, int]
 
@@ -16,12 +16,12 @@ def alexnet(num_classes: int = 1000, input_shape: Shape = (227, 227, 3)) -> kera
 
     60,965,224 parameters with 1,000 classes. A. Krizhevsky, I. Sutskever and G. Hinton, ImageNet
     classification with deep convolutional neural networks, NeurIPS 2012. The groups were the halves
-    that lay on two GPUs; the pictures have 227 pixels a side, not the paper's 224, or its first
+    that lay on two GPUs; the images have 227 pixels a side, not the paper's 224, or its first
     layer would not give 55×55 places.
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
     """
     inputs = keras.Input(input_shape)
     x = layers.Conv2D(96, 11, strides=4, activation="relu", name="conv1")(inputs)
@@ -52,7 +52,7 @@ def googlenet(
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
         auxiliary_heads: Give three outputs: the logits, and those of two heads half way, which
             bring gradients to the early layers. In training each head's loss counts 0.3.
     """
@@ -81,7 +81,7 @@ def vgg16(num_classes: int = 1000, input_shape: Shape = (224, 224, 3)) -> keras.
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
     """
     return _of_keras(keras.applications.VGG16, num_classes, input_shape)
 
@@ -89,13 +89,13 @@ def vgg16(num_classes: int = 1000, input_shape: Shape = (224, 224, 3)) -> keras.
 def resnet50(num_classes: int = 1000, input_shape: Shape = (224, 224, 3)) -> keras.Model:
     """ResNet-50: sixteen residual blocks of three convolutions each, from `keras.applications`.
 
-    25,636,712 parameters with 1,000 classes, the means and variances of its batch normalisations
+    25,636,712 parameters with 1,000 classes, the means and variances of its batch normalizations
     among them. K. He and others, Deep residual learning for image recognition, CVPR 2016,
     arXiv:1512.03385.
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
     """
     return _of_keras(keras.applications.ResNet50, num_classes, input_shape)
 

@@ -1,4 +1,4 @@
-"""Small networks for pictures of 32×32 or 64×64 pixels, each with the idea of a classic one."""
+"""Small networks for images of 32×32 or 64×64 pixels, each with the idea of a classic one."""
 
 import keras
 from keras import layers
@@ -23,19 +23,19 @@ def small_resnet(
     """A residual network of seven convolutions in a row, 0.3 million parameters.
 
     A convolution of `width` channels; three stages, each of which halves the maps and doubles the
-    channels: normalise, ReLU, 3×3 convolution, twice, and to that the shortcut is added, a 1×1
+    channels: normalize, ReLU, 3×3 convolution, twice, and to that the shortcut is added, a 1×1
     convolution; the mean over all places; logits. The order within a block is that of K. He and
     others, Identity mappings in deep residual networks, 2016, arXiv:1603.05027.
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
         width: Channels of the first convolution; parameters and work grow with its square.
-        batch_norm: Normalise before each ReLU. Without it the convolutions have biases.
+        batch_norm: Normalize before each ReLU. Without it the convolutions have biases.
         residual: Add the shortcuts.
 
     Raises:
-        LabError: An argument makes no sense, or the pictures are too small.
+        LabError: An argument makes no sense, or the images are too small.
     """
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
@@ -51,15 +51,15 @@ def small_resnet(
 def small_vgg(
     num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3), *, width: int = 32
 ) -> keras.Model:
-    """Pairs of 3×3 convolutions with pooling between them, as VGG has, and batch normalisation.
+    """Pairs of 3×3 convolutions with pooling between them, as VGG has, and batch normalization.
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
         width: Channels of the first pair; the next ones have two and four times as many.
 
     Raises:
-        LabError: An argument makes no sense, or the pictures are too small.
+        LabError: An argument makes no sense, or the images are too small.
     """
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
@@ -77,18 +77,18 @@ def small_vgg(
 def small_inception(
     num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3), *, width: int = 16
 ) -> keras.Model:
-    """Modules of four branches side by side, as GoogLeNet has, and batch normalisation.
+    """Modules of four branches side by side, as GoogLeNet has, and batch normalization.
 
     The branches of a module are a 1×1 convolution, a 3×3 and a 5×5 one, each behind a 1×1 that
     leaves it few channels to work on, and pooling; what they give is concatenated.
 
     Args:
         num_classes: How many logits it gives.
-        input_shape: Height, width and channels of a picture.
+        input_shape: Height, width and channels of an image.
         width: Of the branches: the first module gives `6 * width` channels, the last twice that.
 
     Raises:
-        LabError: An argument makes no sense, or the pictures are too small.
+        LabError: An argument makes no sense, or the images are too small.
     """
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
@@ -156,6 +156,6 @@ def _check(num_classes: int, input_shape: tuple[int, int, int]) -> None:
         raise LabError(f"input_shape is {input_shape}; it must be (height, width, channels).")
     if min(shape[:2]) < _SMALLEST:
         raise LabError(
-            f"Pictures of {shape[0]}×{shape[1]} pixels are too small for this network: it needs "
+            f"Images of {shape[0]}×{shape[1]} pixels are too small for this network: it needs "
             f"{_SMALLEST}×{_SMALLEST} or more."
         )

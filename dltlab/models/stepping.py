@@ -92,7 +92,7 @@ def _obstacle(layer: Any) -> str:
     if isinstance(layer, layers.Embedding):
         return "masks the symbol 0" if layer.mask_zero else ""
     if isinstance(layer, layers.RNN):
-        return "reads backwards" if layer.go_backwards else ""
+        return "reads backward" if layer.go_backwards else ""
     if not isinstance(layer, _POINTWISE):
         return "needs more than one symbol and its state"
     axes = np.atleast_1d(getattr(layer, "axis", -1))

@@ -1,37 +1,37 @@
 """Training made visible, and what came of it; its functions are listed in `__all__`.
 
-Train (`fit`, `resume`, `Monitor`, `one_cycle`, `range_test`), judge (`evaluate`, `look_inside`,
-`bits_per_character`, `fast_rnn`), and use (`classify`, `generate`).
+Train (`fit`, `resume`, `Monitor`, `one_cycle`, `lr_range_test`), judge (`evaluate`, `inspect`,
+`bits_per_character`, `check_cudnn`), and use (`classify`, `generate`).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dltlab.training.bits import bits_per_character
-    from dltlab.training.classifying import classify
+    from dltlab.training.text_metrics import bits_per_character
+    from dltlab.training.classification import classify
     from dltlab.training.evaluation import Evaluation, evaluate
     from dltlab.training.fitting import fit, resume
-    from dltlab.training.generating import generate
-    from dltlab.training.inside import look_inside
+    from dltlab.training.generation import generate
+    from dltlab.training.inspection import inspect
     from dltlab.training.monitor import Monitor
-    from dltlab.training.rate_range import range_test
-    from dltlab.training.rnn_kernel import FastRnn, fast_rnn
+    from dltlab.training.lr_finder import lr_range_test
+    from dltlab.training.cudnn import CudnnCheck, check_cudnn
     from dltlab.training.schedules import one_cycle
 
 __all__ = [
     "Evaluation",
-    "FastRnn",
+    "CudnnCheck",
     "Monitor",
     "bits_per_character",
     "classify",
     "evaluate",
-    "fast_rnn",
+    "check_cudnn",
     "fit",
     "generate",
-    "look_inside",
+    "inspect",
     "one_cycle",
-    "range_test",
+    "lr_range_test",
     "resume",
 ]
 
@@ -40,14 +40,14 @@ _MODULES = {
     "classify": "classifying",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
-    "FastRnn": "rnn_kernel",
-    "fast_rnn": "rnn_kernel",
+    "CudnnCheck": "rnn_kernel",
+    "check_cudnn": "rnn_kernel",
     "fit": "fitting",
     "resume": "fitting",
     "generate": "generating",
-    "look_inside": "inside",
+    "inspect": "inside",
     "Monitor": "monitor",
-    "range_test": "rate_range",
+    "lr_range_test": "rate_range",
     "one_cycle": "schedules",
 }
 

@@ -53,7 +53,7 @@ class Checked:
         if images.dtype.is_floating:
             fine = tf.reduce_all(tf.math.is_finite(images))
             broken = "some pixels are NaN or infinite: look for a division by 0 in what prepares"
-            looked.append(tf.debugging.Assert(fine, [f"{_MARK}{broken} the pictures."]))
+            looked.append(tf.debugging.Assert(fine, [f"{_MARK}{broken} the images."]))
         if self._num_classes is not None:
             looked += self._look_at(tf.cast(tf.reshape(labels, [-1]), tf.int64))
         with tf.control_dependencies(looked):
@@ -152,7 +152,7 @@ def require_memory(model: keras.Model, batch_size: int) -> None:
     smaller = batch_size
     while smaller and needed(smaller) > free:
         smaller //= 2
-    mend = f"take batches of {smaller}" if smaller else "take a smaller model, or smaller pictures"
+    mend = f"take batches of {smaller}" if smaller else "take a smaller model, or smaller images"
     raise LabError(
         f"Training {model.name} in batches of {batch_size} takes at least "
         f"{needed(batch_size) / _GB:.1f} GB of memory, and {free / _GB:.1f} GB are free: {mend}."

@@ -1,14 +1,14 @@
-"""What the figures of this room share: pictures to draw, and names that are safe in them."""
+"""What the figures of this room share: images to draw, and names that are safe in them."""
 
 import numpy as np
 
 from dltlab.display import printable
 
 
-def as_picture(pixels: np.ndarray) -> np.ndarray:
-    """`(height, width, channels)` as Matplotlib draws it: values in [0, 1], grey without channels.
+def as_image(pixels: np.ndarray) -> np.ndarray:
+    """`(height, width, channels)` as Matplotlib draws it: values in [0, 1], gray without channels.
 
-    Values beyond [0, 1] are scaled into it, those within stay as they are. Of pictures that have
+    Values beyond [0, 1] are scaled into it, those within stay as they are. Of images that have
     neither one channel nor three the mean over the channels is taken.
     """
     low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))

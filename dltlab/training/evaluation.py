@@ -12,7 +12,7 @@ import numpy as np
 
 from dltlab.display import printable, show
 from dltlab.errors import LabError
-from dltlab.training.drawing import as_picture, label
+from dltlab.training.drawing import as_image, label
 from dltlab.training.probabilities import class_names, is_multi_label, probabilities
 
 if TYPE_CHECKING:
@@ -28,21 +28,21 @@ _KEPT = 64  # worst mistakes
 _MOST_ROWS = 60  # of a table
 _WITH_NUMBERS, _WITH_NAMES = 20, 40  # classes that a matrix has room for
 _SUM_TOLERANCE = 1e-3  # of a row of labels, which may be bfloat16
-_COLOUR = "#0072B2"
+_COLOR = "#0072B2"
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture that a model got wrong.
+    """An image that a model got wrong.
 
     Attributes:
-        picture: float32 `(height, width, channels)`.
+        image: float32 `(height, width, channels)`.
         true: What it shows.
         predicted: What the model takes it for.
         probability: Of that, by the model.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     true: str
     predicted: str
     probability: float
@@ -53,17 +53,17 @@ class Evaluation:
     """What `evaluate` has found; a notebook shows it as a sentence and a table.
 
     Attributes:
-        accuracy: The share of pictures whose class is right; where a picture may have several
+        accuracy: The share of images whose class is right; where an image may have several
             labels, of those with every label right.
         interval: The 95% confidence interval of the accuracy.
-        num_images: How many pictures there were.
+        num_images: How many images there were.
         classes: Their names.
         scores: For each score its value for each class, NaN where a class does not allow one.
-        confusion: int64 `(classes, classes)`, how many pictures of the class of a row were taken
-            for the class of a column; None where a picture may have several labels.
-        top_5: The share of pictures whose class is among the five most probable; None where there
-            are no more than five classes or a picture may have several labels.
-        mean_average_precision: Of the classes that have examples, where a picture may have several
+        confusion: int64 `(classes, classes)`, how many images of the class of a row were taken
+            for the class of a column; None where an image may have several labels.
+        top_5: The share of images whose class is among the five most probable; None where there
+            are no more than five classes or an image may have several labels.
+        mean_average_precision: Of the classes that have examples, where an image may have several
             labels; else None.
         worst: The most confident mistakes, the worst first, at most 64.
     """
@@ -79,7 +79,7 @@ class Evaluation:
     worst: tuple[Mistake, ...]
 
     def table(self) -> "pd.DataFrame":
-        """A row for each class: its scores, and the number of its pictures."""
+        """A row for each class: its scores, and the number of its images."""
         import pandas as pd
 
         return pd.DataFrame(self.scores, index=[printable(name) for name in self.classes])
@@ -98,21 +98,21 @@ class Evaluation:
 
     @property
     def _headline(self) -> str:
-        pictures = f"{self.num_images:,} picture{'s' * (self.num_images != 1)}"
+        images = f"{self.num_images:,} image{'s' * (self.num_images != 1)}"
         between = f"(95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
         if self.mean_average_precision is None:
-            return f"Accuracy {self.accuracy:.3f} {between} on {pictures}"
+            return f"Accuracy {self.accuracy:.3f} {between} on {images}"
         precision = self.mean_average_precision
         shown = "–" if math.isnan(precision) else f"{precision:.3f}"
         return (
-            f"Mean average precision {shown} on {pictures}, every label right in "
+            f"Mean average precision {shown} on {images}, every label right in "
             f"{self.accuracy:.3f} of them {between}"
         )
 
     @property
     def _sentence(self) -> str:
         top = "" if self.top_5 is None else f" Top-5 accuracy {self.top_5:.3f}."
-        present = np.flatnonzero(self.scores["pictures"])
+        present = np.flatnonzero(self.scores["images"])
         alone = ""
         if self.confusion is not None and len(present) == 1:
             name = printable(self.classes[present[0]])
@@ -122,7 +122,7 @@ class Evaluation:
     def figure(self) -> tuple["Figure", str]:
         """The confusion matrix, and its description in words.
 
-        Where a picture may have several labels: the average precision of each class.
+        Where an image may have several labels: the average precision of each class.
         """
         return self._bars() if self.confusion is None else self._matrix(self.confusion)
 
@@ -135,7 +135,7 @@ class Evaluation:
         axes = figure.subplots()
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        figure.colorbar(drawn, label="share of the true class's pictures", fraction=0.05)
+        figure.colorbar(drawn, label="share of the true class's images", fraction=0.05)
         places, names = self._named_places()
         small = 9 if num <= _WITH_NUMBERS else 7
         is_wide = max(map(len, names)) > 2
@@ -166,7 +166,7 @@ class Evaluation:
             for true, taken in pairs
             if wrong[true, taken]
         )
-        return f"Most often: {listed}." if listed else "No picture is taken for another class."
+        return f"Most often: {listed}." if listed else "No image is taken for another class."
 
     def _bars(self) -> tuple["Figure", str]:
         from matplotlib.figure import Figure
@@ -176,7 +176,7 @@ class Evaluation:
         shown = ["–" if math.isnan(each) else f"{each:.2f}" for each in precision]
         figure = Figure(figsize=(8, 1.4 + 0.3 * min(num, _WITH_NAMES)), layout="constrained")
         axes = figure.subplots()
-        bars = axes.barh(range(num), np.nan_to_num(precision), color=_COLOUR)
+        bars = axes.barh(range(num), np.nan_to_num(precision), color=_COLOR)
         if num <= _WITH_NAMES:
             axes.bar_label(bars, shown, padding=4)
         axes.set_yticks(*self._named_places())
@@ -191,7 +191,7 @@ class Evaluation:
         return figure, f"Average precision of each class: {listed}. {self._sentence}"
 
     def mistakes(self, n: int = 16) -> tuple["Figure", str]:
-        """The pictures that the model was most sure of and got wrong, and them in words.
+        """The images that the model was most sure of and got wrong, and them in words.
 
         Each with what it shows, what it was taken for, and the probability of that by the model.
 
@@ -208,7 +208,7 @@ class Evaluation:
         chosen = self.worst[:n]
         if not chosen:
             figure = Figure(figsize=(5, 1), layout="constrained")
-            figure.suptitle(f"No mistake on {self.num_images:,} pictures")
+            figure.suptitle(f"No mistake on {self.num_images:,} images")
             return figure, f"There is no mistake to show: all {self.num_images:,} are right."
         columns = min(8, math.ceil(math.sqrt(len(chosen))))
         rows = math.ceil(len(chosen) / columns)
@@ -217,7 +217,7 @@ class Evaluation:
         cells = figure.subplots(rows, columns, squeeze=False).flat
         for axes, each in zip(cells, chosen, strict=False):
             axes.imshow(
-                as_picture(each.picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+                as_image(each.image), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
             )
             title = f"{label(each.true)}\n→ {label(each.predicted)}, {each.probability:.2f}"
             axes.set_title(title, fontsize=8)
@@ -228,7 +228,7 @@ class Evaluation:
             f"{printable(each.true)} taken for {printable(each.predicted)} ({each.probability:.2f})"
             for each in chosen
         )
-        return figure, f"The mistakes of which the model is most sure, as pictures: {listed}."
+        return figure, f"The mistakes of which the model is most sure, as images: {listed}."
 
     def show(self) -> None:
         """Show the confusion matrix, then the mistakes."""
@@ -243,18 +243,18 @@ def evaluate(
     *,
     multi_label: bool | None = None,
 ) -> Evaluation:
-    """Let a model classify every picture of a data set, and compare with the labels.
+    """Let a model classify every image of a data set, and compare with the labels.
 
-    The data set is read once; of its pictures only the worst mistakes stay in memory. Labels with a
+    The data set is read once; of its images only the worst mistakes stay in memory. Labels with a
     value for each class, as mixup and label smoothing make them, count as their largest one, unless
-    a picture may have several labels: then each class is there from 0.5.
+    an image may have several labels: then each class is there from 0.5.
 
     Args:
         model: Gives `(b, classes)`, logits or probabilities.
         dataset: Batches of float32 images `(b, height, width, channels)` and labels: whole numbers
             `(b,)`, or a value for each class `(b, classes)`.
         classes: Their names, in the order of the labels; by default their numbers.
-        multi_label: Whether a picture may have several labels. By default it may where the model
+        multi_label: Whether an image may have several labels. By default it may where the model
             was compiled with a binary cross-entropy.
 
     Raises:
@@ -289,7 +289,7 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 
 @dataclass
 class _Tally(ABC):
-    """Takes in batch after batch; what becomes of the pictures but the worst is numbers."""
+    """Takes in batch after batch; what becomes of the images but the worst is numbers."""
 
     names: tuple[str, ...]
     true: list[np.ndarray] = field(default_factory=list)
@@ -298,7 +298,7 @@ class _Tally(ABC):
 
     @abstractmethod
     def add(self, images: np.ndarray, found: np.ndarray, labels: np.ndarray) -> None:
-        """Take in the pictures of a batch, their probabilities, and their labels."""
+        """Take in the images of a batch, their probabilities, and their labels."""
 
     @abstractmethod
     def evaluation(self) -> Evaluation:
@@ -311,7 +311,7 @@ class _Tally(ABC):
 
 @dataclass
 class _OneLabel(_Tally):
-    """Where every picture is of one class."""
+    """Where every image is of one class."""
 
     top: int = 0
 
@@ -342,7 +342,7 @@ class _OneLabel(_Tally):
 
         true, taken = np.concatenate(self.true), np.concatenate(self.found)
         numbers = range(len(self.names))
-        precision, recall, f1, pictures = precision_recall_fscore_support(
+        precision, recall, f1, images = precision_recall_fscore_support(
             true, taken, labels=numbers, zero_division=np.nan
         )
         right, total = int((true == taken).sum()), len(true)
@@ -351,7 +351,7 @@ class _OneLabel(_Tally):
             interval=wilson_interval(right, total),
             num_images=total,
             classes=self.names,
-            scores={"precision": precision, "recall": recall, "F1": f1, "pictures": pictures},
+            scores={"precision": precision, "recall": recall, "F1": f1, "images": images},
             confusion=confusion_matrix(true, taken, labels=numbers).astype(np.int64),
             top_5=self.top / total if len(self.names) > _TOP else None,
             mean_average_precision=None,
@@ -361,14 +361,14 @@ class _OneLabel(_Tally):
 
 @dataclass
 class _SeveralLabels(_Tally):
-    """Where a picture may have several labels, or none."""
+    """Where an image may have several labels, or none."""
 
     def add(self, images: np.ndarray, found: np.ndarray, labels: np.ndarray) -> None:
         true = _flags(labels, len(self.names))
         self.true.append(true)
         self.found.append(found)
         taken = found >= _THRESHOLD
-        # How sure the model is of each wrong label; a picture counts by its worst one.
+        # How sure the model is of each wrong label; an image counts by its worst one.
         sure = np.where(taken != true, np.where(taken, found, 1 - found), 0)
         chosen = np.argsort(-sure.max(axis=1), kind="stable")[:_KEPT]
         self._keep(
@@ -387,7 +387,7 @@ class _SeveralLabels(_Tally):
 
         true, found = np.concatenate(self.true), np.concatenate(self.found)
         taken = found >= _THRESHOLD
-        precision, recall, f1, pictures = precision_recall_fscore_support(
+        precision, recall, f1, images = precision_recall_fscore_support(
             true, taken, average=None, zero_division=np.nan
         )
         average = np.array(
@@ -396,7 +396,7 @@ class _SeveralLabels(_Tally):
                 for of_class, scores in zip(true.T, found.T, strict=True)
             ]
         )
-        with_examples = average[pictures > 0]
+        with_examples = average[images > 0]
         right, total = int((true == taken).all(axis=1).sum()), len(true)
         return Evaluation(
             accuracy=right / total,
@@ -405,7 +405,7 @@ class _SeveralLabels(_Tally):
             classes=self.names,
             scores={
                 "average precision": average, "precision": precision, "recall": recall, "F1": f1,
-                "pictures": pictures,
+                "images": images,
             },
             confusion=None,
             top_5=None,
@@ -425,7 +425,7 @@ def _batches(dataset: "tf.data.Dataset") -> Iterator[tuple[np.ndarray, np.ndarra
     if not isinstance(dataset, tf.data.Dataset):
         raise LabError(
             f"The data set is a {type(dataset).__name__}; it must be a tf.data.Dataset of images "
-            "and labels, as dltlab.data.load returns it."
+            "and labels, as dltlab.data.loading returns it."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise LabError("The data set has no end: leave out .repeat(), or take a part of it.")
@@ -441,7 +441,7 @@ def _batches(dataset: "tf.data.Dataset") -> Iterator[tuple[np.ndarray, np.ndarra
         if not np.isfinite(images).all():
             raise LabError(
                 f"Batch {step} of the data set holds pixels that are NaN or infinite: look for a "
-                "division by zero in what prepares the pictures."
+                "division by zero in what prepares the images."
             )
         if len(images):
             yield images, labels
@@ -452,7 +452,7 @@ def _require_batch(images: np.ndarray, labels: np.ndarray) -> None:
         raise LabError("The data set is not in batches: add .batch(64), or load it with one.")
     if images.ndim != 4:
         raise LabError(
-            f"The data set's images have the shape {images.shape}; a batch of pictures is (batch, "
+            f"The data set's images have the shape {images.shape}; a batch of images is (batch, "
             "height, width, channels)."
         )
     if len(images) != len(labels):
@@ -469,7 +469,7 @@ def _numbers(labels: np.ndarray, num_classes: int) -> np.ndarray:
         _require_width(labels, num_classes)
         if np.abs(labels.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
             raise LabError(
-                "The labels have several classes at once, or none, in one picture: pass "
+                "The labels have several classes at once, or none, in one image: pass "
                 "multi_label=True if that is meant."
             )
         largest: np.ndarray = labels.argmax(axis=1)
@@ -485,10 +485,10 @@ def _numbers(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _flags(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Which classes each picture shows, bool `(b, classes)`."""
+    """Which classes each image shows, bool `(b, classes)`."""
     if labels.ndim != 2:
         raise LabError(
-            f"The labels have the shape {labels.shape}; where a picture may have several, they "
+            f"The labels have the shape {labels.shape}; where an image may have several, they "
             f"must be 0 or 1 for each of the {num_classes} classes."
         )
     _require_width(labels, num_classes)
@@ -510,8 +510,8 @@ def _write_counts(axes: "Axes", confusion: np.ndarray, shares: np.ndarray) -> No
     """The number in each cell that has one."""
     size = 9 if confusion.max() < 1000 else 7
     for row, column in zip(*np.nonzero(confusion), strict=True):
-        colour = "white" if shares[row, column] > 0.5 else "black"
+        color = "white" if shares[row, column] > 0.5 else "black"
         axes.text(
             column, row, f"{confusion[row, column]:,}",
-            ha="center", va="center", fontsize=size, color=colour,
+            ha="center", va="center", fontsize=size, color=color,
         )  # fmt: skip

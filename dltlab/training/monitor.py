@@ -12,7 +12,7 @@ import keras
 from dltlab.data import record
 from dltlab.display import in_notebook, show
 from dltlab.training.curves import Curves, UnderWay
-from dltlab.training.waiting import Waiting
+from dltlab.training.input_wait import Waiting
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 1.0

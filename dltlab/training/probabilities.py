@@ -8,7 +8,7 @@ import numpy as np
 
 from dltlab.errors import LabError
 
-_AT_A_TIME = 256  # pictures
+_AT_A_TIME = 256  # images
 SQUASHING = (keras.activations.softmax, keras.activations.sigmoid)
 _BINARY = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
 _BINARY_NAMES = ("binary_crossentropy", "bce", "binary_focal_crossentropy")
@@ -19,7 +19,7 @@ def probabilities(
 ) -> np.ndarray:
     """The probability that a model gives to each class.
 
-    Logits become probabilities by softmax, or each by itself by sigmoid where a picture may have
+    Logits become probabilities by softmax, or each by itself by sigmoid where an image may have
     several labels. The outputs of a model whose last layer has a softmax or a sigmoid are
     probabilities already and are taken as they are; a softmax that a subclassed model computes in
     its own `call` is not seen. A single output, as a model that answers yes or no may have, stands
@@ -35,7 +35,7 @@ def probabilities(
         float32 `(n, classes)`.
 
     Raises:
-        LabError: The pictures do not fit the model, it gives something else than `(b, classes)`, or
+        LabError: The images do not fit the model, it gives something else than `(b, classes)`, or
             it gives NaN.
     """
     _require_fitting(model, images)
@@ -53,7 +53,7 @@ def probabilities(
     broken = np.flatnonzero(np.isnan(found).any(axis=1))
     if len(broken):
         raise LabError(
-            f"The model gives NaN for {len(broken):,} of {len(found):,} pictures: its weights are "
+            f"The model gives NaN for {len(broken):,} of {len(found):,} images: its weights are "
             "damaged, as they are after a training whose loss became NaN. Train it anew with a "
             "smaller learning rate."
         )
@@ -108,7 +108,7 @@ def class_names(classes: Sequence[str] | None, num_classes: int) -> tuple[str, .
 
 
 def _require_fitting(model: keras.Model, images: np.ndarray) -> None:
-    """Refuse pictures of a shape that the model does not take, as far as it is known.
+    """Refuse images of a shape that the model does not take, as far as it is known.
 
     Raises:
         LabError: Names both shapes.
@@ -117,14 +117,14 @@ def _require_fitting(model: keras.Model, images: np.ndarray) -> None:
     if takes is None:  # a subclassed model
         return
     if not isinstance(takes, tuple):
-        raise LabError("The model has several inputs: name a model that takes pictures alone.")
+        raise LabError("The model has several inputs: name a model that takes images alone.")
     has = images.shape[1:]
     if len(takes) != images.ndim or any(
         one not in (None, other) for one, other in zip(takes[1:], has, strict=True)
     ):
         raise LabError(
-            f"The model takes pictures of shape {shape_text(takes[1:])} and these are "
-            f"{shape_text(has)}: use the data it was trained on, or pictures of that shape."
+            f"The model takes images of shape {shape_text(takes[1:])} and these are "
+            f"{shape_text(has)}: use the data it was trained on, or images of that shape."
         )
 
 
@@ -142,7 +142,7 @@ def _outputs(outputs: Any) -> np.ndarray:
         )
     if outputs.ndim != 2:
         raise LabError(
-            f"The model gives {shape_text(outputs.shape[1:]) or 'a single number'} for a picture, "
+            f"The model gives {shape_text(outputs.shape[1:]) or 'a single number'} for an image, "
             "and one number for each class is needed: end it in a Dense layer with as many units "
             "as there are classes."
         )

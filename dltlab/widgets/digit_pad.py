@@ -185,14 +185,14 @@ def _bars(probabilities: np.ndarray | None, message: str) -> str:
 
 
 def _bar(digit: int, share: float | None, best: bool) -> str:
-    colour = "var(--jp-brand-color1, #1976d2)" if best else "var(--jp-ui-font-color2, #757575)"
+    color = "var(--jp-brand-color1, #1976d2)" if best else "var(--jp-ui-font-color2, #757575)"
     percent = "" if share is None else f"{share:.1%}"
     return (
         f'<div style="display: flex; align-items: center; gap: 8px; line-height: 20px; '
         f'font-weight: {700 if best else 400}">'
         f"<span>{digit}</span>"
         '<span style="flex: 1; height: 12px; background: var(--jp-layout-color2, #eeeeee)">'
-        f'<span style="display: block; height: 100%; width: {percent or 0}; background: {colour}">'
+        f'<span style="display: block; height: 100%; width: {percent or 0}; background: {color}">'
         f'</span></span><span style="width: 4.5em; text-align: right">{percent}</span>'
         f'<span style="width: 1em">{"◀" if best else ""}</span></div>'
     )

@@ -52,7 +52,7 @@ class TextSampler:
     ) -> None:
         import ipywidgets
 
-        from dltlab.training.generating import Generator
+        from dltlab.training.generation import Generator
 
         if num_characters < 1:
             raise LabError(f"num_characters is {num_characters}; it must be 1 or more.")

@@ -106,7 +106,7 @@ def test_what_is_not_python_is_refused_at_its_line(fault, lines):
     assert line == lines
 
 
-def test_a_cell_that_only_parses_with_its_neighbours_is_refused(fault):
+def test_a_cell_that_only_parses_with_its_neighbors_is_refused(fault):
     message, line = fault("rng = np.random.default_rng(seed=0)\n", "x = (1\n# %%\n  + 2)\n")
     assert message.startswith("the cell is not Python on its own")
     assert line == "x = (1"

@@ -4,7 +4,7 @@ import re
 import pytest
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 
-from dltlab.course.new import new_lab
+from dltlab.authoring.new import new_lab
 from dltlab.course.workspace import Workspace
 from dltlab.errors import LabError
 

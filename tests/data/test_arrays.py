@@ -66,7 +66,7 @@ def test_an_unknown_split_is_answered_with_the_known_ones() -> None:
 
 
 @needs_mirror
-def test_mnists_test_pictures_are_divided_where_the_mirror_has_no_others(
+def test_mnists_test_images_are_divided_where_the_mirror_has_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirror = tmp_path / "mirror"
@@ -82,4 +82,4 @@ def test_mnists_test_pictures_are_divided_where_the_mirror_has_no_others(
     assert not rows(train[0]) & rows(test[0])
     assert rows(train[0]) | rows(test[0]) == rows(everything[0])
     assert everything[1][:5].tolist() == [7, 2, 1, 0, 4]
-    assert capsys.readouterr().out.count("only the 10,000 test pictures") <= 1
+    assert capsys.readouterr().out.count("only the 10,000 test images") <= 1

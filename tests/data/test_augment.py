@@ -21,7 +21,7 @@ def test_no_change_changes_nothing() -> None:
     assert np.array_equal(labels, new_labels)
 
 
-def test_about_every_other_picture_is_mirrored() -> None:
+def test_about_every_other_image_is_mirrored() -> None:
     before, after, labels, new_labels = changed(flip=True)
     mirrored = (after == before[:, :, ::-1]).all((1, 2, 3))
     assert (mirrored | (after == before).all((1, 2, 3))).all()
@@ -29,7 +29,7 @@ def test_about_every_other_picture_is_mirrored() -> None:
     assert np.array_equal(labels, new_labels)
 
 
-def test_each_picture_is_shifted_by_whole_pixels_of_its_own() -> None:
+def test_each_image_is_shifted_by_whole_pixels_of_its_own() -> None:
     before, after, _, _ = changed(crop=2)
     shifts = set()
     for old, new in zip(before[..., 0], after[..., 0], strict=True):
@@ -55,15 +55,15 @@ def inside(image: np.ndarray, down: int, right: int) -> np.ndarray:
     return shifted(image, -down, -right)
 
 
-def test_a_square_of_each_picture_becomes_grey() -> None:
+def test_a_square_of_each_image_becomes_gray() -> None:
     before, after, _, _ = changed(cutout=3)
-    grey = (after != before)[..., 0]
-    assert (after[..., 0][grey] == 0.5).all()
-    assert (grey.sum((1, 2)) <= 16).all()
-    assert (grey.sum((1, 2)) >= 4).mean() > 0.95
+    gray = (after != before)[..., 0]
+    assert (after[..., 0][gray] == 0.5).all()
+    assert (gray.sum((1, 2)) <= 16).all()
+    assert (gray.sum((1, 2)) >= 4).mean() > 0.95
 
 
-def test_mixup_blends_pictures_and_labels_alike() -> None:
+def test_mixup_blends_images_and_labels_alike() -> None:
     before, after, labels, shares = changed(mixup=1.0)
     assert shares.shape == (256, 10)
     assert np.allclose(shares.sum(1), 1)

@@ -39,14 +39,14 @@ def test_every_card_is_right_and_a_file_is_fetched_from_the_web_alone(name: str)
 
 def test_a_course_of_ones_own_brings_its_cards_first(card: Path) -> None:
     card.write_text(DIGITS.read_text().replace("CC BY 4.0", "mine"))
-    assert info("digits").licence == "mine"
+    assert info("digits").license == "mine"
     assert info("mnist").name == "mnist"
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "sentence"),
     [
-        ("licence =", "license =", "the key 'licence' is missing"),
+        ("license =", "license =", "the key 'license' is missing"),
         ("files = []", "files = []\nsource = 'x'", "unknown key 'source'"),
         ('"sklearn_digits"', '"parquet"', "'format': it must be one of 'sklearn_digits', 'idx'"),
         ('"sklearn_digits"', '"shapes"', "the key 'seed' is missing"),

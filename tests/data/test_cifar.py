@@ -1,4 +1,4 @@
-"""CIFAR-10's binary archive, with a few made pictures in it."""
+"""CIFAR-10's binary archive, with a few made images in it."""
 
 import io
 import tarfile
@@ -28,27 +28,27 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.RandomState(1).randint(0, 256, (12, 32, 32, 3)).astype(np.uint8)
 
 
 @pytest.fixture
-def whole(pictures: np.ndarray) -> dict[str, bytes]:
-    """Two pictures in each of the five training files and in the test file."""
-    records = [record(number % 10, each) for number, each in enumerate(pictures)]
+def whole(images: np.ndarray) -> dict[str, bytes]:
+    """Two images in each of the five training files and in the test file."""
+    records = [record(number % 10, each) for number, each in enumerate(images)]
     pairs = [b"".join(records[first : first + 2]) for first in range(0, 12, 2)]
     names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
     return dict(zip(names, pairs, strict=True))
 
 
-def test_pictures_and_labels_come_in_the_order_of_the_files(
-    whole: dict[str, bytes], pictures: np.ndarray
+def test_images_and_labels_come_in_the_order_of_the_files(
+    whole: dict[str, bytes], images: np.ndarray
 ) -> None:
     images, labels = read_cifar(archive(whole), "train")
-    assert np.array_equal(images, pictures[:10])
+    assert np.array_equal(images, images[:10])
     assert (images.dtype, labels.dtype, labels.tolist()) == (np.uint8, np.int64, list(range(10)))
     images, labels = read_cifar(archive(whole), "test")
-    assert np.array_equal(images, pictures[10:])
+    assert np.array_equal(images, images[10:])
     assert labels.tolist() == [0, 1]
 
 
@@ -64,6 +64,6 @@ def test_a_missing_file_and_a_cut_record_are_refused(whole: dict[str, bytes]) ->
         read_cifar(archive(missing), "train")
     short = {**whole, "test_batch.bin": whole["test_batch.bin"][:-1]}
     with pytest.raises(
-        LabError, match=f"hold {2 * RECORD - 1} bytes, and a picture takes {RECORD}"
+        LabError, match=f"hold {2 * RECORD - 1} bytes, and an image takes {RECORD}"
     ):
         read_cifar(archive(short), "test")

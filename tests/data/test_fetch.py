@@ -1,6 +1,6 @@
 """Where a file is looked for, and what happens when a source fails.
 
-A data set of six pictures stands in for a real one; its server is a local one.
+A data set of six images stands in for a real one; its server is a local one.
 """
 
 import gzip
@@ -24,7 +24,7 @@ LABELS = {"train": [0, 1, 0, 1], "test": [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]}
 
 
 def idx_files() -> dict[str, bytes]:
-    """The unpacked files: pictures of 2×2 pixels, numbered by their pixels' values."""
+    """The unpacked files: images of 2×2 pixels, numbered by their pixels' values."""
     files = {}
     for split, labels in LABELS.items():
         pixels = bytes(np.repeat(np.arange(len(labels)), 4).tolist())
@@ -173,7 +173,7 @@ def test_a_mirrors_file_that_was_compressed_anew_serves(
     assert world.asked == []
 
 
-def test_test_pictures_are_divided_only_while_the_mirror_has_no_others(
+def test_test_images_are_divided_only_while_the_mirror_has_no_others(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(world.mirror))
@@ -182,7 +182,7 @@ def test_test_pictures_are_divided_only_while_the_mirror_has_no_others(
     assert [len(arrays("tiny", split)[1]) for split in ("train", "test", "all")] == [8, 2, 10]
     assert sorted(arrays("tiny", "test")[1]) == [0, 1]
     assert capsys.readouterr().out == (
-        "tiny: the mirror folder holds only the 10 test pictures, so 8 of them train and 2 test.\n"
+        "tiny: the mirror folder holds only the 10 test images, so 8 of them train and 2 test.\n"
     )
     for name in ("train-images.gz", "train-labels.gz"):
         (world.mirror / name).write_bytes(PACKED[name])

@@ -34,5 +34,5 @@ def test_values_come_in_row_major_order() -> None:
 )
 def test_a_damaged_file_is_named_with_its_fault(content: bytes, fault: str) -> None:
     with pytest.raises(LabError, match=fault) as caught:
-        read_idx(content, "pictures.gz")
-    assert "pictures.gz" in str(caught.value)
+        read_idx(content, "images.gz")
+    assert "images.gz" in str(caught.value)

@@ -47,7 +47,7 @@ def test_the_washout_is_what_comes_first() -> None:
 
 
 def test_the_first_delay_follows_the_solution_known_in_closed_form() -> None:
-    # Until t = tau the delayed value is constant, so x decays towards twice its growth term.
+    # Until t = tau the delayed value is constant, so x decays toward twice its growth term.
     start = 0.7
     rest = 2 * start / (1 + start**10)
     time = np.arange(171) / 10

@@ -56,7 +56,7 @@ def test_images_are_counted_by_batch_or_one_by_one() -> None:
     assert profile._count(tf.zeros(5)) == 5
 
 
-def test_table_picture_and_sentence_say_the_same() -> None:
+def test_table_image_and_sentence_say_the_same() -> None:
     found = data.Profile([("read", 1000.0), ("prefetch", 900.0)], 100.0, 90.0, 0.123)
     assert found.table()["images/s"].to_dict() == {
         "read": 1000, "prefetch": 900, "the step alone": 100, "pipeline and step": 90

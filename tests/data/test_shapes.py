@@ -1,4 +1,4 @@
-"""Pictures of shapes: reproducible, balanced, and not to be told by colour or by single pixels."""
+"""Images of shapes: reproducible, balanced, and not to be told by color or by single pixels."""
 
 import hashlib
 import subprocess
@@ -12,16 +12,16 @@ from sklearn.neighbors import NearestCentroid
 
 from dltlab.data.shapes import _OUTLINES, CLASSES, shapes
 
-Pictures = tuple[np.ndarray, np.ndarray]
+Images = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Pictures:
+def images() -> Images:
     return shapes(1000, seed=0)
 
 
-def fingerprint(pictures: Pictures) -> str:
-    images, labels = pictures
+def fingerprint(images: Images) -> str:
+    images, labels = images
     return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
 
 
@@ -37,22 +37,22 @@ def area_within(name: str, size: int = 64) -> np.ndarray:
     return _OUTLINES[name](axis[np.newaxis, :], -axis[:, np.newaxis]) < 0
 
 
-def test_pictures_are_bytes_in_three_channels_and_labels_are_integers(pictures: Pictures) -> None:
-    images, labels = pictures
+def test_images_are_bytes_in_three_channels_and_labels_are_integers(images: Images) -> None:
+    images, labels = images
     assert (images.shape, labels.shape) == ((1000, 32, 32, 3), (1000,))
     assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
     assert (images.min(), images.max()) == (0, 255)
 
 
-def test_every_class_has_its_share_and_the_order_is_random(pictures: Pictures) -> None:
-    _, labels = pictures
+def test_every_class_has_its_share_and_the_order_is_random(images: Images) -> None:
+    _, labels = images
     assert np.bincount(labels).tolist() == [100] * len(CLASSES)
     assert np.ptp(np.bincount(shapes(57, seed=0)[1], minlength=len(CLASSES))) == 1
     assert np.bincount(labels[:500]).min() > 30
     assert np.mean(labels[1:] == labels[:-1]) == pytest.approx(0.1, abs=0.03)
 
 
-def test_the_same_seed_gives_the_same_pictures_in_another_process() -> None:
+def test_the_same_seed_gives_the_same_images_in_another_process() -> None:
     code = (
         "import hashlib; from dltlab.data.shapes import shapes; images, labels = shapes(300, 3);"
         "print(hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest())"
@@ -61,20 +61,20 @@ def test_the_same_seed_gives_the_same_pictures_in_another_process() -> None:
     assert elsewhere.stdout.strip() == fingerprint(shapes(300, 3))
 
 
-def test_no_picture_depends_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_depends_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = fingerprint(shapes(300, 3))
     monkeypatch.setattr(sys.modules["dltlab.data.shapes"], "_CHUNK", 7)
     assert fingerprint(shapes(300, 3)) == usual
 
 
-def test_another_seed_gives_other_pictures_and_another_order(pictures: Pictures) -> None:
+def test_another_seed_gives_other_images_and_another_order(images: Images) -> None:
     images, labels = shapes(500, seed=1)
     assert not np.array_equal(labels, shapes(500, seed=0)[1])
-    assert not {image.tobytes() for image in images} & {image.tobytes() for image in pictures[0]}
+    assert not {image.tobytes() for image in images} & {image.tobytes() for image in images[0]}
 
 
-def test_no_two_pictures_are_alike(pictures: Pictures) -> None:
-    thumbnails = pictures[0].reshape(1000, 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(1000, -1)
+def test_no_two_images_are_alike(images: Images) -> None:
+    thumbnails = images[0].reshape(1000, 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(1000, -1)
     squares = (thumbnails**2).sum(axis=1)
     distances = squares[:, np.newaxis] + squares - 2 * thumbnails @ thumbnails.T
     np.fill_diagonal(distances, np.inf)
@@ -88,20 +88,20 @@ def test_the_size_is_free(size: int) -> None:
     assert sorted(labels) == sorted([*range(10)] * 2)
 
 
-def test_no_pictures_are_no_error() -> None:
+def test_no_images_are_no_error() -> None:
     images, labels = shapes(0, seed=0)
     assert (images.shape, labels.shape) == ((0, 32, 32, 3), (0,))
 
 
-def test_colour_alone_tells_nothing(pictures: Pictures) -> None:
-    images, labels = pictures
-    colours = np.concatenate([images.mean(axis=(1, 2)), images.std(axis=(1, 2))], axis=1)
-    assert score(NearestCentroid(), colours, labels) < 0.2
+def test_color_alone_tells_nothing(images: Images) -> None:
+    images, labels = images
+    colors = np.concatenate([images.mean(axis=(1, 2)), images.std(axis=(1, 2))], axis=1)
+    assert score(NearestCentroid(), colors, labels) < 0.2
 
 
 @pytest.mark.parametrize("model", [NearestCentroid(), RidgeClassifier(alpha=1e3)])
-def test_single_pixels_tell_next_to_nothing(model: Any, pictures: Pictures) -> None:
-    images, labels = pictures
+def test_single_pixels_tell_next_to_nothing(model: Any, images: Images) -> None:
+    images, labels = images
     assert score(model, images.reshape(1000, -1) / 255, labels) < 0.2
 
 

@@ -113,7 +113,7 @@ def test_nonsense_in_cuda_visible_devices_is_told_even_without_a_gpu(no_nvml, mo
 def test_a_full_gpu_is_a_warning(nvml, gpu, every_cuda_library):
     nvml([gpu(used=80 * GIB - 1)])
 
-    assert "who_holds_the_gpu()" in said("GPU", Level.WARNING)
+    assert "gpu_processes()" in said("GPU", Level.WARNING)
 
 
 def test_a_gpu_without_its_driver_is_a_problem(no_nvml, kernel_files):

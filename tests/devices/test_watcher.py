@@ -171,7 +171,7 @@ def test_a_notebook_shows_a_panel_then_the_figure_in_its_place(two_gpus, clock, 
     figure, alt, _ = shown[-1]
     assert alt == str(found)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["utilisation", "memory", "power", "temperature"]
+    assert titles == ["utilization", "memory", "power", "temperature"]
     assert all("(" in axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes)
 
 

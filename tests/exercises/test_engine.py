@@ -296,7 +296,7 @@ def test_what_a_learners_error_says_is_escaped(ex):
     assert "<script>" not in found._repr_html_()
 
 
-def test_each_outcome_has_a_sign_and_a_colour_of_its_own():
+def test_each_outcome_has_a_sign_and_a_color_of_its_own():
     looks = [result("x", outcome, "")._repr_html_() for outcome in (*Outcome, None)]
 
     assert [text.split(" x:")[0][-1] for text in looks] == ["✓", "→", "✗", "·", "✗"]

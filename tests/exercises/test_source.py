@@ -55,7 +55,7 @@ def test_a_module_finds_the_lab_of_its_topic_in_the_course_of_this_session(
 def test_a_module_of_dltlab_finds_its_lab_from_any_course(course, monkeypatch):
     monkeypatch.setenv("DLTLAB_COURSE", str(course.root))
 
-    assert lab_of("dltlab.exercises.first_network").name == "01_first_network"
+    assert lab_of("dltlab.checks.first_network").name == "01_first_network"
 
 
 def test_a_module_without_a_lab_is_told_by_name(course):

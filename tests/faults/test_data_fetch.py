@@ -21,7 +21,7 @@ CARD = """
 name = "letters"
 title = "Letters."
 format = "text"
-licence = "CC0-1.0"
+license = "CC0-1.0"
 citation = "None."
 version = "1"
 [splits.train]

@@ -1,4 +1,4 @@
-"""Importing pictures from what is damaged, hostile or strange, and on a machine that fails.
+"""Importing images from what is damaged, hostile or strange, and on a machine that fails.
 
 Whatever happens, the versions that can be seen are whole, and nothing else is left.
 """
@@ -42,7 +42,7 @@ def kept_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def png(number: int) -> bytes:
-    """A picture of 8×8 pixels like no other."""
+    """An image of 8×8 pixels like no other."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -59,7 +59,7 @@ def png(number: int) -> bytes:
     )
 
 
-def pictures(*folders: str, count: int = 10) -> Files:
+def images(*folders: str, count: int = 10) -> Files:
     names = [f"{folder}/{number:03}.png" for folder in folders for number in range(count)]
     return {name: png(zlib.crc32(os.fsencode(name))) for name in names}
 
@@ -111,7 +111,7 @@ def assert_whole() -> None:
 def test_an_archive_that_is_cut_off_anywhere_is_refused_as_damaged(
     tmp_path: Path, suffix: str
 ) -> None:
-    whole = WRITERS[suffix](tmp_path / f"whole{suffix}", pictures("cat", "dog")).read_bytes()
+    whole = WRITERS[suffix](tmp_path / f"whole{suffix}", images("cat", "dog")).read_bytes()
     cut = tmp_path / f"cut{suffix}"
     content = len(whole) - (0 if suffix == ".zip" else len(whole) % 512 + 8)
     if suffix == ".tar":
@@ -128,14 +128,14 @@ def test_an_archive_that_is_cut_off_anywhere_is_refused_as_damaged(
 def test_a_tar_archive_that_ends_between_two_members_is_not_taken_for_whole(
     tmp_path: Path,
 ) -> None:
-    whole = write_tar(tmp_path / "a.tar", pictures("cat", "dog")).read_bytes()
+    whole = write_tar(tmp_path / "a.tar", images("cat", "dog")).read_bytes()
     cut = tmp_path / "cut.tar"
     cut.write_bytes(whole[: 19 * 1024])
     assert "is damaged or cut off (empty header): get it anew." in refusal(cut)
 
 
 def test_a_damaged_header_does_not_end_a_tar_archive(tmp_path: Path) -> None:
-    archive = write_tar(tmp_path / "a.tar", pictures("cat", "dog"))
+    archive = write_tar(tmp_path / "a.tar", images("cat", "dog"))
     whole = bytearray(archive.read_bytes())
     whole[18 * 1024 + 3] ^= 1
     archive.write_bytes(whole)
@@ -143,7 +143,7 @@ def test_a_damaged_header_does_not_end_a_tar_archive(tmp_path: Path) -> None:
 
 
 def test_a_damaged_member_of_a_zip_archive_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
-    files = pictures("cat", "dog")
+    files = images("cat", "dog")
     archive = write_zip(tmp_path / "a.zip", files)
     whole = bytearray(archive.read_bytes())
     whole[whole.index(b"cat/004.png") + 30] ^= 255
@@ -155,7 +155,7 @@ def test_a_damaged_member_of_a_zip_archive_is_left_out_and_the_others_stay(tmp_p
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_flipped_bytes_in_an_archive_never_lead_to_a_traceback(tmp_path: Path, suffix: str) -> None:
-    archive = WRITERS[suffix](tmp_path / f"a{suffix}", pictures("cat", "dog", count=5))
+    archive = WRITERS[suffix](tmp_path / f"a{suffix}", images("cat", "dog", count=5))
     whole = archive.read_bytes()
     chance = np.random.default_rng(0)
     for _ in range(120):
@@ -197,7 +197,7 @@ def test_a_tar_gz_bomb_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_a_member_that_unpacks_to_more_than_it_says_is_damaged(tmp_path: Path) -> None:
-    files = pictures("cat", "dog") | {"cat/large.png": bytes(50 << 20)}
+    files = images("cat", "dog") | {"cat/large.png": bytes(50 << 20)}
     archive = write_zip(tmp_path / "a.zip", files)
     content = archive.read_bytes()
     size = struct.pack("<I", 50 << 20)
@@ -218,7 +218,7 @@ def test_members_that_lead_outside_are_left_out_and_written_nowhere(
     inside = tmp_path / "one" / "two"
     inside.mkdir(parents=True)
     evil = {name: png(number) for number, name in enumerate(EVIL)}
-    archive = WRITERS[suffix](inside / f"a{suffix}", pictures("cat", "dog") | evil)
+    archive = WRITERS[suffix](inside / f"a{suffix}", images("cat", "dog") | evil)
     found = run(archive)
     assert found.left_out == [(name, "leads outside the archive") for name in sorted(EVIL)]
     assert [path for path in tmp_path.rglob("*") if "evil" in path.name] == []
@@ -226,7 +226,7 @@ def test_members_that_lead_outside_are_left_out_and_written_nowhere(
 
 
 def test_links_and_devices_in_a_tar_archive_are_left_out(tmp_path: Path) -> None:
-    archive = write_tar(tmp_path / "a.tar", pictures("cat", "dog"))
+    archive = write_tar(tmp_path / "a.tar", images("cat", "dog"))
     kinds = {"fifo": tarfile.FIFOTYPE, "hard": tarfile.LNKTYPE, "soft": tarfile.SYMTYPE}
     with tarfile.open(archive, "a") as opened:
         for name, kind in kinds.items():
@@ -238,7 +238,7 @@ def test_links_and_devices_in_a_tar_archive_are_left_out(tmp_path: Path) -> None
 
 
 def test_links_and_encrypted_files_in_a_zip_archive_are_left_out(tmp_path: Path) -> None:
-    archive = write_zip(tmp_path / "a.zip", pictures("cat", "dog"))
+    archive = write_zip(tmp_path / "a.zip", images("cat", "dog"))
     with zipfile.ZipFile(archive, "a") as opened:
         link = zipfile.ZipInfo("cat/link.png")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -264,8 +264,8 @@ STRANGE = [
 def test_strange_names_of_files_are_kept_as_they_are(tmp_path: Path, write: Write) -> None:
     names = [name for name in STRANGE if write is not write_zip or name.isascii()]
     wanted = {f"cat/{name}.png": png(number) for number, name in enumerate(names)}
-    found = run(write(tmp_path / "source", wanted | pictures("dog")))
-    path = found.manifest.folder / "pictures.csv"
+    found = run(write(tmp_path / "source", wanted | images("dog")))
+    path = found.manifest.folder / "images.csv"
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = {row["name"] for row in sources.csv.DictReader(file)}
     assert found.left_out == []
@@ -276,30 +276,30 @@ def test_strange_names_of_files_are_kept_as_they_are(tmp_path: Path, write: Writ
 def test_strange_names_of_classes_are_kept_and_bytes_that_are_no_text_are_escaped(
     tmp_path: Path, write: Write
 ) -> None:
-    found = run(write(tmp_path / "source", pictures(*STRANGE))).manifest
+    found = run(write(tmp_path / "source", images(*STRANGE))).manifest
     assert sorted(found.classes) == sorted(name.replace("\udce9", "\\xe9") for name in STRANGE)
     assert store.manifest("pets") == found
 
 
 def test_messages_and_reasons_hold_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
-    files = pictures("cat", "dog\x1b[2J\nx", count=6)
+    files = images("cat", "dog\x1b[2J\nx", count=6)
     same = files["cat/003.png"]
     files["cat/\x1b[31m.png"] = files["cat/zzz.png"] = same
     found = run(write_folder(tmp_path / "source", files))
     reasons = [reason for _, reason in found.left_out]
-    assert reasons == ["is the same picture as cat/\\x1b[31m.png"] * 2
+    assert reasons == ["is the same image as cat/\\x1b[31m.png"] * 2
     message = refusal(tmp_path / "source", min_per_class=9)
     assert "'dog\\x1b[2J\\nx' has 6" in message
 
 
 def test_a_source_whose_own_name_is_no_text_is_imported(tmp_path: Path) -> None:
-    found = run(write_folder(tmp_path / "caf\udce9", pictures("cat", "dog")))
+    found = run(write_folder(tmp_path / "caf\udce9", images("cat", "dog")))
     assert found.manifest.source == "caf\\xe9"
     assert store.manifest("pets") == found.manifest
 
 
 def test_members_without_a_name_are_passed_over(tmp_path: Path) -> None:
-    archive = write_tar(tmp_path / "a.tar", pictures("cat", "dog") | {".": b"x", "": b"y"})
+    archive = write_tar(tmp_path / "a.tar", images("cat", "dog") | {".": b"x", "": b"y"})
     assert run(archive).left_out == []
 
 
@@ -318,7 +318,7 @@ def test_a_source_without_classes_is_refused_with_the_mend(tmp_path: Path, files
     (tmp_path / "source").mkdir()
     message = refusal(write_folder(tmp_path / "source", files))
     assert message.startswith(
-        f"{tmp_path / 'source'} holds no pictures in folders of their class: put JPEG, PNG, BMP or "
+        f"{tmp_path / 'source'} holds no images in folders of their class: put JPEG, PNG, BMP or "
         "WebP files into one folder a class."
     )
     assert ("Left out: " in message) == bool(files)
@@ -326,7 +326,7 @@ def test_a_source_without_classes_is_refused_with_the_mend(tmp_path: Path, files
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_an_empty_archive_is_refused_with_the_mend(tmp_path: Path, suffix: str) -> None:
-    assert "holds no pictures in folders of" in refusal(
+    assert "holds no images in folders of" in refusal(
         WRITERS[suffix](tmp_path / f"a{suffix}", {})
     )
 
@@ -347,7 +347,7 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path, suffix: str, content: by
     assert str(path) in refusal(path)
 
 
-def test_a_list_of_pictures_that_are_elsewhere_names_the_first(tmp_path: Path) -> None:
+def test_a_list_of_images_that_are_elsewhere_names_the_first(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{number}.png {'ab'[number % 2]}\n" for number in range(12)))
     assert refusal(listed).endswith(
@@ -355,10 +355,10 @@ def test_a_list_of_pictures_that_are_elsewhere_names_the_first(tmp_path: Path) -
     )
 
 
-def test_pictures_that_vanish_while_they_are_read_are_left_out(
+def test_images_that_vanish_while_they_are_read_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog"))
+    source = write_folder(tmp_path / "source", images("cat", "dog"))
     listing = sources.Folder.listing
 
     def then_remove(folder: sources.Folder) -> sources.Listing:
@@ -373,12 +373,12 @@ def test_pictures_that_vanish_while_they_are_read_are_left_out(
 
 def test_a_hundred_broken_files_in_a_row_are_left_out(tmp_path: Path) -> None:
     broken = {f"cat/{number}.png": b"broken" for number in range(200)}
-    found = run(write_folder(tmp_path / "source", broken | pictures("dog", "emu", "cat/z")))
+    found = run(write_folder(tmp_path / "source", broken | images("dog", "emu", "cat/z")))
     assert len(found.left_out) == 200
 
 
 def test_what_is_no_file_or_far_too_large_is_not_read(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog"))
+    source = write_folder(tmp_path / "source", images("cat", "dog"))
     os.mkfifo(source / "cat" / "pipe.png")
     (source / "cat" / "zero.png").symlink_to("/dev/zero")
     with (source / "dog" / "huge.png").open("wb") as huge:
@@ -454,7 +454,7 @@ for order in sys.stdin:
 
 
 def test_an_import_that_is_killed_at_any_moment_leaves_nothing_half_made(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog", count=100))
+    source = write_folder(tmp_path / "source", images("cat", "dog", count=100))
     run(source)
 
     process = python(KILLED, source)
@@ -484,7 +484,7 @@ def test_an_import_that_is_killed_at_any_moment_leaves_nothing_half_made(tmp_pat
 
 
 def test_a_first_import_that_is_killed_at_its_end_is_not_to_be_seen(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog"))
+    source = write_folder(tmp_path / "source", images("cat", "dog"))
     code = """
 from pathlib import Path
 Path.rename = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
@@ -504,7 +504,7 @@ import_images(source, "pets", size=8)
 
 @pytest.mark.parametrize("limit", [20, 3000, 20_000])
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tmp_path: Path, limit: int) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog", count=100))
+    source = write_folder(tmp_path / "source", images("cat", "dog", count=100))
     first = run(source, max_per_class=5).manifest
     code = """
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
@@ -525,7 +525,7 @@ except LabError as error:
 
 
 def test_a_file_where_the_store_should_be_is_named(tmp_path: Path, kept_in: Path) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog"))
+    source = write_folder(tmp_path / "source", images("cat", "dog"))
     kept_in.write_text("in the way")
     assert refusal(source) == (
         f"{kept_in / 'pets'} cannot be written (Not a directory); nothing was changed. A file is "
@@ -537,7 +537,7 @@ def test_a_file_where_the_store_should_be_is_named(tmp_path: Path, kept_in: Path
 def test_a_store_that_may_not_be_written_is_named_and_can_still_be_read(
     tmp_path: Path, kept_in: Path
 ) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog"))
+    source = write_folder(tmp_path / "source", images("cat", "dog"))
     first = run(source).manifest
     folders = [kept_in, kept_in / "pets", first.folder]
     for folder in folders:
@@ -568,7 +568,7 @@ def _obey_permissions() -> None:
 
 
 def test_two_imports_at_once_both_finish_and_make_one_version(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog"))
+    source = write_folder(tmp_path / "source", images("cat", "dog"))
     code = """
 hidden_folder = store.hidden_folder
 def told(name):
@@ -589,8 +589,8 @@ print(found.manifest.tag, found.is_new)
     assert_nothing_is_hidden()
 
 
-def test_two_imports_of_different_pictures_at_once_make_two_versions(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog", count=50))
+def test_two_imports_of_different_images_at_once_make_two_versions(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "source", images("cat", "dog", count=50))
     code = 'import_images(source, "pets", size=8, seed=int(sys.argv[2]))'
     both = [python(code, source, seed) for seed in (1, 2)]
     assert [process.communicate(timeout=60)[1] for process in both] == ["", ""]
@@ -605,7 +605,7 @@ def test_two_imports_of_different_pictures_at_once_make_two_versions(tmp_path: P
 def test_other_processes_decode_to_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = pictures("cat", "dog", count=200) | {"cat/empty.png": b"", "dog/x.png": b"broken"}
+    files = images("cat", "dog", count=200) | {"cat/empty.png": b"", "dog/x.png": b"broken"}
     files["dog/twin.png"] = files["dog/150.png"]
     first = run(write_tar(tmp_path / "a.tar", files))
     monkeypatch.setattr(decoding, "_ALONE_SECONDS", 0)
@@ -616,7 +616,7 @@ def test_other_processes_decode_to_the_same_version(
 def test_a_killed_worker_is_one_sentence_and_the_next_import_finishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = write_folder(tmp_path / "source", pictures("cat", "dog", count=100))
+    source = write_folder(tmp_path / "source", images("cat", "dog", count=100))
     monkeypatch.setattr(decoding, "_ALONE_SECONDS", 0)
     here, decode = os.getpid(), decoding._decode
 
@@ -628,7 +628,7 @@ def test_a_killed_worker_is_one_sentence_and_the_next_import_finishes(
     with monkeypatch.context() as patched:
         patched.setattr(decoding, "_decode", deadly)
         assert refusal(source) == (
-            "A process that decoded pictures was killed, as it happens when memory runs out. Close "
+            "A process that decoded images was killed, as it happens when memory runs out. Close "
             "other programs and import again."
         )
     assert run(source).is_new
@@ -638,7 +638,7 @@ def test_a_killed_worker_is_one_sentence_and_the_next_import_finishes(
 def test_an_archive_that_fails_while_others_decode_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = write_tar(tmp_path / "a.tar", pictures("cat", "dog", count=150))
+    archive = write_tar(tmp_path / "a.tar", images("cat", "dog", count=150))
     monkeypatch.setattr(decoding, "_ALONE_SECONDS", 0)
     whole, read = sources._whole, []
 

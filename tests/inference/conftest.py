@@ -32,7 +32,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def model() -> keras.Model:
-    """Convolutions with what compilers fuse: normalisation, ReLU, a shortcut, a concatenation."""
+    """Convolutions with what compilers fuse: normalization, ReLU, a shortcut, a concatenation."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv_a")(inputs)
@@ -56,7 +56,7 @@ def _random() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def pictures(model: keras.Model) -> np.ndarray:
+def images(model: keras.Model) -> np.ndarray:
     """Those of many random ones of whose class the model is surest, float32 `(96, 16, 16, 3)`."""
     many = _random()
     logits = np.sort(model.predict(many, verbose=0), axis=-1)
@@ -64,14 +64,14 @@ def pictures(model: keras.Model) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def calibration(pictures: np.ndarray) -> np.ndarray:
-    return pictures[::3]
+def calibration(images: np.ndarray) -> np.ndarray:
+    return images[::3]
 
 
 @pytest.fixture(scope="session")
-def validation(model: keras.Model, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, and labels that the model knows all of."""
-    some = np.concatenate([pictures[1::3], pictures[2::3]])
+def validation(model: keras.Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images, and labels that the model knows all of."""
+    some = np.concatenate([images[1::3], images[2::3]])
     labels = model.predict(some, verbose=0).argmax(-1)
     assert len(set(labels)) == 4
     return some, labels

@@ -64,7 +64,7 @@ def test_any_number_of_examples_gives_as_many_answers(engine, model, validation,
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_pictures_that_may_not_be_written_are_read(engine, validation, name):
+def test_images_that_may_not_be_written_are_read(engine, validation, name):
     built = engine(name, "float32")
     given = validation[0][:4].copy()
     expected = built(given)

@@ -42,7 +42,7 @@ def test_every_operation_has_a_precision_and_a_share_of_the_time(report):
     assert (table["µs"] >= 0).all()
 
 
-def test_it_is_a_table_and_a_picture_with_a_description(report):
+def test_it_is_a_table_and_a_image_with_a_description(report):
     figure, alt = report.figure()
     assert isinstance(figure, Figure)
     assert [axes.get_title() for axes in figure.axes] == ["The graph", "Where the time goes"]

@@ -59,7 +59,7 @@ def test_a_network_that_reads_backwards_is_refused():
             layers.Dense(9),
         ]
     )
-    with pytest.raises(LabError, match=r"The layer back \(LSTM\) reads backwards"):
+    with pytest.raises(LabError, match=r"The layer back \(LSTM\) reads backward"):
         step_engine(model)
 
 

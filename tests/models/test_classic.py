@@ -70,8 +70,8 @@ def test_alexnets_two_groups_compute_what_a_grouped_convolution_does() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.75, 0.5])
-def test_local_response_normalisation_is_the_formula_of_the_paper(beta: float) -> None:
-    from dltlab.models.normalisation import LocalResponseNormalization
+def test_local_response_normalization_is_the_formula_of_the_paper(beta: float) -> None:
+    from dltlab.models.normalization import LocalResponseNormalization
 
     maps = np.random.default_rng(1).normal(0, 30, size=(2, 3, 4, 9)).astype("float32")
     wanted = np.empty_like(maps)
@@ -90,7 +90,7 @@ def test_the_room_imports_neither_keras_nor_tensorflow() -> None:
 
 def test_no_network_uses_anything_of_tensorflows() -> None:
     folder = Path(models.__file__).parent
-    for name in ("classic", "small", "normalisation"):
+    for name in ("classic", "small", "normalization"):
         assert "tensorflow" not in (folder / f"{name}.py").read_text().lower().replace(
             "tensorflow's cpu kernels", ""
         )

@@ -19,7 +19,7 @@ def test_it_gives_logits_for_each_class(name: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_larger_pictures_cost_little_more(name: str) -> None:
+def test_larger_images_cost_little_more(name: str) -> None:
     small, large = (models.cost(getattr(models, name)(10, (s, s, 3))).macs for s in (32, 64))
     assert large < 1.1 * small
 
@@ -70,7 +70,7 @@ def test_in_mixed_precision_the_logits_are_float32() -> None:
         ((0,), "num_classes is 0; it must be 1 or more"),
         ((10, (32, 32)), r"input_shape is \(32, 32\); it must be \(height, width, channels\)"),
         ((10, (None, None, 3)), "it must be"),
-        ((10, (4, 32, 3)), "Pictures of 4×32 pixels are too small for this network: it needs 8×8"),
+        ((10, (4, 32, 3)), "Images of 4×32 pixels are too small for this network: it needs 8×8"),
     ],
 )
 @pytest.mark.parametrize("name", NETWORKS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import papermill
 import pytest
 
-from dltlab.course.catalogue import Course
+from dltlab.course.catalog import Course
 from dltlab.course.notebooks import dumps, execute, learner_notebook, profiled
 from dltlab.course.source import Lab
 from dltlab.exercises.progress import progress, records

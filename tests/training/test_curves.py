@@ -26,7 +26,7 @@ def test_the_rate_is_left_out_where_it_is_not_known() -> None:
     assert found.line == "Run: epoch 1 of 9, 1.0 s, loss 1."
 
 
-def test_training_and_validation_have_a_curve_each_in_labelled_panels() -> None:
+def test_training_and_validation_have_a_curve_each_in_labeled_panels() -> None:
     logs = {"loss": 3.0, "accuracy": 0.5, "val_loss": 4.0, "val_accuracy": 0.25}
     loss, accuracy = curves(logs).draw().axes
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")

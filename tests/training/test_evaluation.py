@@ -28,7 +28,7 @@ def no_warning() -> Iterator[None]:
 
 
 def echo(num_classes: int, *more: layers.Layer, **compiled: object) -> keras.Model:
-    """A model whose logits are the pixels of a picture of one row."""
+    """A model whose logits are the pixels of an image of one row."""
     parts = [keras.Input((1, num_classes, 1)), layers.Flatten(), *more]
     model = keras.Sequential(parts)
     if compiled:
@@ -36,13 +36,13 @@ def echo(num_classes: int, *more: layers.Layer, **compiled: object) -> keras.Mod
     return model
 
 
-def pictures(logits: object) -> np.ndarray:
+def images(logits: object) -> np.ndarray:
     """Of which `echo` makes the logits."""
     return np.asarray(logits, np.float32)[:, np.newaxis, :, np.newaxis]
 
 
 def batches(logits: object, labels: object, size: int = 2) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices((pictures(logits), np.asarray(labels))).batch(size)
+    return tf.data.Dataset.from_tensor_slices((images(logits), np.asarray(labels))).batch(size)
 
 
 def one_hot(places: list[int], num_classes: int, height: float = 5.0) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_scores_of_each_class_are_those_of_its_definition(found: Evaluation) -> 
     assert table.loc["dog"].tolist() == pytest.approx([2 / 3, 1, 0.8, 2])
 
 
-def test_what_a_class_without_pictures_does_not_allow_is_a_dash(found: Evaluation) -> None:
+def test_what_a_class_without_images_does_not_allow_is_a_dash(found: Evaluation) -> None:
     assert found.table().loc["hen"].isna().tolist() == [True, True, True, False]
     for shown in (str(found), repr(found), found._repr_html_()):
         assert "–" in shown
@@ -77,7 +77,7 @@ def test_what_a_class_without_pictures_does_not_allow_is_a_dash(found: Evaluatio
 
 
 def test_the_sentence_says_accuracy_interval_and_number(found: Evaluation) -> None:
-    said = "Accuracy 0.800 (95% interval 0.376 to 0.964) on 5 pictures."
+    said = "Accuracy 0.800 (95% interval 0.376 to 0.964) on 5 images."
     assert str(found).startswith(said + "\n")
     assert said in found._repr_html_()
 
@@ -95,23 +95,23 @@ def test_top_5_counts_the_true_class_among_the_five_most_probable() -> None:
     assert evaluate(echo(5), batches(one_hot([0], 5), [0])).top_5 is None
 
 
-def test_the_worst_mistakes_come_first_with_their_pictures_and_probabilities() -> None:
+def test_the_worst_mistakes_come_first_with_their_images_and_probabilities() -> None:
     logits = one_hot([1, 0, 2, 0], 3) * np.array([[1], [2], [0.5], [3]], np.float32)
     worst = evaluate(echo(3), batches(logits, [0, 1, 1, 0]), NAMES).worst
     assert [(each.true, each.predicted) for each in worst] == [
         ("dog", "cat"), ("cat", "dog"), ("dog", "hen")
     ]  # fmt: skip
     assert worst[0].probability == pytest.approx(math.exp(10) / (math.exp(10) + 2))
-    assert np.array_equal(worst[0].picture, pictures(logits)[1])
+    assert np.array_equal(worst[0].image, images(logits)[1])
 
 
 def test_of_many_mistakes_the_worst_64_stay() -> None:
     sure = np.random.default_rng(0).permutation(300).astype(np.float32) / 100
     logits = np.stack([sure, np.zeros(300, np.float32)], axis=1)
     worst = evaluate(echo(2), batches(logits, np.ones(300, int), size=50)).worst
-    kept = sorted((float(each.picture.max()) for each in worst), reverse=True)
+    kept = sorted((float(each.image.max()) for each in worst), reverse=True)
     assert kept == pytest.approx(np.sort(sure)[::-1][:64])
-    assert [each.picture.max() for each in worst] == kept
+    assert [each.image.max() for each in worst] == kept
 
 
 def test_the_data_set_is_read_once_and_no_batch_is_held() -> None:
@@ -119,14 +119,14 @@ def test_the_data_set_is_read_once_and_no_batch_is_held() -> None:
 
     def images() -> Iterator[tuple[np.ndarray, int]]:
         begun.append(True)
-        yield from zip(pictures(one_hot([0] * 10, 2)), [1] * 10, strict=True)
+        yield from zip(images(one_hot([0] * 10, 2)), [1] * 10, strict=True)
 
     spec = (tf.TensorSpec((1, 2, 1)), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(images, output_signature=spec).batch(5)
     found = evaluate(echo(2), dataset)
     assert (len(begun), found.num_images, len(found.worst)) == (1, 10, 10)
     # A view would keep the batch that it looks into.
-    assert all(each.picture.flags.owndata for each in found.worst)
+    assert all(each.image.flags.owndata for each in found.worst)
 
 
 def test_one_hot_and_smoothed_labels_count_as_their_largest_value() -> None:
@@ -170,12 +170,12 @@ class TestSeveralLabels:
         assert table.loc["hen"].isna().tolist() == [True, True, True, True, False]
         assert several.mean_average_precision == pytest.approx((1 + 5 / 6) / 2)
 
-    def test_a_picture_is_right_with_every_label_right(self, several: Evaluation) -> None:
+    def test_a_image_is_right_with_every_label_right(self, several: Evaluation) -> None:
         assert several.accuracy == 0.5
         assert several.interval == wilson_interval(2, 4)
         assert "every label right in 0.500 of them (95% interval" in str(several)
 
-    def test_the_worst_mistake_of_a_picture_names_its_label(self, several: Evaluation) -> None:
+    def test_the_worst_mistake_of_a_image_names_its_label(self, several: Evaluation) -> None:
         (first, second) = several.worst
         assert (first.true, first.predicted) == ("no dog", "dog")
         assert first.probability == pytest.approx(1 / (1 + math.exp(-2)))
@@ -195,11 +195,11 @@ class TestSeveralLabels:
     def test_without_any_label_there_is_no_precision(self) -> None:
         found = evaluate(echo(2), batches([[-1, -2]], np.array([[0, 0]])), multi_label=True)
         assert math.isnan(found.mean_average_precision or 0)
-        assert "Mean average precision – on 1 picture, every label right in 1.000" in str(found)
+        assert "Mean average precision – on 1 image, every label right in 1.000" in str(found)
 
 
 class TestProbabilities:
-    IMAGES = pictures([[0, 1, 3], [2, 2, 0]])
+    IMAGES = images([[0, 1, 3], [2, 2, 0]])
 
     def test_logits_become_probabilities_by_softmax(self) -> None:
         found = probabilities(echo(3), self.IMAGES)
@@ -244,7 +244,7 @@ class TestProbabilities:
 
     @pytest.mark.parametrize("multi_label", [False, True])
     def test_a_single_output_stands_for_two_classes(self, multi_label: bool) -> None:
-        found = probabilities(echo(1), pictures([[2]]), multi_label=multi_label)
+        found = probabilities(echo(1), images([[2]]), multi_label=multi_label)
         yes = 1 / (1 + math.exp(-2))
         assert found[0] == pytest.approx([1 - yes, yes], rel=1e-6)
 
@@ -260,7 +260,7 @@ class TestProbabilities:
         assert found.dtype == np.float32
         assert found.sum(axis=1) == pytest.approx([1, 1])
 
-    def test_many_pictures_give_what_few_give(self) -> None:
+    def test_many_images_give_what_few_give(self) -> None:
         images = np.random.default_rng(0).normal(size=(300, 1, 3, 1)).astype(np.float32)
         some = np.concatenate(
             [probabilities(echo(3), images[:7]), probabilities(echo(3), images[7:])]
@@ -278,7 +278,7 @@ class TestFigures:
         assert len(axes.get_xticks()) == len(axes.get_yticks()) == num
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
         assert alt.startswith(f"Confusion matrix of {num} classes. Accuracy 1.000")
-        assert alt.endswith("No picture is taken for another class.")
+        assert alt.endswith("No image is taken for another class.")
 
     def test_the_names_of_very_many_classes_are_thinned_out(self) -> None:
         figure, _ = evaluate(echo(100), batches(one_hot([1], 100), [1])).figure()
@@ -293,12 +293,12 @@ class TestFigures:
     def test_the_description_names_what_is_confused_most(self, found: Evaluation) -> None:
         assert found.figure()[1].endswith("Most often: cat taken for dog (1).")
 
-    def test_mistakes_are_pictures_with_titles(self, found: Evaluation) -> None:
+    def test_mistakes_are_images_with_titles(self, found: Evaluation) -> None:
         figure, alt = found.mistakes()
         (axes,) = [each for each in figure.axes if each.images]
         assert axes.get_title() == "cat\n→ dog, 0.99"
         assert alt == (
-            "The mistakes of which the model is most sure, as pictures: cat taken for dog (0.99)."
+            "The mistakes of which the model is most sure, as images: cat taken for dog (0.99)."
         )
 
     def test_so_many_mistakes_as_asked_for_are_shown(self) -> None:
@@ -338,7 +338,7 @@ class TestFigures:
         (lambda: batches(one_hot([0], 3), [0]).unbatch(), "not in batches"),
         (lambda: batches(one_hot([0], 3), [[0, 0, 1]]).unbatch(), "not in batches"),
         (lambda: batches(one_hot([0], 3), [0]).map(lambda x, y: x), "holds no labels"),
-        (lambda: (pictures([[0, 1, 2]]), [0]), "is a tuple; it must be a tf.data.Dataset"),
+        (lambda: (images([[0, 1, 2]]), [0]), "is a tuple; it must be a tf.data.Dataset"),
         (lambda: batches(one_hot([0, 1], 3), [0, 3]), "label 3 is none of the model's 3 classes"),
         (lambda: batches(one_hot([0], 3), [-1]), "label -1 is none .* counted from 0 to 2"),
         (lambda: batches(one_hot([0], 3), [0.5]), "label 0.5 is none"),
@@ -349,10 +349,10 @@ class TestFigures:
         (lambda: batches(one_hot([0], 3), [[np.nan, 1, 0]]), "labels hold NaN"),
         (lambda: batches([[np.nan, 1, 0]], [0]), "Batch 1 .* NaN or infinite"),
         (lambda: batches([[np.inf, 1, 0]], [0]), "Batch 1 .* NaN or infinite"),
-        (lambda: batches(one_hot([0], 4), [0]), "takes pictures of shape 1×3×1 .* 1×4×1"),
+        (lambda: batches(one_hot([0], 4), [0]), "takes images of shape 1×3×1 .* 1×4×1"),
         (
             lambda: batches(one_hot([0], 3), [0]).map(lambda x, y: (x[..., 0], y)),
-            "shape .1, 1, 3.; a batch of pictures is",
+            "shape .1, 1, 3.; a batch of images is",
         ),
     ],
 )
@@ -373,7 +373,7 @@ def test_names_must_be_as_many_as_classes() -> None:
 
 def test_a_model_with_damaged_weights_is_told() -> None:
     model = echo(3, layers.Dense(3, kernel_initializer=keras.initializers.Constant(np.nan)))
-    with pytest.raises(LabError, match="gives NaN for 2 of 2 pictures"):
+    with pytest.raises(LabError, match="gives NaN for 2 of 2 images"):
         evaluate(model, batches(one_hot([0, 1], 3), [0, 1]))
 
 
@@ -381,8 +381,8 @@ def test_a_model_with_damaged_weights_is_told() -> None:
     ("outputs", "message"),
     [
         (lambda x: [layers.Flatten()(x)] * 2, "has 2 outputs, and one is needed"),
-        (lambda x: x, "gives 1×3×1 for a picture"),
-        (lambda x: keras.ops.mean(x, axis=(1, 2, 3)), "gives a single number for a picture"),
+        (lambda x: x, "gives 1×3×1 for an image"),
+        (lambda x: keras.ops.mean(x, axis=(1, 2, 3)), "gives a single number for an image"),
     ],
 )
 def test_a_model_that_gives_no_classes_is_told(outputs, message: str) -> None:

@@ -294,7 +294,7 @@ def test_memory_is_estimated_before_anything_is_computed(monkeypatch: pytest.Mon
         fit(model, train(), epochs=1)
     assert int(model.optimizer.iterations) == 0
     monkeypatch.setattr(checks, "free_bytes", lambda: 10.0)
-    with pytest.raises(LabError, match="take a smaller model, or smaller pictures"):
+    with pytest.raises(LabError, match="take a smaller model, or smaller images"):
         fit(model, train(), epochs=1)
 
 

@@ -122,7 +122,7 @@ def test_within_a_long_epoch_a_line_in_ten_seconds_tells_the_step_and_the_time_l
     ]
 
 
-def test_a_network_that_takes_pictures_counts_images(
+def test_a_network_that_takes_images_counts_images(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Conv2D(1, 2)])

@@ -44,7 +44,7 @@ def descendants(widget: Any) -> list[Any]:
     return [widget, *(below for child in children for below in descendants(child))]
 
 
-def test_the_network_gets_one_float32_picture_of_ink_and_paper(network: Network) -> None:
+def test_the_network_gets_one_float32_image_of_ink_and_paper(network: Network) -> None:
     DigitPad(network).paint(one())
     (image,) = network.asked
     assert (image.shape, image.dtype) == ((1, 8, 8, 1), np.float32)
@@ -117,7 +117,7 @@ def test_another_size_is_painted_likewise(network: Network) -> None:
         (np.full((8, 8), np.nan), "values from 0 to 1"),
     ],
 )
-def test_a_picture_that_does_not_fit_is_refused_and_changes_nothing(
+def test_a_image_that_does_not_fit_is_refused_and_changes_nothing(
     network: Network, image: np.ndarray, fault: str
 ) -> None:
     pad = DigitPad(network)

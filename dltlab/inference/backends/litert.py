@@ -32,7 +32,7 @@ def precisions() -> tuple[Precision, ...]:
 def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
-    """Convert; for int8 with LiteRT's own post-training quantisation."""
+    """Convert; for int8 with LiteRT's own post-training quantization."""
     import tensorflow as tf
 
     names = [each.name for each in model.inputs]

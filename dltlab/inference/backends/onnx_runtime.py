@@ -37,21 +37,21 @@ def precisions() -> tuple[Precision, ...]:
 def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
-    """Write ONNX; for int8 after ONNX Runtime's own static quantisation."""
+    """Write ONNX; for int8 after ONNX Runtime's own static quantization."""
     (folder / FILE).write_bytes(to_onnx(model))
     if precision == "int8":
         # Its kernels for x86 processors take unsigned activations.
         with exporting(model, "int8"):
-            quantise(folder / FILE, calibration, activations="QUInt8")
+            quantize(folder / FILE, calibration, activations="QUInt8")
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> "OnnxSession":  # noqa: A001
-    """Let ONNX Runtime optimise the graph."""
+    """Let ONNX Runtime optimize the graph."""
     return OnnxSession(folder / FILE, settings, ["CPUExecutionProvider"])
 
 
-def quantise(path: Path, calibration: Sequence[Arrays], activations: str, **options: bool) -> None:
-    """Put a quantised graph, with QuantizeLinear and DequantizeLinear in it, in a graph's place.
+def quantize(path: Path, calibration: Sequence[Arrays], activations: str, **options: bool) -> None:
+    """Put a quantized graph, with QuantizeLinear and DequantizeLinear in it, in a graph's place.
 
     Args:
         path: Of the graph.
@@ -59,16 +59,16 @@ def quantise(path: Path, calibration: Sequence[Arrays], activations: str, **opti
         activations: Their `QuantType`; weights are QInt8, with a scale for each channel.
         options: ONNX Runtime's `extra_options`.
     """
-    from onnxruntime import quantization as quantisation
+    from onnxruntime import quantization as quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = path.with_name("prepared.onnx")
     quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    quantisation.quantize_static(
+    quantization.quantize_static(
         str(prepared), str(path), _reader(prepared, calibration), per_channel=True,
-        quant_format=quantisation.QuantFormat.QDQ,
-        activation_type=quantisation.QuantType[activations],
-        weight_type=quantisation.QuantType.QInt8, extra_options=options,
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType[activations],
+        weight_type=quantization.QuantType.QInt8, extra_options=options,
     )  # fmt: skip
     prepared.unlink()
 
@@ -134,21 +134,21 @@ class OnnxSession:
         return run
 
     def operations(self, inputs: Arrays) -> list[Operation]:
-        """The nodes of the optimised graph, with their times by ONNX Runtime's profiler."""
+        """The nodes of the optimized graph, with their times by ONNX Runtime's profiler."""
         import onnx
 
         with TemporaryDirectory() as folder:
-            optimised = str(Path(folder, "optimised.onnx"))
+            optimized = str(Path(folder, "optimized.onnx"))
             session = self._opened(
                 enable_profiling=True,
                 profile_file_prefix=str(Path(folder, "profile")),
-                optimized_model_filepath=optimised,
+                optimized_model_filepath=optimized,
             )
             feed = dict(zip(self._names, inputs, strict=True))
             for _ in range(_REPEATS):
                 session.run(None, feed)
             events = json.loads(Path(session.end_profiling()).read_text())
-            graph = onnx.load(optimised).graph
+            graph = onnx.load(optimized).graph
         sources = _sources(onnx.load(self._path).graph, graph)
         times: dict[str, list[float]] = {}
         for event in events:
@@ -167,10 +167,10 @@ class OnnxSession:
         ]
 
 
-def _sources(graph: Any, optimised: Any) -> dict[str, tuple[str, ...]]:
-    """What each node of the optimised graph does of the original one, by its name.
+def _sources(graph: Any, optimized: Any) -> dict[str, tuple[str, ...]]:
+    """What each node of the optimized graph does of the original one, by its name.
 
-    That is the node of the same name; its constants, into which a neighbour may have been folded;
+    That is the node of the same name; its constants, into which a neighbor may have been folded;
     and all that lies between its outputs and its inputs. A change of layout has put a tensor of its
     own in the place of an original one, which counts in its stead. Where the layout changes from
     beginning to end, only the names are left.
@@ -179,10 +179,10 @@ def _sources(graph: Any, optimised: Any) -> dict[str, tuple[str, ...]]:
     outputs = {node.name: list(node.output) for node in graph.node}
     constants = {each.name for each in graph.initializer}
     known = {*makers, *constants, *(each.name for each in graph.input)}
-    stands_for = _stand_ins(optimised.node, known)
-    no_data = {"", *(each.name for each in optimised.initializer)}
+    stands_for = _stand_ins(optimized.node, known)
+    no_data = {"", *(each.name for each in optimized.initializer)}
     found = {}
-    for node in optimised.node:
+    for node in optimized.node:
         name = _NUMBERED.sub("", node.name)
         inside = [name, *outputs.get(name, ())]
         inside += [each for each in node.input if each in constants]

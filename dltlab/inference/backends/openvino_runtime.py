@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("openvino", "nncf", "onnx", "tf2onnx")
 FILE = "model.xml"
-_CONSTANTS = "constants.json"  # their names, before quantisation replaces them
+_CONSTANTS = "constants.json"  # their names, before quantization replaces them
 # What computes, and what OpenVINO calls it. What int8 does not reach stays in float32: the default
 # on a processor with AMX would be bfloat16, without a word.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -53,7 +53,7 @@ def precisions_of(device: str) -> tuple[Precision, ...]:
 def build(
     model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
 ) -> None:
-    """Write OpenVINO's IR; for int8 after NNCF's post-training quantisation."""
+    """Write OpenVINO's IR; for int8 after NNCF's post-training quantization."""
     import nncf
 
     graph = _exported(model, folder)
@@ -73,7 +73,7 @@ def build_mixed(
     max_drop: float,
     folder: Path,
 ) -> None:
-    """As NNCF's quantisation with accuracy control: the layers that cost most go back first."""
+    """As NNCF's quantization with accuracy control: the layers that cost most go back first."""
     import nncf
 
     def single(place: int) -> Any:
@@ -143,7 +143,7 @@ class OpenVinoSession:
     Args:
         folder: What `build` wrote.
         device: OpenVINO's name of it.
-        precision: Everything that is not quantised computes in.
+        precision: Everything that is not quantized computes in.
         settings: How it uses the device.
         config: More of OpenVINO's properties.
     """
@@ -224,7 +224,7 @@ class OpenVinoSession:
 def _constants(graph: Any) -> dict[str, list[str]]:
     """The names of the constants that go into each operation, through whatever reshapes them.
 
-    An exporter may have folded a layer into the weights of its neighbour: these keep its name.
+    An exporter may have folded a layer into the weights of its neighbor: these keep its name.
     """
     found: dict[str, list[str]] = {}
     constant: set[str] = set()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from dltlab.errors import LabError
 from dltlab.inference import cache
 from dltlab.inference.backends import Arrays, Operation, Precision, Settings
-from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantise
+from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantize
 from dltlab.inference.export import exporting, to_onnx
-from dltlab.inference.policies import in_precision
+from dltlab.inference.precision import in_precision
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ def build(
     (folder / FILE).write_bytes(to_onnx(exact))
     if precision == "int8":
         with exporting(model, "int8"):
-            quantise(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
+            quantize(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
 
 
 def open(folder: Path, precision: Precision, settings: Settings) -> OnnxSession:  # noqa: A001

@@ -1,0 +1,1 @@
+"""The exercises and questions of each lab, one module per lab."""

@@ -1,0 +1,114 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from dltlab.course.catalog import Course
+from dltlab.course.front_matter import SourceError
+from dltlab.authoring.new import new_lab
+from dltlab.errors import LabError
+
+
+@pytest.fixture
+def two_labs(course):
+    new_lab("second_topic", course.root)
+    return course
+
+
+def test_two_labs_with_one_number_are_refused_by_name(course, source):
+    source.with_name("01_other.py").write_text(source.read_text())
+
+    with pytest.raises(LabError, match=r"01_other\.py and 01_my_topic\.py have one number"):
+        course.sources()
+
+
+@pytest.mark.parametrize("name", ["topic.py", "1_topic.py", "01-topic.py", "01_Topic.py", "01_.py"])
+def test_a_source_with_another_kind_of_name_is_refused(course, source, name):
+    source.rename(source.with_name(name))
+
+    with pytest.raises(LabError, match=r"named NN_topic\.py; rename it"):
+        course.sources()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["2", "02", "second_topic", "02_second_topic", "02_second_topic.ipynb", "02_second_topic.py"],
+)
+def test_a_lab_is_found_by_number_topic_or_file(two_labs, name):
+    assert two_labs.resolve(name).name == "02_second_topic.py"
+
+
+@pytest.mark.parametrize("name", ["3", "", "my", "nothing", "../01_my_topic"])
+def test_an_unknown_lab_is_told_with_those_there_are(two_labs, name):
+    with pytest.raises(LabError) as caught:
+        two_labs.resolve(name)
+
+    assert str(caught.value) == (
+        f"There is no lab '{name}'. The labs are: 01_my_topic, 02_second_topic."
+    )
+
+
+def test_labs_come_in_the_order_of_their_numbers(two_labs):
+    assert two_labs.lab_names() == ["01_my_topic", "02_second_topic"]
+    assert [lab.name for lab in two_labs.read(["2", "1"])] == ["02_second_topic", "01_my_topic"]
+
+
+def test_a_required_lab_must_come_earlier(two_labs, source, edit):
+    edit(two_labs.resolve("2"), "requires: []", "requires: [01_my_topic]")
+    assert two_labs.read()[1].front_matter.requires == ["01_my_topic"]
+
+    edit(source, "requires: []", "requires: [02_second_topic]")
+    with pytest.raises(SourceError, match="requires '02_second_topic', which is no earlier lab"):
+        two_labs.read()
+
+
+def test_a_data_set_needs_a_card(course, source, edit):
+    edit(source, "datasets: []", "datasets: [digits]")
+    with pytest.raises(SourceError, match="data set 'digits' has no card in datasets/"):
+        course.read()
+
+    (course.datasets / "digits.toml").touch()
+    assert course.read()[0].front_matter.datasets == ["digits"]
+
+
+def test_a_fault_of_the_course_names_the_line_of_the_front_matter(course, source, edit):
+    edit(source, "requires: []", "requires: [09_other]")
+
+    with pytest.raises(SourceError) as caught:
+        course.read()
+
+    assert source.read_text().splitlines()[caught.value.line - 1] == "# requires: [09_other]"
+
+
+def test_the_course_is_named_by_argument_then_environment_then_dltlabs_own(
+    course, tmp_path, monkeypatch, repository
+):
+    other = tmp_path / "other"
+    new_lab("topic", other)
+    monkeypatch.setenv("DLTLAB_COURSE", str(other))
+
+    assert Course.find(course.root) == course
+    assert Course.find() == Course(other)
+    monkeypatch.delenv("DLTLAB_COURSE")
+    assert Course.find() == Course.own() == Course(repository)
+
+
+def test_a_folder_without_sources_is_no_course(tmp_path):
+    with pytest.raises(LabError, match="is not a course: it has no folder 'solutions'"):
+        Course.find(tmp_path)
+
+
+def test_a_kernel_finds_a_course_of_ones_own_and_its_checks(course, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+
+    assert course.environment == {
+        "DLTLAB_COURSE": str(course.root),
+        "PYTHONPATH": os.pathsep.join([str(course.root), "elsewhere"]),
+    }
+    assert Course.own().environment == {}
+
+
+def test_a_course_may_be_named_by_a_relative_path(course, monkeypatch):
+    monkeypatch.chdir(course.root.parent)
+
+    assert Course.find(Path("course")) == course

@@ -1,0 +1,265 @@
+"""What `cost` counts: against XLA's own program, against counts by hand, and what it names."""
+
+import math
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from dltlab import models
+from dltlab.errors import LabError
+
+
+def in_xla(model: keras.Model) -> int:
+    """Multiply-adds of the convolutions and products in the program that XLA is given."""
+    specs = [tf.TensorSpec((1, *each.shape[1:]), each.dtype) for each in model.inputs]
+    run = tf.function(
+        lambda *x: model(x[0] if len(x) == 1 else list(x), training=False),
+        jit_compile=True,
+        autograph=False,
+    )
+    zeros = [tf.zeros(spec.shape, spec.dtype) for spec in specs]
+    program = run.experimental_get_compiler_ir(*zeros)(stage="hlo")
+    shapes = {
+        name: [int(side) for side in sides.split(",") if side]
+        for name, sides in re.findall(r"(?m)^\s*(?:ROOT )?%?([\w.-]+) = \w+\[([\d,]*)\]", program)
+    }
+    total = 0
+    for line in program.splitlines():
+        if found := re.search(r"%?([\w.-]+) = .*? (convolution|dot)\((.*?)\)", line):
+            output = math.prod(shapes[found[1]])
+            left, right = (each.split("%")[-1].split()[-1] for each in _arguments(found[3]))
+            if found[2] == "dot":
+                axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line)
+                assert axes is not None
+                total += output * math.prod(shapes[left][int(axis)] for axis in axes[1].split(","))
+            else:
+                labels = re.search(r"dim_labels=\w+_(\w+)->", line)
+                assert labels is not None
+                features = shapes[right][labels[1].index("o")]
+                total += output * math.prod(shapes[right]) // features
+    assert total, program[:2000]
+    return total
+
+
+def _arguments(text: str) -> list[str]:
+    return re.sub(r"\[[\d,]*\](\{[\d,]*\})?", "", text).split(", ")
+
+
+def separable() -> keras.Model:
+    inputs = keras.Input((12, 14, 3))
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2)(inputs)
+    x = layers.SeparableConv2D(5, 3)(layers.BatchNormalization()(x))
+    x = layers.Conv2D(6, (1, 3), padding="same")(layers.ReLU()(x))
+    return keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+
+
+def attentive() -> keras.Model:
+    inputs = keras.Input((7, 12))
+    x = layers.EinsumDense("abc,cde->abde", output_shape=(None, 3, 4))(inputs)
+    x = layers.Reshape((7, 12))(x)
+    x = layers.MultiHeadAttention(3, 5)(x, x) + x
+    x = layers.Attention()([x, x])
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def recurrent() -> keras.Model:
+    inputs = keras.Input((6, 4))
+    x = layers.Bidirectional(layers.LSTM(5, return_sequences=True, unroll=True))(inputs)
+    x = layers.GRU(3, return_sequences=True, unroll=True)(x)
+    return keras.Model(inputs, layers.SimpleRNN(2, unroll=True)(x))
+
+
+def nested() -> keras.Model:
+    shared = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(2, 3, padding="same")])
+    inputs = keras.Input((8, 8, 2))
+    return keras.Model(inputs, layers.Flatten()(shared(shared(inputs))))
+
+
+def volumes() -> keras.Model:
+    inputs = keras.Input((6, 7, 8, 2))
+    x = layers.Conv3D(3, 2, padding="same")(inputs)
+    x = layers.Reshape((42, 24))(x)
+    return keras.Model(inputs, layers.Conv1D(4, 3, groups=2, strides=2)(x))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(models.small_resnet, models.small_vgg, models.small_inception),
+        *(separable, attentive, recurrent, nested, volumes),
+        lambda: models.googlenet(10, (64, 64, 3)),
+        lambda: models.resnet50(10, (64, 64, 3)),
+    ],
+    ids=lambda build: getattr(build, "__name__", "network"),
+)
+def test_the_sum_is_that_of_the_program_which_xla_compiles(build: Any) -> None:
+    model = build()
+    counted = models.cost(model)
+    assert counted.uncounted == ()
+    assert counted.macs == in_xla(model)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs"),
+    [
+        (layers.Dense(5), (7,), 35),
+        (layers.Dense(5), (3, 7), 105),
+        (layers.Conv2D(4, 3), (6, 8, 2), 4 * 6 * 3 * 3 * 2 * 4),
+        (layers.Conv2D(4, 3, strides=2, padding="same", groups=2), (6, 8, 2), 3 * 4 * 9 * 1 * 4),
+        (layers.Conv2D(4, 3, dilation_rate=2), (6, 8, 2), 2 * 4 * 9 * 2 * 4),
+        (layers.Conv2DTranspose(4, 3, strides=2), (6, 8, 2), 6 * 8 * 9 * 2 * 4),
+        (layers.DepthwiseConv2D(3, padding="same"), (6, 8, 2), 6 * 8 * 9 * 2),
+        (layers.LSTM(5), (6, 4), 6 * (4 * 20 + 5 * 20)),
+        (layers.GRU(5), (6, 4), 6 * (4 * 15 + 5 * 15)),
+        (layers.RNN([layers.LSTMCell(5), layers.GRUCell(3)]), (6, 4), 6 * (180 + 5 * 9 + 3 * 9)),
+        (layers.TimeDistributed(layers.Dense(5)), (6, 4), 6 * 4 * 5),
+        (layers.Embedding(100, 8), (6,), 0),
+        (layers.MaxPooling2D(), (6, 8, 2), 0),
+        (layers.BatchNormalization(), (6, 8, 2), 0),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else None,
+)
+def test_a_layer_counts_as_by_hand(layer: Any, shape: tuple[int, ...], macs: int) -> None:
+    inputs = keras.Input(shape)
+    counted = models.cost(keras.Model(inputs, layer(inputs)))
+    assert counted.uncounted == ()
+    assert counted.macs == macs
+    assert counted.params == layer.count_params() == sum(row.params for row in counted.layers)
+
+
+def test_a_shared_layer_has_a_row_for_each_call_and_its_parameters_once() -> None:
+    counted = models.cost(nested())
+    convs = [row for row in counted.layers if row.kind == "Conv2D"]
+    assert [row.params for row in convs] == [38, 0]
+    assert convs[0].macs == convs[1].macs == 64 * 36
+
+
+def test_a_row_tells_shape_bytes_and_intensity() -> None:
+    row, *_ = models.cost(models.small_resnet()).layers
+    assert (row.kind, row.output_shape, row.params) == ("Conv2D", (32, 32, 16), 432)
+    assert row.activation_bytes == 32 * 32 * 16 * 4
+    assert row.flops_per_input_byte == 2 * 32 * 32 * 432 / (32 * 32 * 3 * 4)
+
+
+class Subclassed(keras.Model):
+    """Calls a layer twice, and multiplies outside of any layer if told to."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__(name="subclassed")
+        self.dense, self.own = layers.Dense(4, name="dense"), own
+
+    def call(self, inputs: Any) -> Any:
+        x = ops.relu(self.dense(inputs))
+        x = self.dense(x) + x
+        return ops.matmul(x, ops.transpose(x)) if self.own else x
+
+
+def test_a_subclassed_model_is_counted_as_it_runs() -> None:
+    counted = models.cost(Subclassed(own=False), (4,))
+    assert counted.uncounted == ()
+    assert counted.macs == 2 * 16
+    assert [row.name for row in counted.layers] == ["dense", "dense"]
+
+
+def test_a_product_outside_of_layers_is_named_and_not_guessed() -> None:
+    counted = models.cost(Subclassed(own=True), (4,))
+    assert counted.uncounted == ("subclassed",)
+    assert counted.macs == 2 * 16
+    assert "Not counted: subclassed." in str(counted)
+    assert "at least 32" in str(counted)
+    assert math.isnan(counted.table()["multiply-adds"][2])
+
+
+class Own(layers.Layer):
+    """A layer of somebody's own."""
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], 3))
+
+    def call(self, inputs: Any) -> Any:
+        return ops.matmul(inputs, self.kernel)
+
+
+class Louder(layers.Dense):
+    """A layer of Keras that computes differently."""
+
+    def call(self, inputs: Any) -> Any:
+        return ops.matmul(inputs, ops.matmul(self.kernel, ops.transpose(self.kernel)))
+
+
+class Renamed(layers.Dense):
+    """A layer of Keras under another name."""
+
+
+class Scaled(layers.Layer):
+    """A layer of somebody's own that multiplies nothing but numbers one by one."""
+
+    def call(self, inputs: Any) -> Any:
+        return 2 * inputs
+
+
+@pytest.mark.parametrize(
+    ("layer", "uncounted"),
+    [
+        (Own(name="own"), ("own",)),
+        (Louder(4, name="louder"), ("louder",)),
+        (layers.Lambda(lambda x: x, name="lambda"), ("lambda",)),
+        (Renamed(4), ()),
+        (Scaled(), ()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_layer_without_a_rule_is_named_if_it_contracts(
+    layer: Any, uncounted: tuple[str, ...]
+) -> None:
+    inputs = keras.Input((4,))
+    counted = models.cost(keras.Model(inputs, layer(inputs)))
+    assert counted.uncounted == uncounted
+    assert ("?" in str(counted)) == bool(uncounted)
+
+
+def test_counting_leaves_the_model_and_keras_as_they_were() -> None:
+    model, call = models.small_resnet(), keras.layers.Layer.__call__
+    before = [each.copy() for each in model.get_weights()]
+    models.cost(model)
+    assert keras.layers.Layer.__call__ is call
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_training_takes_weights_gradients_slots_and_the_activations_of_a_batch() -> None:
+    model = keras.Sequential([keras.Input((10,)), layers.Dense(20), layers.Dense(5)])
+    counted = models.cost(model)
+    params = 220 + 105
+    assert counted.training_bytes(8, slots=2) == 4 * 4 * params + 8 * 4 * (25 + 20 + 10)
+    assert counted.training_bytes(8, slots=0) == 2 * 4 * params + 8 * 4 * (25 + 20 + 10)
+
+
+@pytest.mark.parametrize("build", [models.small_resnet, models.resnet50, nested])
+def test_the_image_has_three_labeled_panels_and_words(build: Any) -> None:
+    figure, alt = models.cost(build()).figure()
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "multiply-adds",
+        "parameters",
+        "activations (bytes)",
+    ]
+    assert figure.axes[-1].get_xlabel()
+    assert "% of the multiply-adds" in alt
+
+
+def test_what_cannot_be_counted_is_refused_in_a_sentence() -> None:
+    with pytest.raises(LabError, match="subclassed does not know the shape of its input"):
+        models.cost(Subclassed(own=False))
+    inputs = keras.Input((None, None, 3))
+    free = keras.Model(inputs, layers.Conv2D(2, 3)(inputs), name="free")
+    with pytest.raises(
+        LabError, match=r"free takes inputs of any size, .×.×3: pass the input_shape"
+    ):
+        models.cost(free)
+    assert models.cost(free, (10, 10, 3)).macs == 64 * 54
+    with pytest.raises(LabError, match="does not run on an input of shape 2×2×3"):
+        models.cost(free, (2, 2, 3))
