@@ -69,7 +69,7 @@ def pillow_loop(folder: Path) -> Callable[[], Batches]:
 
 
 def ours(name: str) -> Callable[[], Batches]:
-    """`dltlab.data.loading`."""
+    """`dltlab.data.load`."""
     from dltlab import data
 
     dataset = data.load(name, "all", batch_size=BATCH, shuffle=True)

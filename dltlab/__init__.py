@@ -1,21 +1,13 @@
-"""dltlab: the support package behind the labs; its rooms load on first use."""
+"""dltlab: the support package behind the labs. Its rooms are imported on first use."""
 
-import importlib
-from types import ModuleType
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_ROOMS = (
-    *("course", "data", "devices", "display", "exercises"),
-    *("inference", "kernels", "models", "training", "widgets"),
+__getattr__, __dir__, _ROOMS = lazy_loader.attach(
+    __name__,
+    submodules=[
+        *("authoring", "checks", "course", "data", "devices", "display"),
+        *("exercises", "inference", "kernels", "models", "training", "widgets"),
+    ],
 )
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name in _ROOMS:
-        return importlib.import_module(f"dltlab.{name}")
-    raise AttributeError(f"module 'dltlab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_ROOMS]

@@ -1,13 +1,116 @@
-"""Show things to whoever reads: a notebook front end, or a plain terminal."""
+"""Show figures, widgets and results in a notebook front end, or as text in a terminal."""
 
 import base64
+import dataclasses
+import html
 import io
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
-_INVISIBLE = 2.0  # of 255 levels of brightness, the root of the mean square
+# Okabe and Ito's colors, which people with any color vision tell apart (jfly.uni-koeln.de/color).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+NEUTRAL = "#777777"  # for what is context, not a series of its own
+
+_INVISIBLE = 2.0  # root mean square difference, of 255 levels of brightness
+
+
+class Result(ABC):
+    """Base class of what a measurement or an analysis returns.
+
+    A subclass is a frozen dataclass, declared with `repr=False`. It states `summary` and `table`,
+    and draws `figure` where a figure shows more than the table does.
+    """
+
+    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {}  # column of the table: formatter
+    _shows_index: ClassVar[bool] = False
+    _max_rows: ClassVar[int] = 40  # of the table, when it is printed
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The result in one or two sentences."""
+
+    @property
+    @abstractmethod
+    def table(self) -> "pd.DataFrame":
+        """The result as a table."""
+
+    @property
+    def alt(self) -> str:
+        """The description of the figure for people who do not see it."""
+        return self.summary
+
+    def figure(self) -> "Figure | None":
+        """Draw the result; None where the table is all there is."""
+        return None
+
+    def show(self) -> None:
+        """Show the figure, or the table where there is no figure."""
+        figure = self.figure()
+        if figure is not None:
+            show(figure, self.alt)
+        elif in_notebook():
+            _publish({"text/html": self._repr_html_(), "text/plain": repr(self)}, {}, None, False)
+        else:
+            print(repr(self))  # noqa: T201
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values (lists, dicts, numbers, text), ready for JSON."""
+        return {
+            field.name: plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    def __repr__(self) -> str:
+        return f"{self.summary}\n{self.table.to_string(**self._table_options())}"
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(**self._table_options())
+        return f"<p>{html.escape(self.summary)}</p>{table}"
+
+    def _table_options(self) -> dict[str, Any]:
+        return {
+            "index": self._shows_index,
+            "max_rows": self._max_rows,
+            "na_rep": "–",
+            "formatters": dict(self._formats),
+        }
+
+
+def plain(value: Any) -> Any:
+    """Convert `value` to lists, dicts, numbers and text; NaN and infinity to None.
+
+    Dataclasses become dicts of their fields, NumPy arrays and tuples become lists, enumerations
+    their value, paths text.
+    """
+    import numpy as np
+
+    if isinstance(value, Result) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    ):
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)  # type: ignore[arg-type]
+        }
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
 
 
 def in_notebook() -> bool:

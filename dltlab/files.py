@@ -1,58 +1,89 @@
-"""Where data sets are kept, and files written so that a reader never meets half of one."""
+"""Write files and folders atomically, and lock folders between processes."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dltlab.errors import LabError
-
-
-def dataset_folder() -> Path:
-    """The user's store: `DLTLAB_DATA_DIR`, by default `datasets` in the user's data folder."""
-    import platformdirs
-
-    named = os.environ.get("DLTLAB_DATA_DIR")
-    return Path(named) if named else platformdirs.user_data_path("dltlab") / "datasets"
+from dltlab.errors import Unavailable
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` beside `path`, then rename it into place.
+    """Write `content` to a temporary file beside `path`, then rename it to `path`.
 
-    Whatever happens half way (a full disk, Ctrl-C, a killed process), `path` holds either its old
-    content or the new one. Text is written as UTF-8.
+    After any interruption (a full disk, Ctrl-C, a killed process), `path` holds either its old
+    content or the new one. Text is encoded as UTF-8.
 
     Raises:
-        LabError: The folder or the disk does not take the file.
+        Unavailable: The folder or the disk cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    beside: Path | None = None
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        beside = Path(name)
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        beside.replace(path)
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        temporary.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made where it is missing; others wait for it.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder beside `path`, and rename it to `path` when the block succeeds.
 
-    The lock is that of the file `.lock`. A process that ends, however it ends, releases it.
+    An older folder at `path` is replaced. When the block raises, the new folder is removed and
+    `path` stays as it was. A killed process leaves a folder `.NAME.*`: see `remove_unfinished`.
 
     Raises:
-        OSError: The folder cannot be made or written.
+        Unavailable: The parent folder or the disk cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parent = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        new = parent / "new"
+        new.mkdir()
+        yield new
+        _replace_folder(new, path, parent / "old")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes have left of `atomic_folder(path)`; hold a lock meanwhile.
+
+    An older folder that was moved away and not replaced yet is put back.
+    """
+    for folder in path.parent.glob(f".{path.name}.*/"):
+        if not path.exists():
+            with suppress(FileNotFoundError):
+                (folder / "old").replace(path)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock file `.lock` in `folder`, creating the folder if it is missing.
+
+    Other processes wait. A process that ends, however it ends, releases the lock.
+
+    Raises:
+        OSError: The folder cannot be created or written.
     """
     import filelock
 
@@ -61,14 +92,26 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def cannot_write(path: Path, error: OSError) -> LabError:
-    """The sentence for a file that could not be written."""
-    mend = "Free some space or choose a folder you may write to, then run the command again."
+def cannot_write(path: Path, error: OSError) -> Unavailable:
+    """Return the error for a file or folder that could not be written."""
+    fix = "Free some space or choose a folder you may write to, then run the command again."
     if isinstance(error, FileExistsError | NotADirectoryError):
-        mend = "A file is where a folder should be: choose another place, or move the file."
-    return LabError(
-        f"{path} cannot be written ({error.strerror or error}); nothing was changed. {mend}"
+        fix = "There is a file where a folder must be: choose another place, or move the file."
+    return Unavailable(
+        f"{path} cannot be written ({error.strerror or error}); nothing was changed. {fix}"
     )
+
+
+def _replace_folder(new: Path, path: Path, old: Path) -> None:
+    """Rename `new` to `path`; move a folder that is there to `old`, or back if that fails."""
+    if path.exists():
+        path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        with suppress(FileNotFoundError):
+            old.replace(path)
+        raise
 
 
 def _umask() -> int:

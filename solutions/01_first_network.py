@@ -38,8 +38,8 @@ from keras import layers
 from sklearn import svm
 
 from dltlab import data, devices
-from dltlab.display import show
 from dltlab.checks import first_network as ex
+from dltlab.display import show
 from dltlab.training import Monitor
 from dltlab.widgets import DigitPad, tensorboard
 

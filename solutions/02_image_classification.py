@@ -46,8 +46,8 @@ import tensorflow as tf
 from keras import layers
 
 from dltlab import data, devices, models, training
-from dltlab.display import show
 from dltlab.checks import image_classification as ex
+from dltlab.display import show
 
 devices.setup(seed=1)
 

@@ -44,8 +44,8 @@ import tensorflow as tf
 from keras import layers
 
 from dltlab import data, devices, training
-from dltlab.display import show
 from dltlab.checks import recurrent_networks as ex
+from dltlab.display import show
 
 devices.setup(precision="float32", seed=1)
 

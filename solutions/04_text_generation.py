@@ -49,9 +49,9 @@ import tensorflow as tf
 from matplotlib.colors import LinearSegmentedColormap
 
 from dltlab import data, devices, models, training
+from dltlab.checks import text_generation as ex
 from dltlab.display import show
 from dltlab.errors import LabError
-from dltlab.checks import text_generation as ex
 from dltlab.widgets import TextSampler
 
 devices.setup(seed=1)

@@ -57,9 +57,9 @@ import tensorflow as tf
 from keras import layers
 
 from dltlab import data, devices, inference, models, training
+from dltlab.checks import inference_optimization as ex
 from dltlab.display import show
 from dltlab.errors import LabError
-from dltlab.checks import inference_optimization as ex
 from dltlab.inference.precision import in_precision
 from dltlab.models.loading import load_model
 

@@ -69,8 +69,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Non
 @pytest.fixture
 def course(tmp_path: Path, importable: Callable[[Path], None]):
     """A course of one lab, 01_my_topic, as `dltlab new` writes it."""
-    from dltlab.course.catalog import Course
     from dltlab.authoring.new import new_lab
+    from dltlab.course.catalog import Course
 
     folder = tmp_path / "course"
     new_lab("my_topic", folder)
@@ -87,8 +87,8 @@ def source(course) -> Path:
 @pytest.fixture(scope="session")
 def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dltlab.authoring.build import execute_solutions, write_without_executing
-    from dltlab.course.catalog import Course
     from dltlab.authoring.new import new_lab
+    from dltlab.course.catalog import Course
 
     folder = tmp_path_factory.mktemp("built") / "course"
     new_lab("my_topic", folder)

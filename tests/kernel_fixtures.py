@@ -16,7 +16,7 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 
-from dltlab.kernels import pool, provisioner, wire
+from dltlab.kernels import pool, protocol, provisioner
 from dltlab.kernels.provisioner import WarmKernel
 
 SECONDS = 60
@@ -168,7 +168,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _provision(monkeypatch, "dltlab-warm")
     yield tmp_path / "dltlab-kernels"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with suppress(OSError, wire.Refused):
+    with suppress(OSError, protocol.Refused):
         pool.stop()
 
 

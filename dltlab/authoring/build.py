@@ -10,7 +10,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from dltlab.course.catalog import Course
-from dltlab.course.front_matter import SourceError, shown
+from dltlab.course.front_matter import SourceError
 from dltlab.course.notebooks import (
     dumps,
     execute,
@@ -22,6 +22,7 @@ from dltlab.course.notebooks import (
 from dltlab.course.source import Lab
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
+from dltlab.paths import short_path
 
 _NOT_PASSED = re.compile(r'class="dltlab-card" data-outcome="(not yet|error|broken check)"')
 
@@ -78,9 +79,9 @@ def differences(course: Course, labs: list[Lab]) -> list[str]:
     for lab in labs:
         path = _learner_path(course, lab)
         if _text(path) != dumps(learner_notebook(lab)):
-            found.append(f"{shown(path)} is not what {lab.path.name} makes; run: dltlab build")
+            found.append(f"{short_path(path)} is not what {lab.path.name} makes; run: dltlab build")
         if reason := _twin_difference(course, lab):
-            found.append(f"{shown(_twin_path(course, lab))} {reason}; run: dltlab build")
+            found.append(f"{short_path(_twin_path(course, lab))} {reason}; run: dltlab build")
     return found
 
 
@@ -88,7 +89,7 @@ def orphans(course: Course) -> list[str]:
     """One sentence for each notebook that has no source."""
     names = course.lab_names()
     return [
-        f"{shown(path)} has no source in solutions/; delete it or write one"
+        f"{short_path(path)} has no source in solutions/; delete it or write one"
         for folder in (course.labs, course.solutions)
         for path in sorted(folder.glob("*.ipynb"))
         if path.stem not in names
@@ -153,7 +154,9 @@ def _checks(course: Course, lab: Lab) -> Path:
         for name in (f"{stem}.py", f"{stem}/__init__.py"):
             if (folder / name).is_file():
                 return folder / name
-    raise LabError(f"{shown(lab.path)} takes its exercises from {module}: there is no such module.")
+    raise LabError(
+        f"{short_path(lab.path)} takes its exercises from {module}: there is no such module."
+    )
 
 
 def _code(notebook: NotebookNode) -> list[NotebookNode]:
@@ -178,4 +181,6 @@ def _text(path: Path) -> str | None:
 def _require_writable(folder: Path) -> None:
     """Fail before minutes of compute, not after."""
     if not os.access(folder, os.W_OK):
-        raise LabError(f"{shown(folder)} is not writable; build a course in a folder of your own.")
+        raise LabError(
+            f"{short_path(folder)} is not writable; build a course in a folder of your own."
+        )

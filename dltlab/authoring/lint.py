@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dltlab.course.catalog import Course
-from dltlab.course.front_matter import SourceError, shown
+from dltlab.course.front_matter import SourceError
 from dltlab.course.source import Cell, Lab
+from dltlab.paths import short_path
 
 CODE_LINES = 30
 PROSE_WORDS = 150
@@ -62,12 +63,14 @@ def lint(course: Course, names: list[str] | None = None) -> list[Finding]:
         try:
             (lab,) = course.read([name])
         except SourceError as error:
-            place = f"{shown(error.path)}:{error.line}"
+            place = f"{short_path(error.path)}:{error.line}"
             findings.append(Finding(place, "source", error.message, "The lab cannot be built."))
             continue
         for each in RULES:
             for line, message in each.check(lab):
-                findings.append(Finding(f"{shown(lab.path)}:{line}", each.name, message, each.mend))
+                findings.append(
+                    Finding(f"{short_path(lab.path)}:{line}", each.name, message, each.mend)
+                )
     return findings
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from string import Template
 
 from dltlab.course.catalog import Course
-from dltlab.course.front_matter import shown
 from dltlab.course.source import NAME
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
+from dltlab.paths import short_path
 
 
 def new_lab(topic: str, folder: Path | None = None) -> list[Path]:
@@ -44,7 +44,7 @@ def new_lab(topic: str, folder: Path | None = None) -> list[Path]:
     names = {"topic": topic, "title": topic.replace("_", " ").capitalize(), "package": package}
     source = course.solutions / f"{number:02}_{topic}.py"
     if checks.exists():
-        raise LabError(f"{shown(checks)} exists already; rename it or choose another topic.")
+        raise LabError(f"{short_path(checks)} exists already; rename it or choose another topic.")
     write_atomically(checks, _template("checks.py.txt", names))
     write_atomically(source, _template("lab.py.txt", names))
     return [source, checks]

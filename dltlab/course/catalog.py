@@ -4,12 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import dltlab
-from dltlab.course.front_matter import SourceError, shown
+from dltlab.course.front_matter import SourceError
 from dltlab.course.source import NAME, Lab, read_lab
 from dltlab.errors import LabError
-
-_PACKAGE = Path(dltlab.__file__).resolve().parent
+from dltlab.paths import COURSE, course_dir, own_course_dir, short_path
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Course:
         Raises:
             LabError: The folder holds no `solutions/`.
         """
-        named = folder or Path(os.environ.get("DLTLAB_COURSE") or cls.own().root)
+        named = folder or course_dir() or own_course_dir()
         if not (named / "solutions").is_dir():
             raise LabError(
                 f"{named} is not a course: it has no folder 'solutions'. "
@@ -36,8 +34,7 @@ class Course:
     @classmethod
     def own(cls) -> "Course":
         """The course that comes with dltlab: inside an installed package, in a clone beside it."""
-        installed = _PACKAGE / "_course"
-        return cls(installed if installed.is_dir() else _PACKAGE.parent)
+        return cls(own_course_dir())
 
     @property
     def solutions(self) -> Path:
@@ -65,7 +62,7 @@ class Course:
         if self.is_own:
             return {}
         paths = [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {"DLTLAB_COURSE": str(self.root), "PYTHONPATH": os.pathsep.join(paths)}
+        return {COURSE: str(self.root), "PYTHONPATH": os.pathsep.join(paths)}
 
     def sources(self) -> list[Path]:
         """The sources, by number.
@@ -77,12 +74,14 @@ class Course:
         for path in sorted(self.solutions.glob("*.py")):
             name = NAME.fullmatch(path.stem)
             if not name:
-                raise LabError(f"{shown(path)}: a lab's source is named NN_topic.py; rename it.")
+                raise LabError(
+                    f"{short_path(path)}: a lab's source is named NN_topic.py; rename it."
+                )
             if name["number"] in by_number:
                 other = by_number[name["number"]].name
                 raise LabError(
-                    f"{shown(path)} and {other} have one number; a number belongs to one lab for "
-                    "good, so give the newer lab another."
+                    f"{short_path(path)} and {other} have the same number; give the newer lab "
+                    "another one."
                 )
             by_number[name["number"]] = path
         return list(by_number.values())

@@ -6,19 +6,20 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
+from dltlab.paths import short_path
 
 PROFILES = ("smoke", "workshop", "full")
 
 Sentence = Annotated[str, Field(min_length=1)]
 
 
-class SourceError(LabError):
+class SourceError(Invalid):
     """A fault in a lab's source, with the file and the line where it stands."""
 
     def __init__(self, path: Path, line: int, message: str) -> None:
         """Say `message` of line `line` (from 1) of `path`."""
-        super().__init__(f"{shown(path)}:{line}: {message}")
+        super().__init__(f"{short_path(path)}:{line}: {message}")
         self.path, self.line, self.message = path, line, message
 
 
@@ -138,11 +139,3 @@ def _fields(parents: tuple[str | int, ...]) -> list[str]:
     for parent in parents:
         model = model.model_fields[parent].annotation
     return list(model.model_fields)
-
-
-def shown(path: Path) -> str:
-    """`path` as a person would type it here: relative to the working folder where it lies in it."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dltlab.course.workspace import Workspace
 from dltlab.errors import LabError
-from dltlab.kernels import COLD, PROVISIONER
 
 _SETTINGS = Path(__file__).parent / "jupyter"
 
@@ -35,7 +34,7 @@ def jupyterlab_command(
     return command
 
 
-def jupyterlab_environment(workspace: Workspace, cold: bool = False) -> dict[str, str]:
+def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
     """This process's environment, with the course for the kernels and settings for JupyterLab.
 
     The kernelspec among the settings has a kernel leave what libraries write past Python, such as
@@ -43,7 +42,6 @@ def jupyterlab_environment(workspace: Workspace, cold: bool = False) -> dict[str
 
     Args:
         workspace: The learner's.
-        cold: Start each kernel by itself, not from a process that has TensorFlow loaded.
     """
 
     def with_settings(variable: str) -> str:
@@ -51,9 +49,7 @@ def jupyterlab_environment(workspace: Workspace, cold: bool = False) -> dict[str
 
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONER,
         **os.environ,
-        **({COLD: "1"} if cold else {}),
         **workspace.course.environment,
         "JUPYTER_CONFIG_PATH": with_settings("JUPYTER_CONFIG_PATH"),
         "JUPYTER_PATH": with_settings("JUPYTER_PATH"),

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import jupytext
 
-from dltlab.course.front_matter import PROFILES, Block, FrontMatter, SourceError, shown
+from dltlab.course.front_matter import PROFILES, Block, FrontMatter, SourceError
 from dltlab.errors import LabError
+from dltlab.paths import short_path
 
 NAME = re.compile(r"(?P<number>\d\d)_(?P<topic>[a-z][a-z0-9_]*)")
 
@@ -131,7 +132,9 @@ class Lab:
             for node in cell.tree.body:
                 if isinstance(node, ast.FunctionDef) and node.name == function:
                     return cell
-        raise LabError(f"{shown(self.path)} has no cell that defines the function '{function}'.")
+        raise LabError(
+            f"{short_path(self.path)} has no cell that defines the function '{function}'."
+        )
 
 
 def read_lab(path: Path) -> Lab:
@@ -146,7 +149,7 @@ def read_lab(path: Path) -> Lab:
         # Windows line ends and a byte-order mark are fine.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"{shown(path)} cannot be read as UTF-8 text ({error}).") from error
+        raise LabError(f"{short_path(path)} cannot be read as UTF-8 text ({error}).") from error
     block = Block(path, text)
     front_matter = block.validate()
     _require_syntax(path, text)

@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 from dltlab.course.catalog import Course
-from dltlab.course.front_matter import shown
 from dltlab.course.notebooks import load
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
+from dltlab.paths import short_path
 
 _NOTES = ".dltlab.json"
 
@@ -77,21 +77,21 @@ class Workspace:
         copy = self.copy(name)
         if not copy.exists():
             write_atomically(copy, content)
-            return f"{shown(copy)} was missing: a fresh copy is there." if given else None
+            return f"{short_path(copy)} was missing: a fresh copy is there." if given else None
         mine, course = _hash(_read(copy)), _hash(content)
         if course not in (mine, given):
             if mine == given:
                 write_atomically(copy, content)
-                return f"{shown(copy)} is up to date again: you had not changed it."
+                return f"{short_path(copy)} is up to date again: you had not changed it."
             beside = _free(self.folder / f"{name}-new.ipynb", content)
             write_atomically(beside, content)
             return (
-                f"The course's {name} has changed. Your copy is untouched: {shown(copy)}; "
-                f"the new one is beside it: {shown(beside)}."
+                f"The course's {name} has changed. Your copy is untouched: {short_path(copy)}; "
+                f"the new one is beside it: {short_path(beside)}."
             )
         if load(copy) is None:
             return (
-                f"{shown(copy)} cannot be read as a notebook; it is left as it is. "
+                f"{short_path(copy)} cannot be read as a notebook; it is left as it is. "
                 f"`dltlab reset {name}` starts the lab over and keeps the file."
             )
         return None
@@ -102,7 +102,7 @@ class Workspace:
             return path.read_bytes()
         except OSError as error:
             raise LabError(
-                f"{shown(path)} cannot be read ({error.strerror}); make it with: dltlab build"
+                f"{short_path(path)} cannot be read ({error.strerror}); make it with: dltlab build"
             ) from error
 
     def _given(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise LabError(f"{shown(path)} cannot be read ({error.strerror}).") from error
+        raise LabError(f"{short_path(path)} cannot be read ({error.strerror}).") from error
 
 
 def _hash(content: bytes) -> str:

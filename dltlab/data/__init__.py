@@ -1,33 +1,5 @@
-"""Data sets by their cards, a user's own images and texts: `load`, `info`, `corpus`, …."""
+"""Data sets by their cards, a user's own images and texts, and pipelines over them."""
 
-from dltlab.data.augment import Augmentation, augmentation
-from dltlab.data.card import Card
-from dltlab.data.corpora import Corpus, corpus
-from dltlab.data.importing import Import, import_images
-from dltlab.data.loading import arrays, load, series, text
-from dltlab.data.profile import Profile, profile_pipeline
-from dltlab.data.store import Manifest, info
-from dltlab.data.provenance import record
-from dltlab.data.vocabulary import Vocabulary
-from dltlab.data.windowing import windows
+import lazy_loader
 
-__all__ = [
-    "Augmentation",
-    "Card",
-    "Corpus",
-    "Import",
-    "Manifest",
-    "Profile",
-    "Vocabulary",
-    "arrays",
-    "augmentation",
-    "corpus",
-    "import_images",
-    "info",
-    "load",
-    "profile_pipeline",
-    "record",
-    "series",
-    "text",
-    "windows",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

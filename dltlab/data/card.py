@@ -1,7 +1,6 @@
 """A data set's card: what it is, who may use it, where its bytes are and how to know them."""
 
 import hashlib
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, get_args
@@ -16,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-import dltlab
 from dltlab.errors import LabError
+from dltlab.paths import course_dir, own_course_dir
 
 Sentence = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -208,11 +207,9 @@ def read_card(name: str) -> Card:
 
 def _cards() -> dict[str, Path]:
     """Every card by its name, in alphabetical order."""
-    package = Path(dltlab.__file__).resolve().parent
-    installed = package / "_course" / "datasets"
-    folders = [installed if installed.is_dir() else package.parent / "datasets"]
-    if course := os.environ.get("DLTLAB_COURSE"):
-        folders.append(Path(course) / "datasets")  # last, so that its cards win
+    folders = [own_course_dir() / "datasets"]
+    if course := course_dir():
+        folders.append(course / "datasets")  # last, so that its cards win
     cards = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
     return dict(sorted(cards.items()))
 

@@ -10,7 +10,8 @@ from dltlab.data.card import SPLITS, Card, ImageCard, card_names, read_card
 from dltlab.data.importing import Import
 from dltlab.data.store import Manifest
 from dltlab.display import printable
-from dltlab.files import cannot_write, dataset_folder, locked
+from dltlab.files import cannot_write, lock_folder
+from dltlab.paths import data_dir
 
 _BAR, _FIRST = 30, 20  # the longest bar in characters; the files left out that are named
 
@@ -133,7 +134,7 @@ def remove(name: str) -> str:
         LabError: There is no such data set, or the store cannot be written.
     """
     if name in card_names():
-        _remove_fetched(dataset_folder() / name)
+        _remove_fetched(data_dir() / name)
         return f"Removed from your store: {name}."
     tags = _tags(name)
     if not tags:
@@ -148,7 +149,7 @@ def _remove_fetched(folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        with locked(folder):
+        with lock_folder(folder):
             for path in folder.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)

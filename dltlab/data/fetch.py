@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import shutil
 import zlib
 from pathlib import Path
@@ -11,20 +10,12 @@ from urllib.parse import urlsplit
 
 from dltlab.data.card import Card, File
 from dltlab.errors import LabError
-from dltlab.files import dataset_folder, locked
+from dltlab.files import lock_folder
+from dltlab.paths import data_dir, mirror_dir
 
 _CONNECT_SECONDS, _STALL_SECONDS = 5, 15
 _CHUNK = 1 << 16  # bytes; what is less than one of them is lost when a download breaks off
 _TRIES = 3  # of an address that broke off after it had sent something
-
-
-def mirror() -> Path | None:
-    """The folder in `DLTLAB_DATA_MIRROR`; None where it is not set.
-
-    It holds files as they are called, or in a folder for each data set.
-    """
-    named = os.environ.get("DLTLAB_DATA_MIRROR")
-    return Path(named) if named else None
 
 
 def is_near(card: Card, file: File) -> bool:
@@ -34,7 +25,7 @@ def is_near(card: Card, file: File) -> bool:
 
 def stored(card: Card, file: File) -> Path:
     """Where the user's store has `file`, or would have it."""
-    return dataset_folder() / card.name / file.name
+    return data_dir() / card.name / file.name
 
 
 def is_right(path: Path, file: File) -> bool:
@@ -64,7 +55,7 @@ def content(card: Card, file: File) -> bytes:
     ]
     here = stored(card, file)
     try:
-        with locked(here.parent):
+        with lock_folder(here.parent):
             if (found := _verified(here, file)) is not None:  # another process has fetched it
                 return found
             for url in file.urls:
@@ -84,7 +75,7 @@ def content(card: Card, file: File) -> bytes:
 
 
 def _near(card: Card, file: File) -> list[Path]:
-    folder = mirror()
+    folder = mirror_dir()
     shared = [folder / card.name / file.name, folder / file.name] if folder else []
     return [stored(card, file), *shared]
 

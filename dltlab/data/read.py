@@ -20,11 +20,11 @@ from dltlab.data.card import (
     TextCard,
 )
 from dltlab.data.cifar import read_cifar
-from dltlab.data.fetch import content, is_near, mirror
+from dltlab.data.fetch import content, is_near
 from dltlab.data.idx import read_idx
 from dltlab.data.store import Manifest, hidden_folder, info
 from dltlab.errors import LabError
-from dltlab.files import dataset_folder
+from dltlab.paths import data_dir, mirror_dir
 
 ALL = "all"
 _TRAIN_SHARE = 0.9  # of the characters of documents that no card divides
@@ -118,7 +118,7 @@ def mapped(name: str, split: str) -> Images:
     if isinstance(about, Manifest):
         return _imported(about, split)
     part = "-of-test" if isinstance(about, IdxCard) and _only_test_is_near(about) else ""
-    folder = dataset_folder() / name / f"decoded-{split}{part}-{about.content_hash[:12]}"
+    folder = data_dir() / name / f"decoded-{split}{part}-{about.content_hash[:12]}"
     if not folder.is_dir():
         found = images(name, split)
         with hidden_folder(name) as hidden:
@@ -248,7 +248,7 @@ def _only_test_is_near(card: IdxCard) -> bool:
         all(is_near(card, card.file(file)) for file in (split.images, split.labels))
         for split in (card.splits["train"], card.splits["test"])
     )
-    return mirror() is not None and test and not train
+    return mirror_dir() is not None and test and not train
 
 
 def _divided(found: Images, rule: HoldOut, split: str) -> Images:

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dltlab.data.card import Card, SplitName, card_names, read_card
 from dltlab.data.images import Resize
 from dltlab.errors import LabError
-from dltlab.files import cannot_write, dataset_folder, locked, write_atomically
+from dltlab.files import cannot_write, lock_folder, write_atomically
+from dltlab.paths import data_dir
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _MANIFEST = "manifest.json"
@@ -96,7 +97,7 @@ class Manifest(BaseModel):
 
 def folder_of(name: str, version: int) -> Path:
     """Where the files of a version are."""
-    return dataset_folder() / name / str(version)
+    return data_dir() / name / str(version)
 
 
 def check_name(name: str) -> None:
@@ -118,7 +119,7 @@ def versions(name: str) -> list[int]:
     """The versions of the imported data set `name`, the oldest first; none where there is none."""
     if not _NAME.fullmatch(name):
         return []
-    found = (dataset_folder() / name).glob(f"*/{_MANIFEST}")
+    found = (data_dir() / name).glob(f"*/{_MANIFEST}")
     return sorted(int(path.parent.name) for path in found if path.parent.name.isdecimal())
 
 
@@ -127,7 +128,7 @@ def last_version(name: str) -> int:
 
     A number is never given again, so that "pets@2" in a run's record means one thing.
     """
-    removed = dataset_folder() / name / _LAST
+    removed = data_dir() / name / _LAST
     return max([0, *versions(name), int(removed.read_text()) if removed.is_file() else 0])
 
 
@@ -166,7 +167,7 @@ def manifest(name: str) -> Manifest:
             f"There is no version {version} of '{stem}'. Its versions: "
             f"{', '.join(map(str, known))}."
         )
-    path = dataset_folder() / stem / (version or str(known[-1])) / _MANIFEST
+    path = data_dir() / stem / (version or str(known[-1])) / _MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -183,7 +184,7 @@ def names() -> list[str]:
 
 def _own() -> list[str]:
     """The names of all imported data sets."""
-    found = {path.parents[1].name for path in dataset_folder().glob(f"*/*/{_MANIFEST}")}
+    found = {path.parents[1].name for path in data_dir().glob(f"*/*/{_MANIFEST}")}
     return [name for name in sorted(found) if versions(name)]  # not what is half made
 
 
@@ -197,10 +198,10 @@ def hidden_folder(name: str) -> Iterator[Path]:
     Raises:
         LabError: The store cannot be written.
     """
-    parent = dataset_folder() / name
+    parent = data_dir() / name
     hidden = parent / f"{_HIDDEN}{os.getpid()}"
     try:
-        with locked(parent):
+        with lock_folder(parent):
             for stale in parent.glob(f"{_HIDDEN}*"):
                 shutil.rmtree(stale)
             hidden.mkdir()
@@ -287,7 +288,7 @@ def remove(name: str, version: int) -> None:
     """
     folder = folder_of(name, version)
     try:
-        with locked(folder.parent):
+        with lock_folder(folder.parent):
             write_atomically(folder.with_name(_LAST), str(last_version(name)))
             hidden = folder.rename(folder.with_name(f"{_HIDDEN}removed-{version}"))
             shutil.rmtree(hidden)
@@ -300,7 +301,7 @@ def note_run(found: Manifest, run: Path) -> None:
 
     In a store that cannot be written nothing is noted: nobody can remove anything there either.
     """
-    with suppress(OSError, LabError), locked(found.folder.parent):
+    with suppress(OSError, LabError), lock_folder(found.folder.parent):
         runs = sorted({*_noted_runs(found.folder), str(run.resolve())})
         write_atomically(found.folder / "runs.json", json.dumps(runs, indent=1))
 

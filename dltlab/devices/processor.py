@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.devices import cgroups as limits
+from dltlab.devices import cgroups
 
 # The kernel's names for what deep learning makes use of, and everybody's. Source: the kernel's
 # arch/x86/include/asm/cpufeatures.h and Documentation/arch/arm64/elf_hwcaps.rst.
@@ -76,7 +76,7 @@ def cpu() -> Cpu:
     fields = _cpuinfo(allowed)
     first = fields[0] if fields else {}
     places = {(each.get("physical id"), each["core id"]) for each in fields if "core id" in each}
-    quota = limits.cpu_quota()
+    quota = cgroups.cpu_quota()
     flags = set((first.get("flags") or first.get("Features") or "").split())
     frequency = psutil.cpu_freq()
     megahertz = float(first.get("cpu MHz", 0)) or (frequency.current if frequency else 0)
@@ -97,10 +97,10 @@ def memory() -> Memory:
     import psutil
 
     machine = psutil.virtual_memory()
-    limit = limits.memory_limit()
+    limit = cgroups.memory_limit()
     if limit is None or limit >= machine.total:
         return Memory(machine.total, machine.available, limited=False)
-    left = limit - (limits.memory_used() or 0)
+    left = limit - (cgroups.memory_used() or 0)
     return Memory(limit, max(0, min(left, machine.available)), limited=True)
 
 
@@ -114,7 +114,7 @@ def _allowed() -> list[int]:
 def _cpuinfo(allowed: list[int]) -> list[dict[str, str]]:
     """The fields of each allowed thread in /proc/cpuinfo; none where there is no such file."""
     try:
-        text = (limits.ROOT / "proc/cpuinfo").read_text()
+        text = (cgroups.ROOT / "proc/cpuinfo").read_text()
     except OSError:
         return []
     blocks = [
@@ -130,7 +130,7 @@ def _halves(line: str) -> tuple[str, str, str]:
 
 def _largest_cache() -> int | None:
     units = {"K": 1 << 10, "M": 1 << 20}
-    folder: Path = limits.ROOT / "sys/devices/system/cpu/cpu0/cache"
+    folder: Path = cgroups.ROOT / "sys/devices/system/cpu/cpu0/cache"
     sizes = [path.read_text().strip() for path in folder.glob("index*/size")]
     return max(
         (int(each[:-1]) * units[each[-1]] for each in sizes if each[-1] in units), default=None

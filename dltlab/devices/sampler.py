@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from dltlab.devices import limits, nvml, processor
+from dltlab.devices import cgroups, nvml, processor
 from dltlab.devices.nvml import Gpu
 
 _GIB = 1 << 30
@@ -108,7 +108,7 @@ class _Rapl:
     """
 
     def __init__(self) -> None:
-        zones = (limits.ROOT / "sys/class/powercap").glob("intel-rapl:*")
+        zones = (cgroups.ROOT / "sys/class/powercap").glob("intel-rapl:*")
         self._zones = [zone for zone in zones if zone.name.count(":") == 1 and _counts(zone)]
         self._last = [_microjoules(zone) for zone in self._zones]
 

@@ -1,12 +1,11 @@
 """Exercises that check themselves.
 
 `exercise` and `question` make one of a function, `require`, `attempt` and `in_float32` serve its
-check, `verify` proves it. One module a lab holds its exercises; a notebook imports it `as ex`.
+check. One module a lab holds its exercises; a notebook imports it `as ex`.
 """
 
 from dltlab.exercises.engine import Exercise, attempt, exercise, in_float32, require
 from dltlab.exercises.question import Question, question, right, wrong
-from dltlab.authoring.verify import verify
 
 __all__ = [
     "Exercise",
@@ -17,6 +16,5 @@ __all__ = [
     "question",
     "require",
     "right",
-    "verify",
     "wrong",
 ]

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dltlab.errors import LabError
-from dltlab.files import cannot_write, locked, write_atomically
+from dltlab.files import cannot_write, lock_folder, write_atomically
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def enter(path: str | Path, entries: Sequence[Entry]) -> list[Entry]:
         return read(path)
     path = Path(path)
     try:
-        with locked(path.parent):
+        with lock_folder(path.parent):
             every = sorted([*read(path), *entries], key=lambda each: -each.accuracy)
             text = io.StringIO()
             names = [field.name for field in fields(Entry)]

@@ -6,15 +6,14 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
 from dltlab.course.catalog import Course
 from dltlab.errors import LabError
 from dltlab.exercises.result import Card, Outcome
+from dltlab.paths import progress_file
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,6 @@ class LabProgress:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self) | {"passed": self.passed}
-
-
-def progress_file() -> Path:
-    """`DLTLAB_PROGRESS` where it is set, else `progress.jsonl` in the user's data folder."""
-    named = os.environ.get("DLTLAB_PROGRESS")
-    return Path(named) if named else platformdirs.user_data_path("dltlab") / "progress.jsonl"
 
 
 def record(lab: str, exercise: str, outcome: Outcome) -> None:

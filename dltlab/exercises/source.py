@@ -10,9 +10,9 @@ from types import CodeType
 from typing import Any
 
 from dltlab.course.catalog import Course
-from dltlab.course.front_matter import shown
 from dltlab.course.source import Lab, read_lab
 from dltlab.errors import LabError
+from dltlab.paths import short_path
 
 
 @cache
@@ -49,8 +49,8 @@ def reference(lab: Lab, name: str, *, stub: bool = False) -> Callable[..., Any]:
         _execute([_definition(asked.stub if stub else asked.solution, name)], namespace)
     except Exception as error:
         raise LabError(
-            f"{shown(lab.path)}:{asked.line}: '{name}' cannot be defined from the imports of the "
-            f"lab alone ({type(error).__name__}: {error})."
+            f"{short_path(lab.path)}:{asked.line}: '{name}' cannot be defined from the imports of "
+            f"the lab alone ({type(error).__name__}: {error})."
         ) from error
     return namespace[name]  # type: ignore[no-any-return]
 

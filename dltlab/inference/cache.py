@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dltlab.devices import nvml, processor
 from dltlab.errors import LabError
-from dltlab.files import cannot_write, locked, write_atomically
+from dltlab.files import cannot_write, lock_folder, write_atomically
 from dltlab.inference.backends import Precision
+from dltlab.paths import engine_dir
 
 if TYPE_CHECKING:
     import keras
@@ -116,14 +117,6 @@ class Manifest(BaseModel):
     files: dict[str, str] = {}
 
 
-def engines_folder() -> Path:
-    """Where engines are kept: `DLTLAB_ENGINE_DIR`, by default in the user's cache folder."""
-    import platformdirs
-
-    named = os.environ.get("DLTLAB_ENGINE_DIR")
-    return Path(named) if named else platformdirs.user_cache_path("dltlab") / "engines"
-
-
 def mark_used(folder: Path) -> None:
     """Note that an engine is in use, where the cache may be written."""
     with suppress(OSError):
@@ -132,7 +125,7 @@ def mark_used(folder: Path) -> None:
 
 def forget_unused() -> None:
     """Remove the engines that nobody has used for 30 days."""
-    for manifest in engines_folder().glob(f"*/{ENGINE}/{MANIFEST}"):
+    for manifest in engine_dir().glob(f"*/{ENGINE}/{MANIFEST}"):
         with suppress(OSError):
             if manifest.stat().st_mtime < time.time() - _UNUSED:
                 shutil.rmtree(manifest.parents[1])
@@ -288,7 +281,7 @@ def alone(home: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(home))
+            stack.enter_context(lock_folder(home))
         except OSError as error:
             raise cannot_write(home, error) from error
         for left in home.glob(".*/"):

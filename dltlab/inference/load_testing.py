@@ -1,4 +1,4 @@
-"""Ask a service (`ask`), and how much it answers, and how soon (`load_test`)."""
+"""Ask a service (`predict`), and how much it answers, and how soon (`load_test`)."""
 
 import http.client
 import io
@@ -49,7 +49,7 @@ class LoadTest:
         )
 
 
-def ask(address: str, token: str, inputs: Any) -> np.ndarray:
+def predict(address: str, token: str, inputs: Any) -> np.ndarray:
     """Ask a service once.
 
     Args:

@@ -14,6 +14,7 @@ from dltlab.devices import nvml, processor
 from dltlab.errors import LabError
 from dltlab.files import cannot_write
 from dltlab.inference import cache
+from dltlab.inference.accuracy_check import Judge, examples_of
 from dltlab.inference.backends import (
     PRECISIONS,
     Arrays,
@@ -25,11 +26,11 @@ from dltlab.inference.backends import (
 )
 from dltlab.inference.cache import Manifest, Tensor
 from dltlab.inference.engine import Engine, default_settings
-from dltlab.inference.accuracy_check import Judge, examples_of
 from dltlab.inference.precision import in_precision
 from dltlab.inference.report import report_of
-from dltlab.models.costs import cost
+from dltlab.models.cost import cost
 from dltlab.models.loading import load_model
+from dltlab.paths import engine_dir
 
 if TYPE_CHECKING:
     from dltlab.inference.backends import Backend
@@ -209,7 +210,7 @@ class _Work:
         """
         about = self._manifest()
         data = [*self.judge.arrays(), *(self.calibrating if self.precision == "int8" else [])]
-        home = cache.engines_folder() / cache.key_of(about, data)
+        home = engine_dir() / cache.key_of(about, data)
         with suppress(LabError):  # there is none, or it is damaged
             return self._found(home / cache.ENGINE)
         with cache.alone(home):

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from dltlab.errors import LabError
 from dltlab.files import write_atomically
 from dltlab.inference import cache
-from dltlab.inference.engine import Engine
 from dltlab.inference.benchmarking import measure
+from dltlab.inference.engine import Engine
+from dltlab.paths import engine_dir
 
 _LARGEST_BATCH = 256
 _GAIN = 1.02  # a larger batch must do so much more, or the search ends
@@ -49,7 +50,7 @@ def tune(engine: Engine, *, latency_ms: float, seconds: float = 1.0) -> Engine:
     about = engine.manifest.model_dump_json(exclude={"check", "build_seconds"}) + cache.machine()
     measured = f"{about} {engine.settings.threads} {latency_ms} {seconds}"
     key = hashlib.sha256(measured.encode())
-    remembered = cache.engines_folder() / f"tuned-{key.hexdigest()[:32]}.json"
+    remembered = engine_dir() / f"tuned-{key.hexdigest()[:32]}.json"
     with suppress(OSError, ValidationError):  # there is nothing yet, or it is damaged
         return _configured(engine, _Choice.model_validate_json(remembered.read_bytes()))
     choice = _best(engine, latency_ms / 1000, seconds)

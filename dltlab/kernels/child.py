@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dltlab.kernels import protocol as wire
+from dltlab.kernels import protocol
 from dltlab.kernels.preload import Preloaded
 
 GO = b"go"  # what a server says when it takes the kernel; from then on there is no way back
@@ -48,7 +48,7 @@ def run(launch: Launch) -> None:
     try:
         server = _prepare(launch)
         me = os.pidfd_open(os.getpid())
-        wire.send(launch.connection, {"pid": os.getpid()}, [me])
+        protocol.send(launch.connection, {"pid": os.getpid()}, [me])
         os.close(me)
         launch.connection.settimeout(None)
         if launch.connection.recv(len(GO)) != GO:
@@ -60,7 +60,7 @@ def run(launch: Launch) -> None:
 
 def _give_way(connection: socket.socket, error: BaseException) -> None:
     try:
-        wire.send(connection, {"refused": f"{type(error).__name__}: {error}"})
+        protocol.send(connection, {"refused": f"{type(error).__name__}: {error}"})
     finally:
         os._exit(1)
 
@@ -138,7 +138,7 @@ def _start(server: int, launch: Launch) -> None:
     def listening() -> None:
         """Once its sockets are bound a client need not knock twice, which takes it 0.1 s."""
         IPKernelApp.log_connection_info(app)
-        wire.send(launch.connection, {"listening": True})
+        protocol.send(launch.connection, {"listening": True})
         launch.connection.close()
 
     app.log_connection_info = listening

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.kernels import protocol as wire
+from dltlab.kernels import protocol
 from dltlab.kernels.key import Key
 
 MOST = 3  # zygotes at a time
@@ -52,7 +52,7 @@ def folder() -> Path:
     """Where zygotes have their files: a folder that only this user may enter.
 
     Raises:
-        wire.Refused: It is not.
+        protocol.Refused: It is not.
         OSError: It cannot be made.
     """
     from jupyter_core.paths import jupyter_runtime_dir
@@ -61,7 +61,7 @@ def folder() -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = path.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-        raise wire.Refused(f"{path} must be a folder of your own that nobody else may enter")
+        raise protocol.Refused(f"{path} must be a folder of your own that nobody else may enter")
     return path
 
 
@@ -74,7 +74,7 @@ def start(key: Key, interpreter: Sequence[str]) -> None:
     """Start the zygote for `key`, unless one is there.
 
     Raises:
-        wire.Refused: There are too many with kernels, or the last one did not get ready.
+        protocol.Refused: There are too many with kernels, or the last one did not get ready.
         OSError: It cannot be started.
     """
     files = files_of(key)
@@ -83,7 +83,7 @@ def start(key: Key, interpreter: Sequence[str]) -> None:
         return
     try:
         if _has_failed(files):
-            raise wire.Refused(f"the last zygote did not get ready, see {files}.log")
+            raise protocol.Refused(f"the last zygote did not get ready, see {files}.log")
         _make_room(key)
         files.with_suffix(".socket").unlink(missing_ok=True)
         command = [*interpreter, "-m", "dltlab.kernels.zygote"]
@@ -153,7 +153,7 @@ def _make_room(key: Key) -> None:
             _ask(each.files, "retire")
             others = [other for other in others if other is not each or other.kernels]
     if len(others) > room:
-        raise wire.Refused(f"{len(others)} zygotes with kernels are there already")
+        raise protocol.Refused(f"{len(others)} zygotes with kernels are there already")
 
 
 def _ask(files: Path, what: str) -> list[State]:
@@ -163,10 +163,10 @@ def _ask(files: Path, what: str) -> list[State]:
     except (FileNotFoundError, ValueError):
         return []
     try:
-        with wire.connect(files.with_suffix(".socket"), _PATIENCE) as connection:
-            wire.send(connection, {"ask": what})
-            return [State(ready=True, **{**wire.receive(connection)[0], "files": files})]
-    except (OSError, EOFError, wire.Refused):
+        with protocol.connect(files.with_suffix(".socket"), _PATIENCE) as connection:
+            protocol.send(connection, {"ask": what})
+            return [State(ready=True, **{**protocol.receive(connection)[0], "files": files})]
+    except (OSError, EOFError, protocol.Refused):
         return [State(files, pid)]
 
 

@@ -18,10 +18,12 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
-from dltlab.kernels import COLD, pool, wire
+from dltlab.kernels import pool, protocol
 from dltlab.kernels.child import GO
 from dltlab.kernels.key import Key, key_of
+from dltlab.paths import cold_kernels
 
+PROVISIONER = "dltlab-warm"  # the name under which Jupyter finds `WarmProvisioner`
 _PATIENCE = 5.0  # seconds for a zygote to fork
 _LAST_WORDS = 1.0  # seconds for a zygote to tell an exit code
 _LOST = 1  # the exit code of a kernel whose zygote cannot tell it any more
@@ -61,7 +63,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
             if not kernel:
                 return False
             kernel.accept()
-        except (OSError, EOFError, wire.Refused) as error:
+        except (OSError, EOFError, protocol.Refused) as error:
             self._say(error)
             return False
         self.process = kernel
@@ -74,7 +76,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
         """Start a zygote for the kernels to come."""
         try:
             pool.start(wanted.key, wanted.interpreter)
-        except (OSError, wire.Refused) as error:
+        except (OSError, protocol.Refused) as error:
             self._say(error)
 
     def _say(self, reason: Exception) -> None:
@@ -147,7 +149,7 @@ class WarmKernel:
         self.returncode: int | None = None
         self._pidfd = pidfd
         self._connection = connection
-        self._last_words: wire.Message = {}
+        self._last_words: protocol.Message = {}
 
     def accept(self) -> None:
         """Take the kernel. From here on it runs, and nothing else may start in its place.
@@ -160,7 +162,7 @@ class WarmKernel:
     def wait_until_listening(self) -> None:
         """Wait until clients can connect, or the kernel has ended."""
         with suppress(OSError, EOFError):
-            self._last_words = wire.receive(self._connection)[0]
+            self._last_words = protocol.receive(self._connection)[0]
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -203,7 +205,7 @@ class WarmKernel:
         self._connection.settimeout(_LAST_WORDS)
         with suppress(OSError, EOFError):
             while "exit" not in self._last_words:
-                self._last_words = wire.receive(self._connection)[0]
+                self._last_words = protocol.receive(self._connection)[0]
         return int(self._last_words.get("exit", _LOST))
 
     def _close(self) -> None:
@@ -222,14 +224,14 @@ _silent: set[int] = set()
 def _turned_off() -> bool:
     on_binder = any(name.startswith("BINDER_") for name in os.environ)
     able = sys.platform == "linux" and hasattr(os, "pidfd_open")
-    return not able or on_binder or bool(os.environ.get(COLD))
+    return not able or on_binder or cold_kernels()
 
 
 def _ask(wanted: Wanted) -> WarmKernel | None:
     """Have a zygote fork a kernel, which then waits for `accept`; None where there is no zygote.
 
     Raises:
-        OSError, EOFError, wire.Refused: It cannot.
+        OSError, EOFError, protocol.Refused: It cannot.
     """
     path = pool.files_of(wanted.key).with_suffix(".socket")
     try:
@@ -240,24 +242,24 @@ def _ask(wanted: Wanted) -> WarmKernel | None:
         return None
     try:
         with ExitStack() as on_failure, ExitStack() as sent:
-            connection = on_failure.enter_context(wire.connect(path, _PATIENCE))
+            connection = on_failure.enter_context(protocol.connect(path, _PATIENCE))
             descriptors = [os.pidfd_open(os.getpid())]
             sent.callback(os.close, descriptors[0])
             for number, stream in enumerate(wanted.streams, start=1):
                 opened = _opened(stream, number)
                 sent.callback(os.close, opened)
                 descriptors.append(opened)
-            wire.send(connection, dict(wanted.request), descriptors)
-            answer, received = wire.receive(connection)
+            protocol.send(connection, dict(wanted.request), descriptors)
+            answer, received = protocol.receive(connection)
             if "pid" not in answer or not received:
-                raise wire.Refused(answer.get("refused", "the fork of the zygote has died"))
+                raise protocol.Refused(answer.get("refused", "the fork of the zygote has died"))
             on_failure.pop_all()
             return WarmKernel(answer["pid"], received[0], connection)
     except ConnectionRefusedError as error:
-        raise wire.Refused("the last zygote has died") from error
+        raise protocol.Refused("the last zygote has died") from error
     except TimeoutError as error:
         _silent.add(file)
-        raise wire.Refused("the zygote does not answer") from error
+        raise protocol.Refused("the zygote does not answer") from error
 
 
 def _opened(stream: Any, number: int) -> int:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.kernels import protocol as wire
+from dltlab.kernels import protocol
 from dltlab.kernels.child import Launch, run
 from dltlab.kernels.preload import Preloaded, preload, settle, stream_handlers, unfit
 
@@ -47,7 +47,7 @@ class Zygote:
         # Whoever finds the socket under its name finds a zygote that is ready.
         beside = files.with_suffix(f".{os.getpid()}")
         beside.unlink(missing_ok=True)
-        self._listener = wire.listen(beside)
+        self._listener = protocol.listen(beside)
         self._selector.register(self._listener, selectors.EVENT_READ)
         beside.rename(files.with_suffix(".socket"))
 
@@ -74,13 +74,13 @@ class Zygote:
         connection, _ = self._listener.accept()
         connection.settimeout(_PATIENCE)
         try:
-            if wire.user(connection) != os.geteuid():
+            if protocol.user(connection) != os.geteuid():
                 raise PermissionError("another user asks")
-            message, descriptors = wire.receive(connection)
+            message, descriptors = protocol.receive(connection)
             if message["ask"] != "kernel":
                 if message["ask"] == "retire":
                     self._retire()
-                wire.send(connection, self._status())
+                protocol.send(connection, self._status())
         except (OSError, EOFError, ValueError, KeyError) as error:
             print(f"not answered: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
         else:
@@ -90,7 +90,7 @@ class Zygote:
         return None
 
     def _fork(
-        self, connection: socket.socket, request: wire.Message, descriptors: list[int]
+        self, connection: socket.socket, request: protocol.Message, descriptors: list[int]
     ) -> Launch | None:
         """Fork a kernel; return in it what to do, and None in the zygote."""
         reason = unfit()
@@ -114,7 +114,7 @@ class Zygote:
     def _refuse(self, connection: socket.socket, reason: str) -> None:
         self._retire()  # the next may do better
         with connection, suppress(OSError):
-            wire.send(connection, {"refused": reason})
+            protocol.send(connection, {"refused": reason})
 
     def _leave(self) -> None:
         """In a fork: let go of all that is the zygote's, before the numbers are used anew."""
@@ -131,7 +131,7 @@ class Zygote:
         assert end
         code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
         try:
-            wire.send(kernel.connection, {"exit": code})
+            protocol.send(kernel.connection, {"exit": code})
         except OSError:
             self._forget(kernel)
         else:
@@ -165,7 +165,7 @@ class Zygote:
                 path.rename(retired.with_suffix(suffix))
         self._files = retired
 
-    def _status(self) -> wire.Message:
+    def _status(self) -> protocol.Message:
         return {
             "pid": os.getpid(),
             "since": self._since,

@@ -121,8 +121,8 @@ def _of_layer(layer: keras.layers.Layer) -> list[Condition]:
     """What depends on the layer's configuration alone."""
     if not isinstance(layer, keras.layers.RNN):
         raise LabError(
-            f"check_cudnn looks at one recurrent layer, and got a {type(layer).__name__}; the layers "
-            "of a model are in model.layers."
+            f"check_cudnn looks at one recurrent layer, and got a {type(layer).__name__}; the "
+            "layers of a model are in model.layers."
         )
     if not isinstance(layer, keras.layers.LSTM | keras.layers.GRU):
         kind = type(layer).__name__

@@ -216,9 +216,7 @@ class Evaluation:
         figure = Figure(figsize=(width, 2.15 * rows + 0.6), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).flat
         for axes, each in zip(cells, chosen, strict=False):
-            axes.imshow(
-                as_image(each.image), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-            )
+            axes.imshow(as_image(each.image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             title = f"{label(each.true)}\n→ {label(each.predicted)}, {each.probability:.2f}"
             axes.set_title(title, fontsize=8)
         for axes in figure.axes:
@@ -425,7 +423,7 @@ def _batches(dataset: "tf.data.Dataset") -> Iterator[tuple[np.ndarray, np.ndarra
     if not isinstance(dataset, tf.data.Dataset):
         raise LabError(
             f"The data set is a {type(dataset).__name__}; it must be a tf.data.Dataset of images "
-            "and labels, as dltlab.data.loading returns it."
+            "and labels, as dltlab.data.load returns it."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise LabError("The data set has no end: leave out .repeat(), or take a part of it.")

@@ -17,9 +17,9 @@ from dltlab.display import in_notebook
 from dltlab.errors import LabError
 from dltlab.files import cannot_write, write_atomically
 from dltlab.training import checks
+from dltlab.training.input_wait import Waiting
 from dltlab.training.monitor import Monitor
 from dltlab.training.snapshot import snapshot
-from dltlab.training.input_wait import Waiting
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -94,7 +94,7 @@ def resume(
 ) -> keras.callbacks.History:
     """Go on with a training of `fit` after its last finished epoch.
 
-    With a data set that `dltlab.data.loading` has made with the same seed, the model comes out as it
+    With a data set that `dltlab.data.load` has made with the same seed, the model comes out as it
     would have without the interruption.
 
     Args:
@@ -251,8 +251,8 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         done = len(self._state.rows)
         raise LabError(
             f"The loss became {loss} at step {self.step} of epoch {done + 1}, with a learning rate "
-            f"of {rate:.3g}: try a tenth of it, or clipnorm=1.0 in the optimizer; lr_range_test shows "
-            "which rates work. The model is again as it was "
+            f"of {rate:.3g}: try a tenth of it, or clipnorm=1.0 in the optimizer; lr_range_test "
+            "shows which rates work. The model is again as it was "
             + (f"after epoch {done}." if done else "before training.")
         )
 

@@ -1,7 +1,5 @@
-"""What a learner touches: `DigitPad`, `TextSampler`, `tensorboard`."""
+"""Widgets that a learner touches: a digit pad, a text sampler, TensorBoard."""
 
-from dltlab.widgets.digit_pad import DigitPad
-from dltlab.widgets.tensorboard import tensorboard
-from dltlab.widgets.text_sampler import TextSampler
+import lazy_loader
 
-__all__ = ["DigitPad", "TextSampler", "tensorboard"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,11 +10,12 @@ from dltlab.authoring.build import (
     stale,
     write_without_executing,
 )
-from dltlab.course.front_matter import SourceError, shown
 from dltlab.authoring.new import new_lab
+from dltlab.course.front_matter import SourceError
 from dltlab.errors import LabError
 from dltlab.exercises.progress import record
 from dltlab.exercises.result import Outcome, Result
+from dltlab.paths import short_path
 
 NOT_YET = Result("square", "not yet", "No.", Outcome.NOT_YET)._repr_html_()
 
@@ -92,7 +93,7 @@ def test_a_learners_notebook_that_differs_is_told(built, learner, damage):
     damage(learner)
 
     assert differences(built, built.read()) == [
-        f"{shown(learner)} is not what 01_my_topic.py makes; run: dltlab build"
+        f"{short_path(learner)} is not what 01_my_topic.py makes; run: dltlab build"
     ]
 
 
@@ -122,7 +123,7 @@ def test_a_learners_notebook_that_differs_is_told(built, learner, damage):
 def test_a_twin_that_differs_is_told_and_stale(built, twin, change, damage, said):
     change(twin, damage)
 
-    assert differences(built, built.read()) == [f"{shown(twin)} {said}; run: dltlab build"]
+    assert differences(built, built.read()) == [f"{short_path(twin)} {said}; run: dltlab build"]
     assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
 
 
@@ -131,7 +132,7 @@ def test_a_twin_that_is_no_notebook_is_told(built, twin, content):
     twin.unlink() if content is None else twin.write_text(content)
 
     assert differences(built, built.read()) == [
-        f"{shown(twin)} is missing or not a notebook; run: dltlab build"
+        f"{short_path(twin)} is missing or not a notebook; run: dltlab build"
     ]
 
 
@@ -153,7 +154,7 @@ def test_notebooks_without_a_source_are_told(built, learner, twin):
     twin.with_name("03_gone.ipynb").touch()
 
     assert orphans(built) == [
-        f"{shown(path)} has no source in solutions/; delete it or write one"
+        f"{short_path(path)} has no source in solutions/; delete it or write one"
         for path in (learner.with_name("02_gone.ipynb"), twin.with_name("03_gone.ipynb"))
     ]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from dltlab.course.front_matter import shown
 from dltlab.authoring.lint import CODE_LINES, PROSE_WORDS, RULES, lint
+from dltlab.paths import short_path
 
 CODE, PROSE = "# %%\n", "# %% [markdown]\n"
 EXERCISE = '# %% tags=["exercise"]\n'
@@ -72,7 +72,7 @@ FINE = {
     "a heading one level deeper": PROSE + "# ### Deeper\n#\n# ## Up again",
     "a comment that is no heading": CODE + "# # one\nx = 1",
     "an image with alt text": PROSE + "# ![A falling curve.](curve.png)",
-    "an image with alt text": PROSE + '# <img src="curve.png" alt="A falling curve.">',
+    "an HTML image with alt text": PROSE + '# <img src="curve.png" alt="A falling curve.">',
     "a figure with alt text": CODE + 'show(figure, "A falling curve.")',
     "a figure with alt text by name": CODE + "show(figure, alt=text)",
     "labeled axes": CODE + 'axis.plot(x)\naxis.set(xlabel="s", ylabel="m")',
@@ -117,7 +117,7 @@ def test_a_fault_is_told_with_its_rule_file_line_and_mend(
     (finding,) = lint(course)
 
     assert finding.rule == rule
-    assert finding.place == f"{shown(source)}:{before + line}"
+    assert finding.place == f"{short_path(source)}:{before + line}"
     assert message in finding.message
     mend = next(each.mend for each in RULES if each.name == rule)
     assert str(finding) == f"{finding.place}: {rule}: {finding.message}. {mend}"
@@ -147,7 +147,7 @@ def test_a_source_that_cannot_be_read_is_a_finding_and_the_others_are_still_read
 
     assert spelling.rule == "spelling"
     assert unreadable.rule == "source"
-    assert unreadable.place == f"{shown(broken)}:3"
+    assert unreadable.place == f"{short_path(broken)}:3"
     assert "unknown key 'sumary'" in str(unreadable)
 
 

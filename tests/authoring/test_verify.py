@@ -2,8 +2,8 @@ import importlib
 
 import pytest
 
-from dltlab.errors import LabError
 from dltlab.authoring.verify import members, require_verified, verify
+from dltlab.errors import LabError
 
 MODULE, NAME = "checks.my_topic", "mean_squared_error"
 

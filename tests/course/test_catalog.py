@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from dltlab.authoring.new import new_lab
 from dltlab.course.catalog import Course
 from dltlab.course.front_matter import SourceError
-from dltlab.authoring.new import new_lab
 from dltlab.errors import LabError
 
 

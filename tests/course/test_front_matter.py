@@ -1,7 +1,8 @@
 import pytest
 
-from dltlab.course.front_matter import Block, SourceError, shown
+from dltlab.course.front_matter import Block, SourceError
 from dltlab.course.source import read_lab
+from dltlab.paths import short_path
 
 OBJECTIVE = "#   - measure how far predictions are from the truth\n"
 
@@ -67,7 +68,7 @@ def test_a_fault_names_the_file_the_line_and_what_is_wrong(source, edit, old, ne
 
     lines = source.read_text().splitlines()
     number = next(n for n, text in enumerate(lines, start=1) if line in text)
-    assert str(caught.value).startswith(f"{shown(source)}:{number}: ")
+    assert str(caught.value).startswith(f"{short_path(source)}:{number}: ")
     assert said in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -117,5 +118,5 @@ def test_a_line_is_that_of_the_nearest_parent_of_a_missing_key(source):
 def test_a_path_is_shown_as_typed_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    assert shown(tmp_path / "solutions" / "01_a.py") == "solutions/01_a.py"
-    assert shown(tmp_path.parent) == str(tmp_path.parent)
+    assert short_path(tmp_path / "solutions" / "01_a.py") == "solutions/01_a.py"
+    assert short_path(tmp_path.parent) == str(tmp_path.parent)

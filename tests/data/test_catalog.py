@@ -11,7 +11,7 @@ from PIL import Image
 
 from dltlab import data
 from dltlab.cli import app, main
-from dltlab.data import shelf, store
+from dltlab.data import catalog, store
 from dltlab.data.contact_sheet import contact_sheet
 from dltlab.errors import LabError
 
@@ -52,7 +52,7 @@ def test_list_names_every_data_set_and_where_it_is(
     capsys: pytest.CaptureFixture[str], pets: Path
 ) -> None:
     data.import_images(pets, "pets", size=8)
-    lines = {line.name: line for line in shelf.shelf()}
+    lines = {line.name: line for line in catalog.shelf()}
     assert list(lines)[-1] == "pets@1"
     assert lines["cifar10"].where == "to fetch: 170.1 MB"
     assert lines["digits"].where == "comes with dltlab"
@@ -158,7 +158,7 @@ def test_a_truncated_shard_or_manifest_is_named_with_the_mend(pets: Path, own_st
     (own_store / "pets" / "1" / "manifest.json").write_text("{")
     with pytest.raises(LabError, match=r"manifest\.json is damaged\. Remove that version"):
         data.info("pets")
-    assert shelf.remove("pets@1") == "Removed from your store: pets@1."
+    assert catalog.remove("pets@1") == "Removed from your store: pets@1."
     assert store.versions("pets") == []
 
 
@@ -206,9 +206,9 @@ def test_what_no_run_used_is_removed_at_once_version_by_version(
 def test_the_number_of_a_removed_version_is_never_given_again(pets: Path) -> None:
     data.import_images(pets, "pets", size=8)
     data.import_images(pets, "pets", size=16)
-    shelf.remove("pets@2")
+    catalog.remove("pets@2")
     assert data.import_images(pets, "pets", size=32).manifest.version == 3
-    shelf.remove("pets")
+    catalog.remove("pets")
     assert data.import_images(pets, "pets", size=8).manifest.version == 4
 
 

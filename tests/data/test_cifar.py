@@ -63,7 +63,5 @@ def test_a_missing_file_and_a_cut_record_are_refused(whole: dict[str, bytes]) ->
     with pytest.raises(LabError, match="data_batch_3"):
         read_cifar(archive(missing), "train")
     short = {**whole, "test_batch.bin": whole["test_batch.bin"][:-1]}
-    with pytest.raises(
-        LabError, match=f"hold {2 * RECORD - 1} bytes, and an image takes {RECORD}"
-    ):
+    with pytest.raises(LabError, match=f"hold {2 * RECORD - 1} bytes, and an image takes {RECORD}"):
         read_cifar(archive(short), "test")

@@ -194,9 +194,7 @@ def test_a_very_long_image_still_becomes_a_square(
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "WEBP"])
 @pytest.mark.parametrize("shape", [(7, 100), (100, 7), (1, 1)])
-def test_a_image_with_a_side_below_eight_pixels_is_tiny(
-    shape: tuple[int, int], form: str
-) -> None:
+def test_a_image_with_a_side_below_eight_pixels_is_tiny(shape: tuple[int, int], form: str) -> None:
     content = packed(Image.new("RGB", shape), form)
     with pytest.raises(Unusable, match=rf"^is tiny: {shape[0]}×{shape[1]} pixels$"):
         read_image(content, 64, "crop")

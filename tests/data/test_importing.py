@@ -303,8 +303,7 @@ def test_equal_images_in_two_classes_are_said_to_be_wrong(source: Path) -> None:
     assert found.left_out == [
         (
             "dog/cat.png",
-            "is the same image as cat/003.png, which is in another class: one of the two is "
-            "wrong",
+            "is the same image as cat/003.png, which is in another class: one of the two is wrong",
         )
     ]
 

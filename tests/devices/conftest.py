@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pynvml
 import pytest
 
-from dltlab.devices import libraries, limits
+from dltlab.devices import cgroups, libraries
 
 GIB = 1 << 30
 
@@ -190,7 +190,7 @@ def kernel_files(
 ) -> Callable[[dict[str, str]], None]:
     """Put files of a machine's own in the place of /proc and /sys: `kernel_files({path: text})`."""
     root = tmp_path / "root"
-    monkeypatch.setattr(limits, "ROOT", root)
+    monkeypatch.setattr(cgroups, "ROOT", root)
 
     def put(files: dict[str, str]) -> None:
         for name, text in files.items():

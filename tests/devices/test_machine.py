@@ -8,7 +8,7 @@ import pynvml
 import pytest
 
 from dltlab import devices
-from dltlab.devices import libraries, limits, processor
+from dltlab.devices import cgroups, libraries, processor
 from dltlab.devices.nvml import Driver, read
 
 GIB = 1 << 30
@@ -256,7 +256,7 @@ def test_a_processor_with_amx_in_a_container_with_half_a_core(kernel_files, monk
 def test_a_containers_limits_count(kernel_files, files):
     kernel_files(files)
 
-    assert limits.cpu_quota() == 1.5
+    assert cgroups.cpu_quota() == 1.5
     memory = processor.memory()
     assert (memory.total, memory.limited) == (2 * GIB, True)
     assert memory.available == 3 * GIB // 2
@@ -279,5 +279,5 @@ def test_a_containers_limits_count(kernel_files, files):
 def test_without_limits_the_machine_counts(kernel_files, files):
     kernel_files(files)
 
-    assert (limits.memory_limit(), limits.cpu_quota()) == (None, None)
+    assert (cgroups.memory_limit(), cgroups.cpu_quota()) == (None, None)
     assert not processor.memory().limited

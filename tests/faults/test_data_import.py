@@ -27,7 +27,8 @@ from archives import write_tar, write_zip
 from dltlab.data import decoding, import_images, sources, store
 from dltlab.data.importing import Import
 from dltlab.errors import LabError
-from dltlab.files import locked
+from dltlab.files import lock_folder
+from dltlab.paths import data_dir
 
 Files = dict[str, bytes]
 Write = Callable[[Path, Files], Path]
@@ -93,7 +94,7 @@ def refusal(source: Path, **options: Any) -> str:
 
 
 def assert_nothing_is_hidden() -> None:
-    folder = store.dataset_folder() / "pets"
+    folder = data_dir() / "pets"
     if folder.is_dir():
         extra = {path.name for path in folder.iterdir()} - {".lock"}
         assert extra == set(map(str, store.versions("pets")))
@@ -326,9 +327,7 @@ def test_a_source_without_classes_is_refused_with_the_mend(tmp_path: Path, files
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_an_empty_archive_is_refused_with_the_mend(tmp_path: Path, suffix: str) -> None:
-    assert "holds no images in folders of" in refusal(
-        WRITERS[suffix](tmp_path / f"a{suffix}", {})
-    )
+    assert "holds no images in folders of" in refusal(WRITERS[suffix](tmp_path / f"a{suffix}", {}))
 
 
 @pytest.mark.parametrize("suffix", ["", ".tar", ".zip", ".tar.gz", ".png", ".pdf"])
@@ -493,7 +492,7 @@ import_images(source, "pets", size=8)
     process = python(code, source)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert list((store.dataset_folder() / "pets").glob(".new-*/manifest.json"))
+    assert list((data_dir() / "pets").glob(".new-*/manifest.json"))
     assert store.versions("pets") == store.imported() == []
     assert "pets" not in store.names()
     with pytest.raises(LabError, match="There is no data set 'pets'"):
@@ -578,7 +577,7 @@ store.hidden_folder = told
 found = import_images(source, "pets", size=8)
 print(found.manifest.tag, found.is_new)
 """
-    with locked(store.dataset_folder() / "pets"):
+    with lock_folder(data_dir() / "pets"):
         both = [python(code, source) for _ in range(2)]
         for process in both:
             assert process.stdout is not None

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dltlab.kernels import pool, provisioner, wire
+from dltlab.kernels import pool, protocol, provisioner
 
 STRESS = int(os.environ.get("DLTLAB_STRESS_KERNELS", 8))
 AS_NOBODY = "import os, socket; os.setuid(65534)"
@@ -172,7 +172,7 @@ def test_a_foreign_socket_means_a_cold_start(runtime, launch, until, caplog, mon
     monkeypatch.setattr(provisioner, "_PATIENCE", 0.5)
     path = socket_of(launch, until)
 
-    with wire.listen(path) as listener:
+    with protocol.listen(path) as listener:
         stop = threading.Event()
 
         def foreigner():
@@ -217,7 +217,7 @@ def socket_of(launch, until):
 def test_a_socket_of_another_user_is_not_spoken_to(runtime, launch, until, caplog):
     path = socket_of(launch, until)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with wire._short(path) as address:
+    with protocol._short(path) as address:
         listener.bind(address)
     number = listener.fileno()
     other = subprocess.Popen(
@@ -237,7 +237,7 @@ def test_a_socket_of_another_user_is_not_spoken_to(runtime, launch, until, caplo
 
 def listening(path):
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with probe, wire._short(path) as address:
+    with probe, protocol._short(path) as address:
         return probe.connect_ex(address) == 0
 
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dltlab.errors import LabError
-from dltlab.inference import Benchmark, Engine, measuring, optimize, tune, tuning
+from dltlab.inference import Benchmark, Engine, benchmarking, optimize, tune, tuning
 from dltlab.inference.benchmarking import Measurement, measure
 
 SHORT = 1e-3  # seconds
@@ -43,7 +43,7 @@ def test_images_per_second_count_what_was_done_in_the_time_that_passed(monkeypat
     def lane(inputs):
         clock.now += 0.25
 
-    monkeypatch.setattr(measuring, "time", clock)
+    monkeypatch.setattr(benchmarking, "time", clock)
     four = engine.configured(batch=4)
     monkeypatch.setattr(four, "lane", lambda: lane)
     found = measure(four, 5.0)
@@ -71,11 +71,11 @@ def test_mlperfs_ways_of_counting_are_named(benchmark):
 
 
 def test_energy_is_a_column_where_a_device_tells_its_power(monkeypatch, engine):
-    monkeypatch.setattr(measuring.Sampler, "row", lambda self: {"cpu_watts": 50.0})
+    monkeypatch.setattr(benchmarking.Sampler, "row", lambda self: {"cpu_watts": 50.0})
     found = measure(engine, SHORT)
     assert found.images_per_joule == pytest.approx(found.images_per_second / 50)
     assert "images/J" in Benchmark("e", (found,)).table()
-    monkeypatch.setattr(measuring.Sampler, "row", lambda self: {"cpu_percent": 50.0})
+    monkeypatch.setattr(benchmarking.Sampler, "row", lambda self: {"cpu_percent": 50.0})
     silent = measure(engine, SHORT)
     assert silent.images_per_joule is None
     assert "images/J" not in Benchmark("e", (silent,)).table()
@@ -86,7 +86,7 @@ def test_an_error_in_a_stream_is_raised(monkeypatch, engine):
         raise ValueError("broken")
 
     two = engine.configured(streams=2)
-    monkeypatch.setattr(measuring, "_WARM_UP", 0)
+    monkeypatch.setattr(benchmarking, "_WARM_UP", 0)
     monkeypatch.setattr(two, "lane", lambda: broken)
     with pytest.raises(ValueError, match="broken"):
         measure(two, SHORT)

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from dltlab.errors import LabError
-from dltlab.inference import Engine, ask, load_test
+from dltlab.inference import Engine, load_test, predict
 from dltlab.inference.backends import Settings
 from dltlab.inference.batching import Batcher, sizes
 from dltlab.inference.cache import Manifest, Tensor
@@ -441,9 +441,9 @@ def test_a_load_test_counts_what_was_answered_and_what_was_not():
 
 
 def test_one_question_gets_its_answer_or_the_sentence_of_the_service(client):
-    assert np.array_equal(ask(str(client.base_url), "secret", ones(2)), 2 * ones(2))
+    assert np.array_equal(predict(str(client.base_url), "secret", ones(2)), 2 * ones(2))
     with pytest.raises(LabError, match=r"answers with 422: The input has the shape"):
-        ask(str(client.base_url), "secret", np.ones((1, 3), "float32"))
+        predict(str(client.base_url), "secret", np.ones((1, 3), "float32"))
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_one_question_gets_its_answer_or_the_sentence_of_the_service(client):
 )
 def test_a_token_is_sent_to_no_other_than_a_plain_address(address):
     with pytest.raises(LabError, match="give http://HOST:PORT"):
-        ask(address, "secret", ones(1))
+        predict(address, "secret", ones(1))
 
 
 def test_a_load_test_says_why_it_cannot_begin(client):

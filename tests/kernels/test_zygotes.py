@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from dltlab.kernels import COLD, pool
+from dltlab.kernels import pool
 from dltlab.kernels.key import key_of
 from dltlab.kernels.provisioner import Wanted
+from dltlab.paths import COLD_KERNELS
 
 PYTHON = [sys.executable]
 HOME = {"HOME": "/home/ada", "PATH": "/usr/bin"}
@@ -95,7 +96,7 @@ def test_a_folder_with_its_own_libraries_starts_cold(tmp_path, name):
     assert Wanted.read(COMMAND, {"env": HOME, "cwd": str(tmp_path.parent)}) is not None
 
 
-@pytest.mark.parametrize("name", [COLD, "BINDER_SERVICE_HOST"])
+@pytest.mark.parametrize("name", [COLD_KERNELS, "BINDER_SERVICE_HOST"])
 def test_a_variable_turns_warm_kernels_off(zygote, launch, monkeypatch, name):
     assert launch().is_warm
 

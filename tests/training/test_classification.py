@@ -16,7 +16,7 @@ from PIL import Image
 
 from dltlab import data
 from dltlab.errors import LabError
-from dltlab.training import classification as classifying
+from dltlab.training import classification
 from dltlab.training.classification import classify
 
 SIZE = 8
@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_file_is_said_in_its_row(model: keras.Model, tmp_pa
 def test_a_file_far_too_large_is_not_read(
     model: keras.Model, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifying, "LARGEST_FILE", 100)
+    monkeypatch.setattr(classification, "LARGEST_FILE", 100)
     with (folder / "z.txt").open("wb") as file:
         file.truncate(5_000_000)
     assert classify(model, folder).loc[2, "problem"] == "is too large: 5 MB"
@@ -164,8 +164,8 @@ def test_many_files_are_classified_in_batches_of_bounded_size(
         seen.append(len(images))
         return np.full((len(images), 3), 1 / 3, np.float32)
 
-    monkeypatch.setattr(classifying, "probabilities", counting)
-    monkeypatch.setattr(classifying, "_BATCH_BYTES", 4 * 4 * SIZE * SIZE * 3)
+    monkeypatch.setattr(classification, "probabilities", counting)
+    monkeypatch.setattr(classification, "_BATCH_BYTES", 4 * 4 * SIZE * SIZE * 3)
     files = [write(tmp_path / "x.png")] * 9 + [tmp_path / "missing"]
     assert len(classify(model, files)) == 10
     assert seen == [1, 4, 4, 1]  # the first one asks for the number of classes

@@ -12,7 +12,7 @@ from keras import layers
 from dltlab import models
 from dltlab.data import Vocabulary
 from dltlab.errors import LabError
-from dltlab.training import generate, generating
+from dltlab.training import generate, generation
 from dltlab.training.generation import Generator
 
 VOCABULARY = Vocabulary.of("\nabcdef")
@@ -194,13 +194,13 @@ def test_what_chooses_no_symbol_is_refused_at_once(settings: dict, sentence: str
 def test_what_was_compiled_serves_the_next_text_and_goes_with_the_model() -> None:
     model = row(layers.GRU(9, return_sequences=True))
     taken(5, model, VOCABULARY)
-    made = generating._GENERATORS[model]
+    made = generation._GENERATORS[model]
     taken(5, model, VOCABULARY, "ab", temperature=0.5)
-    assert generating._GENERATORS[model] is made
-    num = len(generating._GENERATORS)
+    assert generation._GENERATORS[model] is made
+    num = len(generation._GENERATORS)
     del model
     gc.collect()
-    assert len(generating._GENERATORS) < num
+    assert len(generation._GENERATORS) < num
 
 
 def test_a_model_that_does_not_know_its_input_is_refused() -> None:

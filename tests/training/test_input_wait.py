@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
-from dltlab.training import input_wait as waiting
+from dltlab.training import input_wait
 from dltlab.training.input_wait import Waiting
 
 
@@ -17,7 +17,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> tf.Variable:
     def read(_: tf.Tensor) -> tf.Tensor:
         return tf.py_function(lambda: now.read_value(), [], tf.float64)
 
-    monkeypatch.setattr(waiting, "_now", read)
+    monkeypatch.setattr(input_wait, "_now", read)
     return now
 
 

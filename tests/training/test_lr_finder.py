@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dltlab.errors import LabError
-from dltlab.training import one_cycle, lr_range_test
+from dltlab.training import lr_range_test, one_cycle
 
 
 def build(optimizer: Any) -> keras.Model:

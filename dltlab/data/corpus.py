@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.data.loading import text
+from dltlab.data.load import text
 from dltlab.data.vocabulary import Vocabulary, described
 from dltlab.errors import LabError
 

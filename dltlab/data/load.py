@@ -7,9 +7,9 @@ import numpy as np
 
 from dltlab.data import pipeline, read
 from dltlab.data.augment import Augmentation
+from dltlab.data.provenance import used
 from dltlab.data.read import ALL
 from dltlab.data.store import Manifest, info
-from dltlab.data.provenance import used
 from dltlab.errors import LabError
 
 if TYPE_CHECKING:

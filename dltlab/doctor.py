@@ -15,9 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dltlab.devices import libraries, limits, nvml, processor
+from dltlab.devices import cgroups, libraries, nvml, processor
 from dltlab.errors import LabError
-from dltlab.files import dataset_folder
+from dltlab.paths import COLD_KERNELS, DATA_MIRROR, cold_kernels, data_dir, mirror_dir
 
 _GIB = 1 << 30
 _LOCK = Path(__file__).parents[2] / "requirements.lock"  # in a clone; a wheel has none
@@ -224,7 +224,7 @@ def _without_nvml(nvidia: nvml.Nvidia) -> Line:
 
 def _nvidia_on_the_bus() -> bool:
     """Whether a display or 3D controller of NVIDIA's is on the PCI bus (Linux)."""
-    for folder in (limits.ROOT / "sys/bus/pci/devices").glob("*"):
+    for folder in (cgroups.ROOT / "sys/bus/pci/devices").glob("*"):
         try:
             vendor = (folder / "vendor").read_text().strip()
             kind = (folder / "class").read_text().strip()
@@ -253,7 +253,7 @@ def _disk() -> Iterator[Line]:
 
 
 def _datasets() -> Iterator[Line]:
-    store = dataset_folder()
+    store = data_dir()
     there = next(folder for folder in (store, *store.parents) if folder.exists())
     held = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     free = shutil.disk_usage(there).free
@@ -265,9 +265,9 @@ def _datasets() -> Iterator[Line]:
         yield _warning("data sets", says, mend)
     else:
         yield _ok("data sets", says)
-    mirror = os.environ.get("DLTLAB_DATA_MIRROR")
-    if mirror and not Path(mirror).is_dir():
-        says = f"DLTLAB_DATA_MIRROR names {mirror}, which is no folder"
+    mirror = mirror_dir()
+    if mirror and not mirror.is_dir():
+        says = f"{DATA_MIRROR} names {mirror}, which is no folder"
         yield _problem("data sets", says, "Mend it or unset it")
 
 
@@ -292,7 +292,7 @@ def _can_bind(port: int) -> bool:
 
 
 def _warm_kernels() -> Iterator[Line]:
-    from dltlab.kernels import COLD, PROVISIONER
+    from dltlab.kernels import PROVISIONER
 
     about = "warm kernels"
     found = importlib.metadata.entry_points(group="jupyter_client.kernel_provisioners")
@@ -300,18 +300,18 @@ def _warm_kernels() -> Iterator[Line]:
         yield _ok(about, "none on this system; each kernel imports TensorFlow for itself")
     elif PROVISIONER not in {each.name for each in found}:
         yield _warning(about, "Jupyter does not know of them", "pip install --no-deps --editable .")
-    elif os.environ.get(COLD):
-        yield _ok(about, f"turned off by {COLD}")
+    elif cold_kernels():
+        yield _ok(about, f"turned off by {COLD_KERNELS}")
     else:
         yield _zygotes()
 
 
 def _zygotes() -> Line:
-    from dltlab.kernels import pool, wire
+    from dltlab.kernels import pool, protocol
 
     try:
         states = pool.zygotes()
-    except (OSError, wire.Refused) as error:
+    except (OSError, protocol.Refused) as error:
         mend = "Labs work all the same, each kernel starting cold"
         return _warning("warm kernels", f"not to be had: {error}", mend)
     ready = sum(each.ready for each in states)

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from dltlab.devices import doctor, libraries
-from dltlab.devices.doctor import Level, diagnose
-from dltlab.kernels import COLD, PROVISIONER, pool, wire
+from dltlab.doctor import Level, diagnose
+from dltlab.kernels import PROVISIONER, pool, protocol
+from dltlab.paths import COLD_KERNELS
 
 GIB = 1 << 30
 
@@ -229,7 +230,7 @@ def warm(monkeypatch):
     found = [SimpleNamespace(name=PROVISIONER)]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.delenv(COLD, raising=False)
+    monkeypatch.delenv(COLD_KERNELS, raising=False)
     monkeypatch.setattr(pool, "zygotes", lambda: [SimpleNamespace(ready=True)])
     return found
 
@@ -238,13 +239,13 @@ def test_warm_kernels_are_told(warm, monkeypatch):
     assert [line.says for line in doctor._warm_kernels()] == [
         "available; processes with TensorFlow loaded now: 1"
     ]
-    monkeypatch.setenv(COLD, "1")
-    assert [line.says for line in doctor._warm_kernels()] == [f"turned off by {COLD}"]
+    monkeypatch.setenv(COLD_KERNELS, "1")
+    assert [line.says for line in doctor._warm_kernels()] == [f"turned off by {COLD_KERNELS}"]
 
 
 def test_warm_kernels_that_cannot_be_had_are_a_warning(warm, monkeypatch):
     def refuse() -> None:
-        raise wire.Refused("the folder must be your own")
+        raise protocol.Refused("the folder must be your own")
 
     monkeypatch.setattr(pool, "zygotes", refuse)
     (line,) = doctor._warm_kernels()

@@ -1,0 +1,32 @@
+"""The command line: one module per command group, each command a few lines over the rooms below."""
+
+import typer
+
+from dltlab.cli import author, data, doctor, kernels, learn, models
+from dltlab.errors import LabError
+
+_STOPPED = 130  # the exit code that Typer gives Ctrl-C
+
+app = typer.Typer(
+    help="dltlab: learn accelerated deep learning by doing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group in (learn, doctor, author, models):
+    app.add_typer(group.app)
+app.add_typer(kernels.app, name="kernels")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; an error the user can fix is one sentence and exit code 2."""
+    try:
+        app()
+    except LabError as error:
+        typer.echo(f"dltlab: {error}", err=True)
+        raise SystemExit(2) from None
+    except SystemExit as end:
+        if end.code == _STOPPED:
+            typer.echo("dltlab: stopped; what was finished is kept.", err=True)
+        raise

@@ -1,0 +1,112 @@
+"""Commands for trained models: classify images, compile an engine, serve it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dltlab.cli.common import print_table, without_greeting
+
+app = typer.Typer()
+
+_SHOWN_ROWS = 20
+_BACKENDS = (
+    "auto, keras, tf.function, xla, litert, onnxruntime, openvino, openvino-gpu or tensorrt."
+)
+
+
+@app.command()
+def classify(
+    model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="A CSV file for every probability.")] = None,
+    resize: Annotated[str, typer.Option(help="crop, squash or fit.")] = "crop",
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="Classes do not exclude each other.")
+    ] = False,
+) -> None:
+    """Let a trained model say what is in images."""
+    with without_greeting():
+        import tensorflow  # noqa: F401
+    from rich.markup import escape
+    from rich.table import Table
+
+    from dltlab.display import printable
+    from dltlab.paths import short_path
+    from dltlab.training.classification import classify as classify_files
+
+    found = classify_files(model, images, resize=resize, multi_label=multi_label, out=out)  # type: ignore[arg-type]
+    table = Table(box=None, pad_edge=False)
+    for name in ("file", "class", "probability"):
+        table.add_column(name, overflow="fold")
+    columns = ["file", "class", "probability", "problem"]
+    for file, kind, probability, problem in found[columns].head(_SHOWN_ROWS).to_numpy():
+        says = (problem, "") if problem else (kind, f"{probability:.3f}")
+        table.add_row(*(escape(printable(each)) for each in (file, *says)))
+    print_table(table)
+    if len(found) > _SHOWN_ROWS:
+        typer.echo(f"… and {len(found) - _SHOWN_ROWS:,} more.")
+    if out:
+        typer.echo(f"Wrote {short_path(out)}.")
+
+
+@app.command()
+def optimize(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    data_set: Annotated[
+        str | None, typer.Option("--data", help="A data set to calibrate and to judge by.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help=_BACKENDS)] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")
+    ] = "auto",
+    batch: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
+    tolerance: Annotated[float, typer.Option(help="Share of accuracy that may be lost.")] = 0.01,
+    out: Annotated[Path, typer.Option(help="The engine's folder.")] = Path("engine"),
+    trust: Annotated[
+        bool, typer.Option("--trust-code", help="Run Python code that is in the file.")
+    ] = False,
+) -> None:
+    """Compile a trained model into a fast engine that is still right."""
+    with without_greeting():
+        import tensorflow  # noqa: F401
+    from dltlab.inference.optimization import optimize as compile_model
+    from dltlab.inference.samples import samples
+    from dltlab.models.loading import load_model
+    from dltlab.paths import short_path
+
+    loaded = load_model(model, trusted=trust)
+    calibration, validation = samples(data_set) if data_set else (None, None)
+    engine = compile_model(
+        loaded, backend=backend, precision=precision, calibration=calibration,
+        validation=validation, batch=batch, tolerance=tolerance,
+    )  # fmt: skip
+    for note in engine.notes:
+        typer.echo(note)
+    typer.echo(engine.report())
+    typer.echo(f"Wrote {short_path(engine.save(out))}.")
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="ENGINE", help="The folder of an engine.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    batch: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
+    streams: Annotated[int, typer.Option(help="Calls at once.")] = 1,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="DLTLAB_TOKEN", help="By default a new one; '' for none."),
+    ] = None,
+) -> None:
+    """Answer over HTTP with an engine, until Ctrl-C or SIGTERM."""
+    import secrets
+
+    from dltlab.inference import Engine, serving
+
+    secret = secrets.token_urlsafe() if token is None else token
+    with serving.listener(host, port, secret) as listener:
+        with without_greeting():  # the engine may need TensorFlow
+            engine = Engine.load(folder, batch=batch).configured(streams=streams)
+        typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
+        serving.serve(engine, listener, secret)

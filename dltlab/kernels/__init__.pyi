@@ -1,0 +1,3 @@
+from .provisioner import PROVISIONER, WarmProvisioner
+
+__all__ = ["PROVISIONER", "WarmProvisioner"]

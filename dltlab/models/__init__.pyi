@@ -1,0 +1,19 @@
+from .classic import alexnet, googlenet, resnet50, vgg16
+from .cost import Cost, cost
+from .recurrent import char_rnn
+from .small import small_inception, small_resnet, small_vgg
+from .stepping import step_model
+
+__all__ = [
+    "Cost",
+    "alexnet",
+    "char_rnn",
+    "cost",
+    "googlenet",
+    "resnet50",
+    "small_inception",
+    "small_resnet",
+    "small_vgg",
+    "step_model",
+    "vgg16",
+]

@@ -1,0 +1,70 @@
+"""Every `DLTLAB_*` environment variable, and the user's folders and files."""
+
+import os
+from pathlib import Path
+
+COURSE = "DLTLAB_COURSE"
+DATA_DIR = "DLTLAB_DATA_DIR"
+DATA_MIRROR = "DLTLAB_DATA_MIRROR"
+ENGINE_DIR = "DLTLAB_ENGINE_DIR"
+PROGRESS = "DLTLAB_PROGRESS"
+COLD_KERNELS = "DLTLAB_COLD_KERNELS"
+TOKEN = "DLTLAB_TOKEN"  # noqa: S105 - the name of the variable, not a token
+
+
+def own_course_dir() -> Path:
+    """Return the folder of dltlab's own course: in an installed package, or in a clone beside it."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_course"
+    return installed if installed.is_dir() else package.parent
+
+
+def course_dir() -> Path | None:
+    """Return the course folder in `DLTLAB_COURSE`, or None where it is not set."""
+    return _named(COURSE)
+
+
+def data_dir() -> Path:
+    """Return the user's data store: `DLTLAB_DATA_DIR`, by default under the XDG data home."""
+    return _named(DATA_DIR) or _user_data_dir() / "datasets"
+
+
+def mirror_dir() -> Path | None:
+    """Return the mirror folder in `DLTLAB_DATA_MIRROR`, or None where it is not set."""
+    return _named(DATA_MIRROR)
+
+
+def engine_dir() -> Path:
+    """Return the cache of compiled engines: `DLTLAB_ENGINE_DIR`, by default the XDG cache home."""
+    import platformdirs
+
+    return _named(ENGINE_DIR) or platformdirs.user_cache_path("dltlab") / "engines"
+
+
+def progress_file() -> Path:
+    """Return the file of a learner's progress: `DLTLAB_PROGRESS`, by default in the data home."""
+    return _named(PROGRESS) or _user_data_dir() / "progress.jsonl"
+
+
+def cold_kernels() -> bool:
+    """Return whether `DLTLAB_COLD_KERNELS` turns warm kernels off."""
+    return bool(os.environ.get(COLD_KERNELS))
+
+
+def short_path(path: Path) -> str:
+    """Return `path` as a person would type it: relative to the working folder if inside it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def _named(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _user_data_dir() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("dltlab")

@@ -1,0 +1,26 @@
+from .classification import classify
+from .cudnn import CudnnCheck, check_cudnn
+from .evaluation import Evaluation, evaluate
+from .fitting import fit, resume
+from .generation import generate
+from .inspection import inspect
+from .lr_finder import lr_range_test
+from .monitor import Monitor
+from .schedules import one_cycle
+from .text_metrics import bits_per_character
+
+__all__ = [
+    "CudnnCheck",
+    "Evaluation",
+    "Monitor",
+    "bits_per_character",
+    "check_cudnn",
+    "classify",
+    "evaluate",
+    "fit",
+    "generate",
+    "inspect",
+    "lr_range_test",
+    "one_cycle",
+    "resume",
+]
