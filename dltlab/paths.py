@@ -13,7 +13,7 @@ TOKEN = "DLTLAB_TOKEN"  # noqa: S105 - the name of the variable, not a token
 
 
 def own_course_dir() -> Path:
-    """Return the folder of dltlab's own course: in an installed package, or in a clone beside it."""
+    """Return the folder of dltlab's own course, in an installed package or in a clone."""
     package = Path(__file__).resolve().parent
     installed = package / "_course"
     return installed if installed.is_dir() else package.parent

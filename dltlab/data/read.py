@@ -127,8 +127,8 @@ def mapped(name: str, split: str) -> Images:
             np.save(hidden / "white.npy", found.white)
             if not folder.is_dir():  # another process may have made it meanwhile
                 hidden.rename(folder)
-    images = np.load(folder / "images.npy", mmap_mode="c")
-    return Images.of(images, np.load(folder / "labels.npy"), int(np.load(folder / "white.npy")))
+    packed = np.load(folder / "images.npy", mmap_mode="c")
+    return Images.of(packed, np.load(folder / "labels.npy"), int(np.load(folder / "white.npy")))
 
 
 def texts(name: str, split: str) -> list[str]:
