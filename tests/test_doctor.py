@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from dltlab.devices import doctor, libraries
+from dltlab import doctor
+from dltlab.devices import libraries
 from dltlab.doctor import Level, diagnose
 from dltlab.kernels import PROVISIONER, pool, protocol
 from dltlab.paths import COLD_KERNELS

@@ -58,12 +58,12 @@ def _checks(course: Course, topic: str) -> tuple[str, Path]:
                 "The course inside the installed package is not for editing; start one of your "
                 f"own: dltlab new {topic} --course DIR"
             )
-        return "dltlab.exercises", course.root / "dltlab" / "exercises" / f"{topic}.py"
+        return "dltlab.checks", course.root / "dltlab" / "checks" / f"{topic}.py"
     return "checks", course.root / "checks" / f"{topic}.py"
 
 
 def _template(name: str, values: dict[str, str]) -> str:
-    text = files("dltlab.course").joinpath("templates", name).read_text(encoding="utf-8")
+    text = files("dltlab.authoring").joinpath("templates", name).read_text(encoding="utf-8")
     return Template(text).substitute(values)
 
 
