@@ -38,8 +38,10 @@ import gzip
 import lzma
 import time
 from collections import Counter, defaultdict
+from contextlib import chdir
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import matplotlib.pyplot as plt
@@ -822,22 +824,23 @@ else:
 # What if something is wrong with the file, or with what you ask for? Each line below is one try.
 
 # %%
-Path("mine.txt").write_text("ha" * 10, encoding="utf-8")
-Path("empty.txt").write_text("", encoding="utf-8")
-Path("latin.txt").write_text("déjà vu", encoding="latin-1")
-mine = data.corpus("mine.txt")
-tries = [
-    lambda: data.corpus("empty.txt"),
-    lambda: data.corpus("latin.txt"),
-    lambda: data.windows(mine.vocabulary.encode(mine.train), WINDOW, BATCH_SIZE, shuffle=True),
-    lambda: training.generate(network, vocabulary, prompt="\N{SNOWMAN}"),
-    lambda: training.generate(network, vocabulary, temperature=-1),
-]
-for each in tries:
-    try:
-        each()
-    except LabError as error:
-        print(f"- {error}")
+with TemporaryDirectory() as folder, chdir(folder):  # so that no file of yours is overwritten
+    Path("mine.txt").write_text("ha" * 10, encoding="utf-8")
+    Path("empty.txt").write_text("", encoding="utf-8")
+    Path("latin.txt").write_text("déjà vu", encoding="latin-1")
+    mine = data.corpus("mine.txt")
+    tries = [
+        lambda: data.corpus("empty.txt"),
+        lambda: data.corpus("latin.txt"),
+        lambda: data.windows(mine.vocabulary.encode(mine.train), WINDOW, BATCH_SIZE, shuffle=True),
+        lambda: training.generate(network, vocabulary, prompt="\N{SNOWMAN}"),
+        lambda: training.generate(network, vocabulary, temperature=-1),
+    ]
+    for attempt in tries:
+        try:
+            attempt()
+        except LabError as error:
+            print(f"- {error}")
 
 # %% [markdown]
 # A trained network and its vocabulary belong together. Save both, and it writes tomorrow, too.

@@ -21,6 +21,7 @@ from dltlab.exercises.progress import progress, records
 from dltlab.exercises.result import Outcome
 
 CELL_TIMEOUT = 120  # seconds
+LEARNERS_FILES = ("mine.txt", "empty.txt", "latin.txt", "notes.txt")
 
 every_lab = pytest.mark.parametrize("lab", Course.own().read(), ids=lambda lab: lab.name)
 
@@ -48,10 +49,12 @@ def twin(course: Course, lab: Lab) -> Path:
 
 
 @every_lab
-def test_the_solved_lab_runs_and_its_deterministic_outputs_are_those_committed(
+def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_files(
     lab: Lab, tmp_path: Path, nbval, cold_kernels
 ) -> None:
     smoke = tmp_path / "smoke.ipynb"
+    for name in LEARNERS_FILES:
+        (tmp_path / name).write_text(f"the learner's {name}")
     papermill.execute_notebook(
         twin(Course.own(), lab), smoke, lab.front_matter.profiles.smoke, prepare_only=True
     )
@@ -59,6 +62,8 @@ def test_the_solved_lab_runs_and_its_deterministic_outputs_are_those_committed(
     done = nbval(smoke, {})
 
     assert done.returncode == 0, done.stdout
+    for name in LEARNERS_FILES:
+        assert (tmp_path / name).read_text() == f"the learner's {name}"
 
 
 @every_lab
