@@ -46,7 +46,7 @@ def test_a_course_of_ones_own_brings_its_cards_first(card: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "sentence"),
     [
-        ("license =", "license =", "the key 'license' is missing"),
+        ("license =", "licence =", "the key 'license' is missing"),
         ("files = []", "files = []\nsource = 'x'", "unknown key 'source'"),
         ('"sklearn_digits"', '"parquet"', "'format': it must be one of 'sklearn_digits', 'idx'"),
         ('"sklearn_digits"', '"shapes"', "the key 'seed' is missing"),

@@ -68,9 +68,9 @@ def test_no_image_depends_on_how_many_are_drawn_at_once(monkeypatch: pytest.Monk
 
 
 def test_another_seed_gives_other_images_and_another_order(images: Images) -> None:
-    images, labels = shapes(500, seed=1)
+    new_images, labels = shapes(500, seed=1)
     assert not np.array_equal(labels, shapes(500, seed=0)[1])
-    assert not {image.tobytes() for image in images} & {image.tobytes() for image in images[0]}
+    assert not {image.tobytes() for image in new_images} & {image.tobytes() for image in images[0]}
 
 
 def test_no_two_images_are_alike(images: Images) -> None:

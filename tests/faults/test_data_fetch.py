@@ -143,7 +143,7 @@ def test_a_store_that_cannot_be_written_serves_what_it_has(
         raise PermissionError(13, "Permission denied")
 
     assert data.text("letters", "train").encode() == TEXT[:500_000]
-    monkeypatch.setattr(fetch, "locked", read_only)
+    monkeypatch.setattr(fetch, "lock_folder", read_only)
     assert data.text("letters", "test").encode() == TEXT[500_000:]
     (store / "letters.txt").unlink()
     with pytest.raises(LabError) as caught:

@@ -527,8 +527,8 @@ def test_a_file_where_the_store_should_be_is_named(tmp_path: Path, kept_in: Path
     source = write_folder(tmp_path / "source", images("cat", "dog"))
     kept_in.write_text("in the way")
     assert refusal(source) == (
-        f"{kept_in / 'pets'} cannot be written (Not a directory); nothing was changed. A file is "
-        "where a folder should be: choose another place, or move the file."
+        f"{kept_in / 'pets'} cannot be written (Not a directory); nothing was changed. There "
+        "is a file where a folder must be: choose another place, or move the file."
     )
     assert kept_in.read_text() == "in the way"
 
