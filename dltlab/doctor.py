@@ -20,7 +20,7 @@ from dltlab.errors import LabError
 from dltlab.paths import COLD_KERNELS, DATA_MIRROR, cold_kernels, data_dir, mirror_dir
 
 _GIB = 1 << 30
-_LOCK = Path(__file__).parents[2] / "requirements.lock"  # in a clone; a wheel has none
+_LOCK = Path(__file__).parents[1] / "requirements.lock"  # in a clone; a wheel has none
 _LAB_GIB = 2.0  # what the hungriest lab of the first parts needs
 _JUPYTER_PORT, _TENSORBOARD_PORT = 8888, 6006
 _PROBE_SECONDS = 300
@@ -170,7 +170,7 @@ def _tensorflow() -> Iterator[Line]:
 
 
 def _cpu() -> Iterator[Line]:
-    cpu = processor.cpu()
+    cpu = processor.cpu_info()
     cores = f"{cpu.cores:g} core{'' if cpu.cores == 1 else 's'}"
     says = ", ".join([cpu.model, cores, *cpu.extensions])
     if cpu.cores < 1:
@@ -181,7 +181,7 @@ def _cpu() -> Iterator[Line]:
 
 
 def _gpus() -> Iterator[Line]:
-    nvidia = nvml.read()
+    nvidia = nvml.query()
     for gpu in nvidia.gpus:
         words = f"{gpu.index}: {gpu.name}, {gpu.free_bytes / _GIB:.1f} of "
         words += f"{gpu.memory_bytes / _GIB:.1f} GiB free"
@@ -236,7 +236,7 @@ def _nvidia_on_the_bus() -> bool:
 
 
 def _memory() -> Iterator[Line]:
-    memory = processor.memory()
+    memory = processor.memory_info()
     of = f"{memory.total / _GIB:.1f} GiB" + (" (the container's limit)" if memory.limited else "")
     says = f"{memory.available / _GIB:.1f} of {of} available"
     if memory.available < _LAB_GIB * _GIB:
@@ -359,7 +359,7 @@ def _deep_lines(answer: dict[str, Any]) -> Iterator[Line]:
         else:
             yield _problem(about, f"{name} does not compute: {error}", "Restart the machine")
     seen = sum("GPU" in name for name in answer["devices"])
-    nvidia = nvml.read()
+    nvidia = nvml.query()
     if seen < len(nvidia.gpus) and not libraries.reasons(nvidia):
         mend = "Run python -m dltlab.devices.probe and read what it says"
         yield _problem(about, f"sees {seen} of {len(nvidia.gpus)} GPUs", mend)

@@ -31,7 +31,7 @@ def said(about: str, level: Level) -> str:
 
 
 def test_the_doctor_imports_no_tensorflow():
-    code = "import sys; from dltlab.devices import diagnose; diagnose(); print(*sys.modules)"
+    code = "import sys; from dltlab.doctor import diagnose; diagnose(); print(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -74,9 +74,9 @@ def setup(
             memory for so many devices, or TensorFlow has already begun to compute.
     """
     _refuse_nonsense(precision, logical_devices, threads, seed)
-    nvidia = nvml.read()
+    nvidia = nvml.query()
     visible = libraries.visible(nvidia)
-    cpu = processor.cpu()
+    cpu = processor.cpu_info()
     if threads is None and cpu.has_quota:
         threads = max(1, int(cpu.cores))
     import keras
@@ -130,7 +130,8 @@ def _refuse_nonsense(
 def _split(tf: Any, gpus: list[Any], wanted: int, free: Sequence[int]) -> list[Any]:
     """Make `wanted` logical devices of the GPUs, else of the CPU; the GPUs that are then used."""
     if not gpus:
-        _require_memory(wanted, processor.memory().available, _LEAST_CPU_BYTES, "the CPU's memory")
+        available = processor.memory_info().available
+        _require_memory(wanted, available, _LEAST_CPU_BYTES, "the CPU's memory")
         (cpu,) = tf.config.list_physical_devices("CPU")
         _set_logical(tf, cpu, [tf.config.LogicalDeviceConfiguration()] * wanted)
         return []

@@ -77,7 +77,7 @@ def _table() -> dict[str, Any]:
 def all_specs() -> dict[str, Spec]:
     """Every device of the table by its short name, and the CPU found as "this CPU"."""
     found = {row["name"]: Spec(**row) for row in _table()["gpu"]}
-    return found | {"this CPU": of_cpu(processor.cpu())}
+    return found | {"this CPU": of_cpu(processor.cpu_info())}
 
 
 def spec_of(device_name: str) -> Spec | None:

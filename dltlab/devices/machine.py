@@ -85,7 +85,7 @@ def inventory(ask_tensorflow: bool = True) -> Inventory:
             Otherwise `tensorflow.gpus` is None, and the reasons are those that can be told from
             its files.
     """
-    nvidia = nvml.read()
+    nvidia = nvml.query()
     seen = _tensorflow_gpus() if ask_tensorflow else None
     build = libraries.tensorflow_build()
     found = libraries.reasons(nvidia)
@@ -94,8 +94,8 @@ def inventory(ask_tensorflow: bool = True) -> Inventory:
     elif seen is not None and not found:
         found = [_unexplained(len(seen), len(nvidia.gpus))]
     return Inventory(
-        cpu=processor.cpu(),
-        memory=processor.memory(),
+        cpu=processor.cpu_info(),
+        memory=processor.memory_info(),
         driver=nvidia.driver,
         gpus=nvidia.gpus,
         links=nvidia.links,

@@ -124,7 +124,7 @@ def opened() -> Iterator[Any]:
             pynvml.nvmlShutdown()
 
 
-def read() -> Nvidia:
+def query() -> Nvidia:
     """Ask NVML for everything; what is wrong is told in the answer, nothing is raised."""
     import pynvml
 
@@ -146,6 +146,11 @@ def read() -> Nvidia:
             (f"NVIDIA's driver does not answer ({error})", "Run nvidia-smi and see what it says"),
         )
         return Nvidia(problem=problem, mend=mend)
+
+
+def list_gpus() -> tuple[Gpu, ...]:
+    """Return NVIDIA's GPUs in this machine, in NVML's order; empty where there is no driver."""
+    return query().gpus
 
 
 def has_no_driver(nvidia: Nvidia) -> bool:

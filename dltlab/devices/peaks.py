@@ -182,7 +182,7 @@ def _place(tf: Any, device: str | None) -> str:
 
 def _device_name(tf: Any, place: str) -> str:
     if place.startswith("CPU"):
-        cpu = processor.cpu()
+        cpu = processor.cpu_info()
         return f"{cpu.model} ({cpu.cores:g} core{'' if cpu.cores == 1 else 's'})"
     gpu = tf.config.list_physical_devices("GPU")[0]
     name: str = tf.config.experimental.get_device_details(gpu).get("device_name", place)

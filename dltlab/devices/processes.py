@@ -97,7 +97,7 @@ def gpu_processes() -> Holders:
         with nvml.opened() as library:
             held = list(_held(library))
     except pynvml.NVMLError:
-        return Holders((), f"No GPU, so nobody holds one: {nvml.read().problem}.")
+        return Holders((), f"No GPU, so nobody holds one: {nvml.query().problem}.")
     notebooks = _notebooks() if held else {}
     return Holders(
         tuple(_holder(gpu, pid, memory, notebooks) for gpu, pid, memory in held),

@@ -68,7 +68,7 @@ class Memory:
     limited: bool
 
 
-def cpu() -> Cpu:
+def cpu_info() -> Cpu:
     """The processor of this machine."""
     import psutil
 
@@ -92,7 +92,7 @@ def cpu() -> Cpu:
     )
 
 
-def memory() -> Memory:
+def memory_info() -> Memory:
     """The memory of this machine, or of this container where that is less."""
     import psutil
 

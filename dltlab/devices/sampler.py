@@ -38,7 +38,7 @@ class Sampler:
         self._open = ExitStack()
         self._nvml = self._open.enter_context(nvml.opened()) if self._gpus else None
         self._process = psutil.Process()
-        self._cores = processor.cpu().cores
+        self._cores = processor.cpu_info().cores
         self._rapl = _Rapl()
         self._began = self._last = perf_counter()
         self._busy = process_time()
@@ -98,6 +98,27 @@ class Sampler:
             f"{name}_celsius": celsius,
         }
         return {key: float(value) for key, value in told.items() if value is not None}
+
+
+class PowerMeter:
+    """Measures the electric power of the CPU and the GPUs while a `with` block runs."""
+
+    def __enter__(self) -> "PowerMeter":
+        self._sampler = Sampler(nvml.list_gpus()).__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._sampler.__exit__(*error)
+
+    def watts(self) -> float | None:
+        """Return the power of all devices in watts; None where no device reports it.
+
+        The CPU's is the mean since the last call, or since the block was entered; a GPU's is its
+        own latest reading. Both include what other programs use.
+        """
+        row = self._sampler.row()
+        watts = [value for name, value in row.items() if name.endswith("_watts")]
+        return sum(watts) if watts else None
 
 
 class _Rapl:

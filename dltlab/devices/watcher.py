@@ -165,7 +165,7 @@ def watch(
 
 
 def _chosen(wanted: Sequence[int] | None) -> tuple[Gpu, ...]:
-    nvidia = nvml.read()
+    nvidia = nvml.query()
     if wanted is None:
         return libraries.visible(nvidia)
     there = {gpu.index: gpu for gpu in nvidia.gpus}

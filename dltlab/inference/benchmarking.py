@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dltlab.devices import nvml
-from dltlab.devices.sampler import Sampler
+from dltlab.devices import PowerMeter
 from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays, Lane
 from dltlab.inference.engine import Engine, examples
@@ -201,14 +200,14 @@ def measure(engine: Engine, seconds: float) -> Measurement:
         for _ in range(_WARM_UP):
             lane(inputs)
     found: list[list[float]] = [[] for _ in lanes]
-    with Sampler(nvml.read().gpus) as sampler:
+    with PowerMeter() as power:
         begin = time.perf_counter()
         _run(lanes, inputs, seconds, found)
         passed = time.perf_counter() - begin
-        watts = [value for name, value in sampler.row().items() if name.endswith("_watts")]
+        watts = power.watts()
     latencies = np.concatenate(found)
     per_second = len(latencies) * settings.batch / passed
-    per_joule = per_second / sum(watts) if watts else None
+    per_joule = per_second / watts if watts else None
     return Measurement(settings.batch, settings.streams, latencies, per_second, per_joule)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dltlab.devices import nvml, processor
+from dltlab.devices import cpu_info, list_gpus
 from dltlab.errors import LabError
 from dltlab.files import cannot_write, lock_folder, write_atomically
 from dltlab.inference.backends import Precision
@@ -133,8 +133,8 @@ def forget_unused() -> None:
 
 def machine() -> str:
     """This processor, with what it can compute with, and the NVIDIA GPUs."""
-    cpu = processor.cpu()
-    gpus = [gpu.name for gpu in nvml.read().gpus]
+    cpu = cpu_info()
+    gpus = [gpu.name for gpu in list_gpus()]
     return ", ".join([f"{cpu.model} ({', '.join(cpu.extensions)})", *gpus])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dltlab.devices import processor
+from dltlab.devices import cpu_info
 from dltlab.errors import LabError
 from dltlab.files import cannot_write
 from dltlab.inference import cache
@@ -189,7 +189,7 @@ def default_settings(batch: int) -> Settings:
     Raises:
         LabError: The batch is below 1.
     """
-    settings = Settings(batch, 1, max(1, int(processor.cpu().cores)))
+    settings = Settings(batch, 1, max(1, int(cpu_info().cores)))
     require_settings(settings)
     return settings
 

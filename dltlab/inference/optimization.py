@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from dltlab.devices import nvml, processor
+from dltlab.devices import cpu_info, list_gpus
 from dltlab.errors import LabError
 from dltlab.files import cannot_write
 from dltlab.inference import cache
@@ -144,7 +144,7 @@ def _chosen_backend(name: str, notes: list[str]) -> "tuple[str, Backend]":
     """The backend asked for; for auto the first that can run here."""
     if name != "auto":
         return name, backend(name)
-    on_cpu = not nvml.read().gpus
+    on_cpu = not list_gpus()
     for each in _FASTEST_FIRST[on_cpu:]:  # TensorRT is the first
         try:
             return each, backend(each)
@@ -166,7 +166,7 @@ def _precisions(
         asked = "int8" if calibrating and "int8" in here else "bfloat16"
         if not calibrating:
             notes.append("No calibration data, so int8 was not tried.")
-        if asked == "bfloat16" and not _IN_BFLOAT16 & set(processor.cpu().extensions):
+        if asked == "bfloat16" and not _IN_BFLOAT16 & set(cpu_info().extensions):
             asked = "float32"
     elif asked not in PRECISIONS:
         raise LabError(

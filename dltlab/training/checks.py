@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from dltlab.devices import nvml, processor
+from dltlab.devices import list_gpus, memory_info
 from dltlab.errors import LabError
 from dltlab.models import cost
 from dltlab.training.probabilities import shape_text
@@ -164,8 +164,8 @@ def free_bytes() -> float:
     import tensorflow as tf
 
     if not tf.config.list_physical_devices("GPU"):
-        return float(processor.memory().available)
-    usable = [gpu.usable_bytes for gpu in nvml.read().gpus]
+        return float(memory_info().available)
+    usable = [gpu.usable_bytes for gpu in list_gpus()]
     return float(min(usable, default=math.inf))  # without NVML nobody tells
 
 

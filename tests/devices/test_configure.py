@@ -78,7 +78,7 @@ def test_bfloat16_is_picked_only_where_tensor_cores_know_it(
 )
 def test_on_a_cpu_bfloat16_needs_amx(no_nvml, tensorflow, monkeypatch, extensions, policy):
     cpu = processor.Cpu("a CPU", 2, 2, 2, extensions, None, None)
-    monkeypatch.setattr(processor, "cpu", lambda: cpu)
+    monkeypatch.setattr(processor, "cpu_info", lambda: cpu)
     tensorflow()
 
     assert setup().precision == policy

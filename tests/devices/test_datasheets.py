@@ -94,4 +94,4 @@ def test_a_cpus_peak_is_cores_times_clock_times_operations(extensions, family, f
 
 def test_without_a_clock_a_cpu_has_no_peak():
     assert datasheets.of_cpu(Cpu("a CPU", 2, 2, 2, ("NEON",), None, None)).float32 is None
-    assert processor.cpu().model
+    assert processor.cpu_info().model

@@ -9,7 +9,7 @@ import pytest
 
 from dltlab import devices
 from dltlab.devices import cgroups, libraries, processor
-from dltlab.devices.nvml import Driver, read
+from dltlab.devices.nvml import Driver, query
 
 GIB = 1 << 30
 CPUINFO = """processor\t: 0
@@ -113,7 +113,7 @@ def test_a_gpu_that_vanished_does_not_hide_the_others(nvml, gpu, every_cuda_libr
 def test_what_keeps_nvml_from_answering_is_told_with_its_mend(nvml, error, said):
     nvml(init_error=error)
 
-    found = read()
+    found = query()
 
     assert said in found.problem
     assert found.mend
@@ -222,7 +222,7 @@ def test_a_processor_with_amx_in_a_container_with_half_a_core(kernel_files, monk
         }
     )
 
-    cpu = processor.cpu()
+    cpu = processor.cpu_info()
 
     assert (cpu.cores, cpu.threads, cpu.physical_cores, cpu.has_quota) == (0.5, 2, 1, True)
     assert (cpu.ghz, cpu.cache_bytes) == (2.7, 105 << 20)
@@ -257,7 +257,7 @@ def test_a_containers_limits_count(kernel_files, files):
     kernel_files(files)
 
     assert cgroups.cpu_quota() == 1.5
-    memory = processor.memory()
+    memory = processor.memory_info()
     assert (memory.total, memory.limited) == (2 * GIB, True)
     assert memory.available == 3 * GIB // 2
 
@@ -280,4 +280,4 @@ def test_without_limits_the_machine_counts(kernel_files, files):
     kernel_files(files)
 
     assert (cgroups.memory_limit(), cgroups.cpu_quota()) == (None, None)
-    assert not processor.memory().limited
+    assert not processor.memory_info().limited

@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import pytest
+from deadlines import HANG_SECONDS, spawn
 
 LAB = "01_my_topic"
 ENDLESS = """
@@ -31,11 +32,10 @@ def start(script, built):
     started = []
 
     def build(**options):
-        process = subprocess.Popen(
+        process = spawn(
             [script, "build", "--course", built.root],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             start_new_session=True,
             **options,
         )
@@ -68,7 +68,7 @@ def test_ctrl_c_ends_a_build_with_one_sentence_and_the_old_twin(running, twin):
     before = twin.read_bytes()
 
     os.killpg(running.pid, signal.SIGINT)
-    error = running.communicate(timeout=60)[1]
+    error = running.communicate(timeout=HANG_SECONDS)[1]
 
     assert (running.returncode, error) == (130, "dltlab: stopped; what was finished is kept.\n")
     assert twin.read_bytes() == before
@@ -81,7 +81,7 @@ def test_a_killed_build_leaves_the_old_twin_and_the_next_one_finishes(
     before = twin.read_bytes()
 
     running.kill()
-    running.wait(timeout=60)
+    running.wait(timeout=HANG_SECONDS)
     assert twin.read_bytes() == before
 
     source.write_text(source.read_text().partition("\n# %%\nfrom pathlib")[0])
@@ -97,7 +97,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_built(start, twin, sourc
     before = twin.read_bytes(), learner.read_bytes()
 
     build = start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
-    error = build.communicate(timeout=60)[1]
+    error = build.communicate(timeout=HANG_SECONDS)[1]
 
     assert build.returncode == 2
     assert error.startswith(f"dltlab: {learner} cannot be written (File too large)")
@@ -111,7 +111,7 @@ def test_a_folder_that_may_not_be_written_is_told_before_anything_runs(start, bu
     built.solutions.chmod(0o500)
 
     build = start(preexec_fn=_obey_permissions)
-    error = build.communicate(timeout=60)[1]
+    error = build.communicate(timeout=HANG_SECONDS)[1]
 
     built.solutions.chmod(0o700)
     assert build.returncode == 2
@@ -132,6 +132,6 @@ def test_two_builds_at_once_both_end_well_and_leave_one_whole_twin(
 
     both = start(), start()
 
-    assert [build.wait(timeout=120) for build in both] == [0, 0]
+    assert [build.wait(timeout=HANG_SECONDS) for build in both] == [0, 0]
     assert dltlab("build", "--check", "--course", built.root).out == ""
     assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
