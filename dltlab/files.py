@@ -1,5 +1,6 @@
 """Write files and folders atomically, and lock folders between processes."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -90,6 +91,16 @@ def lock_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".lock"):
         yield
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 hash of a file as 64 hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cannot_write(path: Path, error: OSError) -> Unavailable:

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from dltlab.errors import LabError
-from dltlab.files import write_atomically
+from dltlab.files import sha256_of, write_atomically
 
 
 @pytest.fixture
@@ -86,3 +86,11 @@ def test_what_stands_in_the_way_is_told_by_name(tmp_path, blocked):
     with pytest.raises(LabError, match=f"{blocked} cannot be written"):
         write_atomically(tmp_path / blocked, "new")
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_sha256_of_is_that_of_the_content(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+
+    # The first example of FIPS 180-2, appendix B.
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -19,6 +19,7 @@ from dltlab.data.sources import Candidate, Source, in_unicode, open_source
 from dltlab.data.store import Manifest, Shards
 from dltlab.display import printable
 from dltlab.errors import LabError
+from dltlab.files import sha256_of
 
 _BALANCED = 3  # times the smallest class, up to which the largest one is no matter
 
@@ -340,7 +341,7 @@ def _finish(
         },
         mean=mean,
         std=std,
-        files={file.name: store.hash_of(file) for file in sorted(folder.iterdir())},
+        files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     folder.rename(manifest.folder)

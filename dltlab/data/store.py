@@ -9,7 +9,6 @@ NAME/VERSION/left_out.csv    name of each file that is no part of it, with the r
 NAME/VERSION/runs.json       the folders of the runs that used it
 """
 
-import hashlib
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dltlab.data.card import Card, SplitName, card_names, read_card
 from dltlab.data.images import Resize
 from dltlab.errors import LabError
-from dltlab.files import cannot_write, lock_folder, write_atomically
+from dltlab.files import cannot_write, lock_folder, sha256_of, write_atomically
 from dltlab.paths import data_dir
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -262,12 +261,6 @@ class Shards:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-def hash_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def damage(found: Manifest) -> list[str]:
     """What is wrong with the files of a version, each fault in a sentence."""
     faults = []
@@ -275,7 +268,7 @@ def damage(found: Manifest) -> list[str]:
         path = found.folder / name
         if not path.is_file():
             faults.append(f"{path} is missing.")
-        elif hash_of(path) != expected:
+        elif sha256_of(path) != expected:
             faults.append(f"{path} has other bytes than its manifest says.")
     return faults
 
