@@ -60,7 +60,6 @@ from dltlab import data, devices, inference, models, training
 from dltlab.checks import inference_optimization as ex
 from dltlab.display import show
 from dltlab.errors import LabError
-from dltlab.inference.precision import in_precision
 from dltlab.models.loading import load_model
 
 tf.config.set_visible_devices([], "GPU")  # all is measured on the processor
@@ -100,7 +99,7 @@ show(figure, "Eight test pictures, each under the name of its class.")
 # %%
 if MODEL:
     loaded = load_model(Path(MODEL))
-    network = in_precision(keras.Model(loaded.inputs, loaded.outputs), "float32")
+    network = models.in_precision(keras.Model(loaded.inputs, loaded.outputs), "float32")
 else:
     keras.utils.set_random_seed(1)
     network = models.small_inception(len(classes), train_images.shape[1:])

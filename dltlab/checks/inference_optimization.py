@@ -751,8 +751,7 @@ def judge_by(model, train_images, test_images, test_labels):
 def fastest_engine(answer):
     """Images per second beside `tf.function`, in turns, and the accuracy on other images."""
     from dltlab import inference
-    from dltlab.inference.cache import model_hash
-    from dltlab.inference.precision import in_precision
+    from dltlab.models import in_precision, model_hash
 
     model, calibration, validation, (images, labels) = _subject()
     engine = answer(model, calibration, validation)

@@ -1,7 +1,6 @@
 """Engines on disk: what they are called, what is written beside them, whether they still hold."""
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -10,20 +9,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import CodeType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dltlab.devices import cpu_info, list_gpus
 from dltlab.errors import LabError
-from dltlab.files import cannot_write, lock_folder, write_atomically
+from dltlab.files import cannot_write, lock_folder, sha256_of, write_atomically
 from dltlab.inference.backends import Precision
 from dltlab.paths import engine_dir
-
-if TYPE_CHECKING:
-    import keras
 
 ENGINE = "engine"  # the folder's name within that of its key
 MANIFEST = "engine.json"
@@ -138,58 +132,6 @@ def machine() -> str:
     return ", ".join([f"{cpu.model} ({', '.join(cpu.extensions)})", *gpus])
 
 
-def model_hash(model: "keras.Model") -> str:
-    """SHA-256 of a model's structure and weights, and of the code of layers that are not Keras'."""
-    import keras
-
-    about = keras.saving.serialize_keras_object(model)
-    seen = hashlib.sha256(json.dumps({**about, "compile_config": None}, default=repr).encode())
-    for layer in model._flatten_layers():
-        if not _is_of_keras(type(layer)):
-            seen.update(_code(type(layer)).encode())
-        for name, value in sorted(vars(layer).items()):  # as the activation of a Dense
-            if inspect.isfunction(value) and not _is_of_keras(value):
-                seen.update(f"{name} {_instructions(value.__code__)}".encode())
-    for each in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(each.value))
-        seen.update(f"{each.path} {value.dtype} {value.shape}".encode())
-        seen.update(value.tobytes())
-    return seen.hexdigest()
-
-
-def _is_of_keras(thing: Any) -> bool:
-    return str(thing.__module__).partition(".")[0] in ("keras", "builtins", "tensorflow")
-
-
-def _code(kind: type) -> str:
-    """The methods of a class and of those that it is made from, but for Keras'.
-
-    They are compared as Python compiled them: of what is written in a notebook there is no source.
-    """
-    own = [each for each in kind.__mro__ if not _is_of_keras(each)]
-    methods = [
-        (each.__qualname__, name, getattr(value, "fget", getattr(value, "__func__", value)))
-        for each in own
-        for name, value in sorted(vars(each).items())
-    ]
-    return " ".join(
-        f"{owner}.{name} {_instructions(inspect.unwrap(value).__code__)}"
-        for owner, name, value in methods
-        if hasattr(inspect.unwrap(value), "__code__")
-    )
-
-
-def _instructions(code: CodeType) -> str:
-    inner = (_instructions(each) if isinstance(each, CodeType) else _constant(each)
-             for each in code.co_consts)  # fmt: skip
-    return f"{code.co_code.hex()} {code.co_names} [{', '.join(inner)}]"
-
-
-def _constant(value: object) -> str:
-    # The order in a set is another one in each process.
-    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
-
-
 def key_of(manifest: Manifest, data: Iterable[np.ndarray]) -> str:
     """The name of an engine's folder: another model, version, machine or data, another name."""
     seen = hashlib.sha256()
@@ -208,7 +150,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of the files in `folder`, and return it with their hashes."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     names = sorted(str(path) for path in paths if path.parts[0] not in (MANIFEST, KEPT))
-    files = {name: _sha256(folder / name) for name in names}
+    files = {name: sha256_of(folder / name) for name in names}
     whole = manifest.model_copy(update={"files": files})
     write_atomically(folder / MANIFEST, whole.model_dump_json(indent=1))
     return whole
@@ -230,7 +172,7 @@ def read_manifest(folder: Path) -> Manifest:
             Path(name).is_absolute() or ".." in Path(name).parts for name in manifest.files
         )
         if outside or any(
-            _sha256(folder / name) != value for name, value in manifest.files.items()
+            sha256_of(folder / name) != value for name, value in manifest.files.items()
         ):
             raise damaged
     except (OSError, ValidationError) as error:
@@ -324,8 +266,3 @@ def put(new: Path, folder: Path) -> None:
             new.replace(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

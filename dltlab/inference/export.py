@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dltlab.errors import LabError
-from dltlab.inference.cache import model_hash
+from dltlab.models import model_hash
 
 if TYPE_CHECKING:
     import keras

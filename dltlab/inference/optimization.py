@@ -26,9 +26,8 @@ from dltlab.inference.backends import (
 )
 from dltlab.inference.cache import Manifest, Tensor
 from dltlab.inference.engine import Engine, default_settings
-from dltlab.inference.precision import in_precision
 from dltlab.inference.report import report_of
-from dltlab.models.cost import cost
+from dltlab.models import cost, in_precision, model_hash
 from dltlab.models.loading import load_model
 from dltlab.paths import engine_dir
 
@@ -102,7 +101,7 @@ def optimize(
     judge = Judge.of(reference, inputs, validation, calibrating)
     notes: list[str] = []
     name, module = _chosen_backend(backend, notes)
-    hashed = cache.model_hash(reference)
+    hashed = model_hash(reference)
     for each in _precisions(name, module, precision, calibrating, notes):
         mixes = each == "int8" and isinstance(module, Mixing)
         for max_drop in (None, tolerance) if mixes else (None,):

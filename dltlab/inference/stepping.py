@@ -9,7 +9,7 @@ from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays
 from dltlab.inference.engine import Engine
 from dltlab.inference.optimization import optimize
-from dltlab.inference.precision import in_precision
+from dltlab.models import in_precision
 from dltlab.models.loading import load_model
 from dltlab.models.stepping import row_of, step_model
 

@@ -1,5 +1,7 @@
 from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import Cost, cost
+from .hashing import model_hash
+from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
 from .stepping import step_model
@@ -10,6 +12,8 @@ __all__ = [
     "char_rnn",
     "cost",
     "googlenet",
+    "in_precision",
+    "model_hash",
     "resnet50",
     "small_inception",
     "small_resnet",

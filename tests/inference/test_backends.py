@@ -157,20 +157,6 @@ def test_a_recurrent_network_takes_texts_of_any_length(name):
         np.testing.assert_allclose(engine(texts[:, :length]), expected, atol=1e-5)
 
 
-def test_layers_within_layers_compute_in_bfloat16_too():
-    inner = keras.Sequential([keras.Input((6, 4)), layers.Bidirectional(layers.GRU(3))])
-    inputs = keras.Input((6, 4))
-    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)), name="nested")
-    x = np.random.default_rng(0).random((8, 6, 4), dtype=np.float32)
-    engine = optimize(model, backend="keras", precision="bfloat16", validation=x, tolerance=1)
-    loaded = engine._session._model
-    types = {layer.compute_dtype for layer in loaded._flatten_layers() if layer.weights}
-    assert types <= {"bfloat16", "float32"}
-    assert Counter(
-        layer.compute_dtype for layer in loaded._flatten_layers() if isinstance(layer, layers.GRU)
-    ) == {"bfloat16": 2}
-
-
 def runs_in(engine: Engine) -> Counter:
     """Operations by precision, of those that multiply."""
     kinds = ("Conv", "FullyConnected", "MatMul", "QLinearConv", "QLinearMatMul", "Gemm", "QGemm")

@@ -13,6 +13,7 @@ import pytest
 import tf2onnx
 
 from dltlab.errors import LabError
+from dltlab.files import sha256_of
 from dltlab.inference import Engine, cache, optimize
 from dltlab.inference.backends import openvino_runtime
 
@@ -158,47 +159,6 @@ def test_another_machine_builds_again(build, builds, monkeypatch):
     assert len(builds) == 2
 
 
-def hash_of(code: str) -> str:
-    """That of a model whose layer `Own` is written at a prompt, as in a notebook."""
-    names = {"keras": keras, "__name__": "__main__"}
-    exec(code, names)
-    model = keras.Sequential([keras.Input((3,), name="x"), names["Own"](4, name="own")], name="m")
-    model.set_weights([np.ones(each.shape) for each in model.weights])
-    return cache.model_hash(model)
-
-
-OWN = """
-class Base(keras.layers.Dense):
-    def scaled(self, x):
-        return [2 * each for each in [x]][0]
-
-class Own(Base):
-    def call(self, x):
-        return super().call(self.scaled(x))
-"""
-ACTIVATED = """
-def activation(x):
-    return keras.ops.tanh(x)
-
-def Own(units, name):
-    return keras.layers.Dense(units, activation=activation, name=name)
-"""
-
-
-@pytest.mark.parametrize(
-    ("code", "old", "new"),
-    [
-        (OWN, "2 *", "3 *"),
-        (OWN, "super().call(self.scaled(x))", "super().call(x)"),
-        (ACTIVATED, "tanh", "relu"),
-    ],
-    ids=["inherited", "own", "function"],
-)
-def test_code_of_ones_own_that_changes_makes_another_model(code, old, new):
-    assert hash_of(code) == hash_of(code)
-    assert hash_of(code) != hash_of(code.replace(old, new))
-
-
 def test_a_saved_engine_is_opened_as_it_was(build, validation, tmp_path):
     engine = build()
     folder = engine.save(tmp_path / "mine")
@@ -278,7 +238,7 @@ def test_an_engine_that_names_files_outside_its_folder_is_refused(build):
     folder = build().folder
     (folder.parent / "other").write_bytes(b"")
     about = json.loads((folder / cache.MANIFEST).read_text())
-    about["files"]["../other"] = cache._sha256(folder.parent / "other")
+    about["files"]["../other"] = sha256_of(folder.parent / "other")
     (folder / cache.MANIFEST).write_text(json.dumps(about))
     with pytest.raises(LabError, match="is damaged: make it again"):
         Engine.load(folder)

@@ -13,7 +13,6 @@ from dltlab.errors import LabError
 from dltlab.inference import optimize
 from dltlab.inference.backends import keras_eager, openvino_runtime
 from dltlab.inference.cache import Check
-from dltlab.inference.precision import in_precision
 
 
 class Session:
@@ -179,19 +178,6 @@ def test_a_mixed_precision_model_is_compared_with_itself_in_float32(fresh):
     exact = x @ model.weights[0].numpy() + model.weights[1].numpy()
     exact = exact @ model.weights[2].numpy() + model.weights[3].numpy()
     np.testing.assert_allclose(engine(x), exact, atol=1e-5)
-
-
-def test_a_model_with_operations_between_its_layers_is_changed_to_another_precision():
-    inputs = keras.Input((4, 8))
-    x = layers.Dense(8)(inputs)
-    outputs = layers.Dense(2)(keras.ops.relu(x[:, 0] + 2 * x[:, 1]))
-    model = keras.Model(inputs, outputs, name="operations")
-    x = np.random.default_rng(0).random((8, 4, 8), dtype=np.float32)
-    changed = in_precision(model, "bfloat16")
-    assert {each.compute_dtype for each in changed.layers if each.weights} == {"bfloat16"}
-    np.testing.assert_allclose(
-        changed.predict(x, verbose=0), model.predict(x, verbose=0), atol=0.05
-    )
 
 
 @pytest.mark.parametrize(

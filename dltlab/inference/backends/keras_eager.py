@@ -8,7 +8,7 @@ import numpy as np
 
 from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
-from dltlab.inference.precision import in_precision
+from dltlab.models import in_precision
 from dltlab.models.loading import load_model
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dltlab.inference import cache
 from dltlab.inference.backends import Arrays, Operation, Precision, Settings
 from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantize
 from dltlab.inference.export import exporting, to_onnx
-from dltlab.inference.precision import in_precision
+from dltlab.models import in_precision
 
 if TYPE_CHECKING:
     import keras

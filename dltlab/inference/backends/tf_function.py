@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings, widened
 from dltlab.inference.export import write_saved_model
-from dltlab.inference.precision import in_precision
+from dltlab.models import in_precision
 
 if TYPE_CHECKING:
     import keras
