@@ -53,7 +53,7 @@ def repository() -> Path:
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     """Make the modules in a folder importable, and forget them after the test."""
-    from dltlab.exercises.source import lab_of
+    from dltlab.exercises import lab_of
 
     def forget() -> None:
         lab_of.cache_clear()

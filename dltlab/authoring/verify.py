@@ -1,74 +1,119 @@
-"""Prove that a lab's exercises tell right answers from wrong ones."""
+"""Prove that a lab's exercises accept correct answers and tell wrong ones apart."""
 
 import importlib
+from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
-from dltlab.errors import LabError
-from dltlab.exercises.engine import Exercise
-from dltlab.exercises.question import Question
-from dltlab.exercises.result import Outcome
-from dltlab.exercises.source import reference
+from dltlab.errors import Invalid
+from dltlab.exercises import DeclaredExercise, Exercise, Outcome, Question, Verdict, reference
 
 
-def members(module: ModuleType) -> list[Exercise | Question]:
-    """The exercises and questions of a module, in the order in which they stand."""
+def exercises_of(module: ModuleType) -> list[Exercise | Question]:
+    """Return the exercises and questions of a module, in the order of their definition."""
     return [value for value in vars(module).values() if isinstance(value, Exercise | Question)]
 
 
 def verify(module: str) -> list[str]:
-    """One sentence for each way in which an exercise of `module` does not hold.
+    """Return one sentence for each fault of the exercises and questions in `module`.
 
     The stub must be unattempted; the author's solution and every accepted answer must pass; every
-    rejected answer must get the message it was shipped with; a question has one right option.
+    mistake must get its own sentence, and every rejected answer the message it was declared with;
+    the cases of a declared exercise must differ in size; a question has one correct option.
 
     Raises:
-        LabError: The module cannot be imported, or the lab lacks a function that it checks.
+        Invalid: The module cannot be imported.
+        LabError: The lab does not define a function that the module checks.
     """
     try:
-        found = members(importlib.import_module(module))
+        members = exercises_of(importlib.import_module(module))
     except Exception as error:
-        raise LabError(
+        raise Invalid(
             f"The exercises' module {module} cannot be imported ({type(error).__name__}: {error})."
         ) from error
-    return [fault for member in found for fault in _faults(member)]
+    return [f"{member.name}: {fault}" for member in members for fault in _faults(member)]
 
 
 def require_verified(module: str) -> None:
-    """Raise a `LabError` that tells every way in which an exercise of `module` does not hold."""
+    """Verify `module`.
+
+    Raises:
+        Invalid: An exercise or a question has a fault; lists all of them.
+    """
     if faults := verify(module):
-        raise LabError(f"The exercises of {module} do not hold:\n  " + "\n  ".join(faults))
+        raise Invalid(f"The exercises of {module} have faults:\n  " + "\n  ".join(faults))
 
 
-def _faults(member: Exercise | Question) -> list[str]:
+def _faults(member: Exercise | Question) -> Iterator[str]:
     if member.name not in member.lab.exercises:
-        return [f"{member.name}: {member.lab.name} never asks for it"]
-    if isinstance(member, Question):
-        rights = sum(option.right for option in member.options.values())
-        return [] if rights == 1 else [f"{member.name}: {rights} options are right, not one"]
-    faults = []
-    stub = reference(member.lab, member.name, stub=True)
-    if (outcome := member.evaluate(stub).outcome) is not Outcome.UNATTEMPTED:
-        faults.append(f"{member.name}: the stub is {outcome}, not unattempted")
-    accepted = [("the solution", member.reference())]
-    accepted += [(_place(answer), answer) for answer in member.accepted]
-    for place, answer in accepted:
-        verdict = member.evaluate(answer)
+        yield f"no cell of {member.lab.name} asks for it"
+    elif isinstance(member, Question):
+        correct = sum(option.is_correct for option in member.options.values())
+        if correct != 1:
+            yield f"{correct} options are correct, not one"
+    else:
+        yield from _exercise_faults(member)
+
+
+def _exercise_faults(exercise: Exercise) -> Iterator[str]:
+    stub = exercise.evaluate(reference(exercise.lab, exercise.name, stub=True))
+    if stub.outcome is not Outcome.UNATTEMPTED:
+        yield f"the stub is {stub.label}, not unattempted"
+    solution = exercise.evaluate(exercise.reference())
+    if solution.outcome is not Outcome.PASSED:
+        yield f"the solution is not accepted: {solution}"
+        if solution.outcome is None:
+            return  # nothing else can be checked
+    for answer in exercise.accepted:
+        verdict = exercise.evaluate(answer)
         if verdict.outcome is not Outcome.PASSED:
-            faults.append(f"{member.name}: {place} is not accepted: {verdict}")
-    if not member.rejected:
-        faults.append(f"{member.name}: ships no rejected answer")
-    heard: set[str] = set()
-    for answer, because in member.rejected:
-        verdict = member.evaluate(answer)
-        told = verdict.outcome in (Outcome.NOT_YET, Outcome.ERROR)
-        if not told or because not in verdict.message:
-            faults.append(f"{member.name}: {_place(answer)} should hear '{because}': {verdict}")
-        if verdict.message in heard:
-            faults.append(f"{member.name}: {_place(answer)} hears what another one hears")
-        heard.add(verdict.message)
-    return faults
+            yield f"{_place(answer)} is not accepted: {verdict}"
+    if isinstance(exercise, DeclaredExercise):
+        yield from _case_faults(exercise)
+        yield from _mistake_faults(exercise)
+    elif not exercise.rejected:
+        yield "declares no wrong answer: add `rejects`"
+    yield from _rejection_faults(exercise)
 
 
-def _place(answer: object) -> str:
-    code = getattr(answer, "__code__", None)
-    return f"the answer of line {code.co_firstlineno}" if code else "an answer"
+def _case_faults(exercise: DeclaredExercise) -> Iterator[str]:
+    cases = exercise.cases
+    if not any(case.arguments for case in cases):
+        return
+    if len({repr(case.arguments) for case in cases}) < 2:
+        yield "has fewer than two different cases: an answer with one result written into it passes"
+    elif any(cases[0].sizes) and all(case.sizes == cases[0].sizes for case in cases):
+        yield "all cases have the same sizes: an answer with a size written into it passes"
+
+
+def _mistake_faults(exercise: DeclaredExercise) -> Iterator[str]:
+    if not exercise.mistakes and not exercise.rejected:
+        yield "declares no wrong answer: add `mistake` or `rejects`"
+    for mistake in exercise.mistakes:
+        place = _place(mistake.answer)
+        verdict = exercise.evaluate(exercise.completed(mistake))
+        if not exercise.is_comparable(mistake):
+            yield f"{place} gets a message of the engine, so use `rejects`: {verdict}"
+        elif not exercise.differs(mistake):
+            yield f"{place}: no case tells this mistake from the solution"
+        elif verdict.text != (own := exercise.message(mistake)):
+            yield f"{place} should get its own sentence, '{own}', but gets: {verdict}"
+
+
+def _rejection_faults(exercise: Exercise) -> Iterator[str]:
+    messages: set[str] = set()
+    for answer, fragment in exercise.rejected:
+        verdict = exercise.evaluate(answer)
+        if not _is_rejected(verdict) or fragment not in verdict.text:
+            yield f"{_place(answer)} should get '{fragment}': {verdict}"
+        if verdict.text in messages:
+            yield f"{_place(answer)} gets the message of another wrong answer: {verdict}"
+        messages.add(verdict.text)
+
+
+def _is_rejected(verdict: Verdict) -> bool:
+    return verdict.outcome in (Outcome.NOT_YET, Outcome.ERROR)
+
+
+def _place(answer: Callable[..., Any]) -> str:
+    return f"the answer of line {answer.__code__.co_firstlineno}"

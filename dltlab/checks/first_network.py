@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dltlab.exercises import attempt, exercise, question, require, right, wrong
+from dltlab.exercises import attempt, correct, exercise, question, require, wrong
 
 # TensorFlow takes seconds to import, so the checks that need it import it themselves.
 
@@ -273,7 +273,7 @@ def first_loss():
     return [
         wrong("0.1", "That is the probability of each digit. What is -ln of it?"),
         wrong("0.9", "It will read nine of ten digits wrongly, but the loss asks for -ln(p)."),
-        right(
+        correct(
             "2.3",
             "Each digit gets p = 1/10, and -ln(1/10) = ln 10 ≈ 2.3. A training that begins far "
             "above that, or never gets below it, has a fault.",
@@ -389,7 +389,7 @@ def why_shift():
             "Some of the ink has left the image, so the digits are harder to read.",
             "Look at the two rows again: you still read every one of them.",
         ),
-        right(
+        correct(
             "Each weight belongs to one place. After the move, the ink meets weights that were "
             "learned for other places.",
             "To this network an image is a list of pixels. That two of them are neighbors is "
@@ -460,7 +460,7 @@ def build_cnn(answer):
         any("Pooling" in type(layer).__name__ for layer in _all_layers(model)),
         "There is no pooling layer in your model: use `layers.MaxPooling2D`.",
     )
-    return f"That is right: {answer((8, 8, 1)).count_params():,} numbers to learn for 8 × 8 pixels."
+    return f"Correct: {answer((8, 8, 1)).count_params():,} numbers to learn for 8 × 8 pixels."
 
 
 def _scores(model, images):
@@ -776,7 +776,7 @@ def overfitting():
             "What all digits have in common, but it has too few weights for that.",
             "It has thousands of weights for each image, and knows all of them by heart.",
         ),
-        right(
+        correct(
             "What is peculiar to its 50 images. On other images, that makes it surer of its "
             "mistakes.",
             "A wrong answer that is given with more confidence costs more loss. That is why the "

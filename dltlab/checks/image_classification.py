@@ -5,15 +5,17 @@ from time import perf_counter
 import numpy as np
 
 from dltlab.exercises import (
+    LeaderboardEntry,
+    add_to_leaderboard,
     attempt,
+    correct,
     exercise,
     in_float32,
     question,
     require,
-    right,
+    show_leaderboard,
     wrong,
 )
-from dltlab.exercises.leaderboard import Entry, enter, show
 
 # TensorFlow takes seconds to import, so the checks that need it import it themselves.
 
@@ -289,7 +291,7 @@ def vgg_parameters():
             "In the last layer, which tells a thousand classes apart.",
             "That one has 4096 × 1000 weights, about 4 million.",
         ),
-        right(
+        correct(
             "In the first dense layer, which sees all 7 × 7 × 512 numbers at once.",
             "7 × 7 × 512 × 4096 = 103 million weights, each of them used once an image. GoogLeNet "
             "and ResNet-50 take the mean over the 49 places first and need no such layer.",
@@ -503,7 +505,7 @@ def why_shortcut():
             "Follow the sum at the end of a block once more. Which of its two parts goes through "
             "no kernel?",
         ),
-        right(
+        correct(
             "Without it nearly nothing. With it the image itself, and the error back to the "
             "first layer.",
             "A block with the shortcut begins as the identity and learns what to add. So a deeper "
@@ -797,7 +799,7 @@ def which_is_better():
             "On these images, yes. Would it be on 2,000 others? Look at the interval that "
             "`evaluate` prints.",
         ),
-        right(
+        correct(
             "You cannot tell: each figure is uncertain by about one point.",
             "The 95% interval of 94.8% on 2,000 images goes from 93.7% to 95.7%. And another "
             "seed would move both. Train each several times, or test on more images.",
@@ -812,7 +814,7 @@ def which_is_better():
 
 BAR = 0.90
 MOST_PARAMETERS = 100_000
-_passed: list[Entry] = []
+_passed: list[LeaderboardEntry] = []
 
 
 @exercise(
@@ -858,13 +860,13 @@ def train_classifier(answer):
         accuracy >= BAR,
         f"Your network classifies {accuracy:.4f} of the test images rightly; the bar is {BAR}.",
     )
-    _passed.append(Entry.now(accuracy, parameters, seconds))
+    _passed.append(LeaderboardEntry.now(accuracy, parameters, seconds))
     return f"{accuracy:.4f} with {parameters:,} parameters; the bar is {BAR}."
 
 
 def leaderboard(path):
     """Enter into the file `path` what has passed `train_classifier`, and show all of it."""
-    show(enter(path, _passed))
+    show_leaderboard(add_to_leaderboard(path, _passed))
     _passed.clear()
 
 

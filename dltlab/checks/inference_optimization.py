@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from dltlab.exercises import attempt, exercise, question, require, right, wrong
+from dltlab.exercises import attempt, correct, exercise, question, require, wrong
 
 # TensorFlow takes seconds to import, so the checks that need it import it themselves.
 
@@ -168,7 +168,7 @@ def where_time_goes():
             "In memory: the weights have to be loaded.",
             "The weights are half a megabyte. Memory delivers that in well under a millisecond.",
         ),
-        right(
+        correct(
             "In Python, which looks up, checks and starts each of the many operations.",
             "Each operation costs some tens of microseconds before the first number is multiplied.",
         ),
@@ -195,7 +195,7 @@ def when_to_fold():
             "Because it would make the training slower.",
             "There would be less to compute, so it would be faster.",
         ),
-        right(
+        correct(
             "Because in training mean and variance are those of each batch, so they change.",
             "And the gradient goes through them. Only what is kept after training is constant.",
         ),
@@ -214,7 +214,7 @@ def who_waits():
     their answers soonest?
     """
     return [
-        right(
+        correct(
             "1: each image is answered before the next one comes.",
             "The processor is idle nearly all the time, and that is the price of short answers.",
         ),

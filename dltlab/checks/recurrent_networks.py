@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dltlab.exercises import attempt, exercise, question, require, right, wrong
+from dltlab.exercises import attempt, correct, exercise, question, require, wrong
 
 
 def _array(value, shape, what="value"):
@@ -263,7 +263,7 @@ def forgetting():
             "The number of its weights: it has four times as many.",
             "Both curves belong to networks of the same size.",
         ),
-        right(
+        correct(
             "Its forget gate: from step to step the gradient of the cell state is multiplied by "
             "about f, and f can be near 1.",
             "An LSTM does not remember by itself. It can learn to: a gate near 1 costs it nothing. "
@@ -891,7 +891,7 @@ def memoryless():
             "For each test sequence there is one with the same symbols and the other answer. "
             "Longer training cannot tell two equal bags apart.",
         ),
-        right(
+        correct(
             "The mean over the steps is the same in whatever order they come, and here only the "
             "order decides.",
             "It sees the same numbers for both sequences of a pair, so it gives both the same "
@@ -1054,7 +1054,7 @@ def keeps_the_kernel():
             "`layers.LSTM(64, unroll=True)`",
             "Unrolled, there is no loop left that the kernel could replace.",
         ),
-        right(
+        correct(
             "`layers.LSTM(64, dropout=0.2)`",
             "Dropout of the inputs happens before the loop begins, so the kernel never sees it.",
         ),

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from dltlab.exercises import attempt, exercise, question, require, right, wrong
+from dltlab.exercises import attempt, correct, exercise, question, require, wrong
 
 # TensorFlow takes seconds to import, so the checks that need it import it themselves.
 
@@ -123,7 +123,7 @@ def knows_nothing():
     return [
         wrong("64", "It would need 64 coins only if there were 2⁶⁴ symbols."),
         wrong("1/64", "That is the probability of each symbol. What is -log2 of it?"),
-        right(
+        correct(
             "6",
             "-log2(1/64) = 6: six falls of a coin tell 64 symbols apart. A network that has not "
             "learned anything yet begins at the logarithm of the number of symbols.",
@@ -494,7 +494,7 @@ def gzip_window():
             "It is the oldest of the three, and its code is worse.",
             "Its code for what it finds is not the point. How far back does it look for it?",
         ),
-        right(
+        correct(
             "It only looks back 32,768 bytes, so most of the training text is out of its sight.",
             "gzip writes repeated pieces as “so far back, so long”, and far back ends at 32 kB: it "
             "has forgotten all but the last pages. lzma looks back over all of it, and bzip2 sorts "
@@ -1139,7 +1139,7 @@ def which_knob():
             "A lower temperature.",
             "It makes odd letters rarer, and the dull text duller still.",
         ),
-        right(
+        correct(
             "A nucleus of 0.9, at temperature 1.",
             "The odd letters come from the long tail of symbols that have little each, but "
             "something together. The nucleus cuts off the tail and leaves the proportions of the "
@@ -1304,7 +1304,7 @@ def two_halves():
             "512 cells are too few to find anything.",
             "The more you look at, the more likely one of them goes along by chance.",
         ),
-        right(
+        correct(
             "The best of 512 is partly lucky: on other text it will be worse.",
             "Whoever picks the best must measure it anew, on text that had no say in the choice. "
             "It is the same reason for which networks are not tested on what they learned from.",
@@ -1331,7 +1331,7 @@ def how_many_steps():
             "If it read again everything it has written, it would be about half of that, and grow "
             "with the text. It reads the last 256 only.",
         ),
-        right(
+        correct(
             "About 200 times as many.",
             "256 × 1,000 steps against 256 + 1,000. How much of that is seen in seconds depends on "
             "what else a character costs.",

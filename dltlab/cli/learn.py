@@ -89,9 +89,9 @@ def progress(
     from rich.table import Table
 
     from dltlab.course.catalog import Course
-    from dltlab.exercises.progress import progress as progress_of
+    from dltlab.exercises import course_progress
 
-    labs = progress_of(Course.find(course))
+    labs = course_progress(Course.find(course))
     if as_json:
         typer.echo(json.dumps([each.as_dict() for each in labs], indent=1))
         return

@@ -1,20 +1,90 @@
-"""Exercises that check themselves.
+'''Exercises that check themselves, and the learner's progress.
 
-`exercise` and `question` make one of a function, `require`, `attempt` and `in_float32` serve its
-check. One module a lab holds its exercises; a notebook imports it `as ex`.
-"""
+A module of `dltlab.checks` holds the exercises and questions of one lab, with their hints; the
+lab's notebook imports it `as ex`. The task, the stub and the solution are in the lab's source.
 
-from dltlab.exercises.engine import Exercise, attempt, exercise, in_float32, require
-from dltlab.exercises.question import Question, question, right, wrong
+**Declared.** Where an answer can be compared with the author's solution, state the cases, what is
+returned, and the known mistakes:
 
-__all__ = [
-    "Exercise",
-    "Question",
-    "attempt",
-    "exercise",
-    "in_float32",
-    "question",
-    "require",
-    "right",
-    "wrong",
-]
+    @exercise(
+        "Two matrix products, `x @ kernel` and `h @ recurrent_kernel`.",   # hints, in order
+        "Take `np.tanh` of the sum, last.",
+        returns=Array("new state"),
+        otherwise="Your new state is not tanh(x·W + h·U + b).",
+    )
+    def rnn_step():
+        yield random_arrays((2, 3), (2, 4), (3, 4), (4, 4), (4,))
+        yield random_arrays((5, 2), (5, 6), (2, 6), (6, 6), (6,))
+
+    @rnn_step.mistake("The bias makes no difference to what you return.")
+    def _(x, h, kernel, recurrent_kernel, bias):
+        return np.tanh(x @ kernel + h @ recurrent_kernel)
+
+    @rnn_step.accepts                      # another correct answer
+    def _(x, h, kernel, recurrent_kernel, bias):
+        return np.tanh(np.hstack([x, h]) @ np.vstack([kernel, recurrent_kernel]) + bias)
+
+    @rnn_step.rejects("has the shape (4,)")   # a wrong answer, told by the engine
+    def _(x, h, kernel, recurrent_kernel, bias):
+        return np.tanh(x @ kernel + h @ recurrent_kernel + bias)[0]
+
+- *Cases.* Each is a tuple of arguments (one argument: `yield (x,)`). Give at least two, of
+  different sizes, so that an answer with a size written into it fails; let no two dimensions of
+  the first be equal, and none be 1 or 2, which hides factors. An answer gets copies.
+- *Returns.* `Array`, `Number`, `Integer`, `Text`, `Equal` (anything, by `==`). A tuple of them for
+  a fixed number of values, in whatever unpacks; `[Array("gradient")]` for any number of values.
+  Shape and kind of dtype are those of the author's solution on that case. float32 or float64,
+  lists, tuples, tensors and numbers are all accepted; integers must be equal, floats close (`rtol`,
+  `atol`); `dtype="int8"` or `dtype="integer"` where the dtype matters.
+- *What the engine says itself:* an exception with its line, no `return`, a changed argument, a
+  value that does not convert, a wrong number of values, a wrong shape or dtype, nan. The order is:
+  exceptions, changed arguments and types; then mistakes; then shapes, dtypes and nan; then
+  `otherwise`. So a mistake may have a wrong shape or return nan and have a sentence of its own.
+- *Mistakes* are tried in their order. One applies where the answer agrees with it on every case on
+  which it differs from the solution. With several values, `...` stands for one that does not
+  matter: `return kernel * gamma, ...`. A sentence may contain `{call}` and `{value}`, or be a
+  function of the learner's value: `lambda p: f"The first row adds up to {p[0].sum():.3f}."`. Never
+  tell the expected value. `ex.reference()` is the author's function: a mistake can be written as
+  `return windows.reference()(series, length, horizon + 1, stride)`.
+- *Otherwise* is the sentence for all other wrong values. With several values it may be a dict from
+  the name of each to a sentence, in the order in which they are looked at.
+
+**Code.** Checks of behavior (a training step, a clock, a network) take the learner's function,
+call it, and `require` something of the result; `attempt` guards code that uses what the learner
+returned; the specs convert values: `Number("loss").read(value)`, `Array("scores").read(value,
+shape=(8, 10))`. `@in_float32()` under `@exercise` makes Keras layers in float32. The check returns
+None, or a message for the learner who passed. Its wrong answers are declared with a part of the
+message that they must get:
+
+    @exercise("`keras.Input(input_shape)` comes first.")
+    def build_cnn(answer):
+        """Describe here what the check does."""
+        import keras                        # heavy packages are imported where they are needed
+
+        model = answer((8, 8, 1))
+        require(isinstance(model, keras.Model), "You do not return a Keras model.")
+        with attempt("calling your model on images of shape (8, 8, 1)"):
+            scores = model(np.zeros((5, 8, 8, 1)))
+        Array("scores").read(scores, shape=(5, 10))
+
+    @build_cnn.rejects("do not return a Keras model")
+    def _(input_shape):
+        return [keras.Input(input_shape)]
+
+**Questions.** The docstring asks, exactly one option is correct, each has its reason:
+
+    @question
+    def first_loss():
+        """What is the cross-entropy of ten equal probabilities?"""
+        return [
+            correct("2.3", "-ln(1/10) = ln 10 ≈ 2.3."),
+            wrong("0.1", "That is the probability of each digit. What is -ln of it?"),
+        ]
+
+`dltlab.authoring.verify` proves a module: the stub is unattempted; the solution and all accepted
+answers pass; each mistake gets its own sentence; each rejected answer gets its message.
+'''
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

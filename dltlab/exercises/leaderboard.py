@@ -1,4 +1,4 @@
-"""A table of results in a file: who reached what, the best first."""
+"""A leaderboard in a CSV file, the best result first."""
 
 import csv
 import io
@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
-from dltlab.errors import LabError
+from dltlab.errors import Damaged
 from dltlab.files import cannot_write, lock_folder, write_atomically
 
 
 @dataclass(frozen=True)
-class Entry:
+class LeaderboardEntry:
     """A line of a leaderboard.
 
     Attributes:
-        who: Whose result it is.
-        accuracy: The share of test images that are classified rightly, in [0, 1].
-        parameters: How many numbers the network has learned.
-        seconds: How long it trained.
+        who: Name of the person.
+        accuracy: Fraction of test images that are classified correctly, in [0, 1].
+        parameters: Number of trainable parameters of the network.
+        seconds: Duration of its training.
         when: Date and time, as in "2017-06-27 09:30".
     """
 
@@ -31,74 +31,80 @@ class Entry:
     when: str
 
     @classmethod
-    def now(cls, accuracy: float, parameters: int, seconds: float) -> "Entry":
-        """A result of the person who is at work here, of this minute."""
+    def now(cls, accuracy: float, parameters: int, seconds: float) -> "LeaderboardEntry":
+        """Return an entry of the current user, with the current time."""
         who = os.environ.get("JUPYTERHUB_USER", "you")
         when = datetime.now().strftime("%Y-%m-%d %H:%M")
         return cls(who, round(accuracy, 4), parameters, round(seconds, 1), when)
 
 
-def read(path: str | Path) -> list[Entry]:
-    """The entries of a leaderboard file, the best first; none where there is no file yet.
+def read_leaderboard(path: str | Path) -> list[LeaderboardEntry]:
+    """Return the entries of a leaderboard file, the best first; none where there is no file.
 
     Raises:
-        LabError: The file cannot be read, or is no leaderboard.
+        Damaged: The file cannot be read, or is not a leaderboard.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
-        found = [
-            Entry(
-                line["who"],
-                float(line["accuracy"]),
-                int(line["parameters"]),
-                float(line["seconds"]),
-                line["when"],
+            rows = list(csv.DictReader(file))
+        entries = [
+            LeaderboardEntry(
+                row["who"],
+                float(row["accuracy"]),
+                int(row["parameters"]),
+                float(row["seconds"]),
+                row["when"],
             )
-            for line in lines
+            for row in rows
         ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise LabError(
-            f"{path} is no leaderboard ({type(error).__name__}: {error}). Move it away, and a new "
-            "one is begun."
+        raise Damaged(
+            f"{path} is not a leaderboard ({type(error).__name__}: {error}). Move it away, and a "
+            "new one is started."
         ) from error
-    return sorted(found, key=lambda each: -each.accuracy)
+    return _best_first(entries)
 
 
-def enter(path: str | Path, entries: Sequence[Entry]) -> list[Entry]:
-    """Add entries to a leaderboard file, and return all of it, the best first.
+def add_to_leaderboard(
+    path: str | Path, entries: Sequence[LeaderboardEntry]
+) -> list[LeaderboardEntry]:
+    """Add entries to a leaderboard file, and return all entries, the best first.
 
-    Several may enter at once: each waits until the one before has written.
+    Several processes may add at once: each waits for the one before.
 
     Raises:
-        LabError: The file is no leaderboard, or cannot be written; it is left as it is.
+        Damaged: The file is not a leaderboard; it is left unchanged.
+        Unavailable: The file cannot be written; it is left unchanged.
     """
     if not entries:
-        return read(path)
+        return read_leaderboard(path)
     path = Path(path)
     try:
         with lock_folder(path.parent):
-            every = sorted([*read(path), *entries], key=lambda each: -each.accuracy)
+            all_entries = _best_first([*read_leaderboard(path), *entries])
             text = io.StringIO()
-            names = [field.name for field in fields(Entry)]
+            names = [field.name for field in fields(LeaderboardEntry)]
             writer = csv.DictWriter(text, names, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(map(asdict, every))
+            writer.writerows(map(asdict, all_entries))
             write_atomically(path, text.getvalue())
     except OSError as error:
         raise cannot_write(path, error) from error
-    return every
+    return all_entries
 
 
-def show(entries: Sequence[Entry]) -> None:
-    """Show entries as a table."""
+def show_leaderboard(entries: Sequence[LeaderboardEntry]) -> None:
+    """Show entries as a table, numbered from 1."""
     import pandas as pd
     from IPython.display import display
 
-    table = pd.DataFrame(
-        [asdict(each) for each in entries], columns=[field.name for field in fields(Entry)]
-    )
+    columns = [field.name for field in fields(LeaderboardEntry)]
+    table = pd.DataFrame(map(asdict, entries), columns=columns)
     table.index = pd.RangeIndex(1, len(table) + 1)
     display(table)
+
+
+def _best_first(entries: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    return sorted(entries, key=lambda entry: -entry.accuracy)

@@ -1,4 +1,4 @@
-"""A learner's progress: one line of JSON for each answer that was checked, kept on this machine."""
+"""A learner's progress: one line of JSON for each checked answer, kept on this machine."""
 
 import errno
 import json
@@ -11,14 +11,21 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from dltlab.course.catalog import Course
-from dltlab.errors import LabError
-from dltlab.exercises.result import Card, Outcome
-from dltlab.paths import progress_file
+from dltlab.errors import LabError, Unavailable
+from dltlab.exercises.messages import Message, Outcome
+from dltlab.paths import PROGRESS, progress_file
 
 
 @dataclass(frozen=True)
 class Record:
-    """One checked answer."""
+    """One checked answer.
+
+    Attributes:
+        time: When it was checked, in UTC, as in "2017-06-27T09:30:00+00:00".
+        lab: Name of the lab, as in "01_first_network".
+        exercise: Name of the exercise or question.
+        outcome: Outcome of the check.
+    """
 
     time: str
     lab: str
@@ -31,7 +38,14 @@ _RECORD = TypeAdapter(Record)
 
 @dataclass(frozen=True)
 class LabProgress:
-    """How far a learner is in one lab."""
+    """A learner's progress in one lab.
+
+    Attributes:
+        lab: Name of the lab.
+        title: Title of the lab.
+        outcomes: Outcome of each exercise and question; passed once is passed.
+        last: When an answer was last checked, or None.
+    """
 
     lab: str
     title: str
@@ -40,31 +54,35 @@ class LabProgress:
 
     @property
     def passed(self) -> int:
-        """How many exercises and questions have been answered rightly."""
+        """Number of exercises and questions that have been passed."""
         return sum(outcome is Outcome.PASSED for outcome in self.outcomes.values())
 
     @property
     def still_open(self) -> dict[str, Outcome]:
-        """The exercises and questions that are not passed, with how they stand."""
-        return {n: how for n, how in self.outcomes.items() if how is not Outcome.PASSED}
+        """Outcomes of the exercises and questions that have not been passed."""
+        return {
+            name: outcome
+            for name, outcome in self.outcomes.items()
+            if outcome is not Outcome.PASSED
+        }
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return the fields and the number passed as plain values, ready for JSON."""
         return asdict(self) | {"passed": self.passed}
 
 
-def record(lab: str, exercise: str, outcome: Outcome) -> None:
-    """Append one record.
+def record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
+    """Append one record to the learner's progress.
 
-    Several kernels may append at once: a record is one write in append mode. A half line, left by a
-    machine that went down, is closed first, so that it costs no other record.
+    Several kernels may append at once: a record is one write in append mode. A partial line, left
+    by a machine that lost power, is ended first, so that no other record is damaged.
 
     Raises:
-        LabError: The file cannot be written.
+        Unavailable: The file cannot be written.
     """
     path = progress_file()
-    entry = Record(datetime.now(UTC).isoformat(timespec="seconds"), lab, exercise, outcome)
-    line = json.dumps(asdict(entry)).encode() + b"\n"
+    record = Record(datetime.now(UTC).isoformat(timespec="seconds"), lab, exercise, outcome)
+    line = json.dumps(asdict(record)).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+", buffering=0) as file:
@@ -76,49 +94,57 @@ def record(lab: str, exercise: str, outcome: Outcome) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
     except OSError as error:
-        raise LabError(
-            f"Your progress could not be saved in {path} ({error.strerror}); make room there or "
-            "set DLTLAB_PROGRESS to a file you may write."
+        raise Unavailable(
+            f"Your progress could not be saved in {path} ({error.strerror}). Free some space, or "
+            f"set {PROGRESS} to a file that you may write."
         ) from error
 
 
-def note(lab: str, exercise: str, outcome: Outcome) -> None:
-    """Record the outcome; where that fails, say so and let the learner go on."""
+def try_record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
+    """Append one record; where that fails, show a message and go on."""
     try:
-        record(lab, exercise, outcome)
+        record_outcome(lab, exercise, outcome)
     except LabError as error:
-        Card(exercise, "not saved", str(error)).show()
+        Message(exercise, "not saved", str(error)).show()
 
 
-def records() -> list[Record]:
-    """Every record that can be read, oldest first; damaged lines are passed over."""
+def read_records() -> list[Record]:
+    """Return every record, oldest first, without the damaged lines.
+
+    Raises:
+        Unavailable: The file cannot be read.
+    """
     path = progress_file()
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise LabError(f"{path} cannot be read ({error.strerror}).") from error
-    found = []
+        raise Unavailable(f"{path} cannot be read ({error.strerror}).") from error
+    records = []
     for line in lines:
         with suppress(ValidationError):
-            found.append(_RECORD.validate_json(line))
-    return found
+            records.append(_RECORD.validate_json(line))
+    return records
 
 
-def progress(course: Course) -> list[LabProgress]:
-    """How far the learner is in each lab of `course`: passed once is passed."""
-    kept = records()
-    summary = []
+def course_progress(course: Course) -> list[LabProgress]:
+    """Return the learner's progress in each lab of a course.
+
+    Raises:
+        Unavailable: The file of the progress cannot be read.
+    """
+    records = read_records()
+    labs = []
     for lab in course.read():
         outcomes = dict.fromkeys(lab.exercises, Outcome.UNATTEMPTED)
         last = None
-        for entry in kept:
-            if entry.lab != lab.name or entry.exercise not in outcomes:
+        for record in records:
+            if record.lab != lab.name or record.exercise not in outcomes:
                 continue
-            if entry.outcome is not Outcome.UNATTEMPTED:
-                last = entry.time
-            if outcomes[entry.exercise] is not Outcome.PASSED:
-                outcomes[entry.exercise] = entry.outcome
-        summary.append(LabProgress(lab.name, lab.front_matter.title, outcomes, last))
-    return summary
+            if record.outcome is not Outcome.UNATTEMPTED:
+                last = record.time
+            if outcomes[record.exercise] is not Outcome.PASSED:
+                outcomes[record.exercise] = record.outcome
+        labs.append(LabProgress(lab.name, lab.front_matter.title, outcomes, last))
+    return labs

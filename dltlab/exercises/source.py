@@ -1,4 +1,4 @@
-"""Where an exercise is asked and answered: the lab's source, so that nothing is written twice."""
+"""The author's solution and the learner's stub, both from the lab's source."""
 
 import ast
 import dis
@@ -11,19 +11,19 @@ from typing import Any
 
 from dltlab.course.catalog import Course
 from dltlab.course.source import Lab, read_lab
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, NotFound
 from dltlab.paths import short_path
 
 
 @cache
 def lab_of(module: str) -> Lab:
-    """The lab whose exercises `module` holds: its topic is the last part of the module's name.
+    """Return the lab whose exercises `module` holds: its topic is the last part of that name.
 
-    Looked for in the course of this session, in the folders above the module's file, and in
+    It is looked up in the course of this session, in the folders above the module's file, and in
     dltlab's own course.
 
     Raises:
-        LabError: No course has such a lab.
+        NotFound: No course has such a lab.
     """
     topic = module.rpartition(".")[2]
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -31,38 +31,40 @@ def lab_of(module: str) -> Lab:
     for course in (Course.find(), *above, Course.own()):
         for path in course.solutions.glob(f"[0-9][0-9]_{topic}.py"):
             return read_lab(path)
-    raise LabError(f"No lab of the course is called '{topic}', as the module {module} is.")
+    raise NotFound(f"No lab of the course is called '{topic}', as the module {module} is.")
 
 
 def reference(lab: Lab, name: str, *, stub: bool = False) -> Callable[..., Any]:
-    """The author's function `name`, or its stub; it sees the lab's imports and nothing else.
+    """Return the author's function `name`, or the learner's stub of it.
+
+    It sees those imports of the lab that it uses, and nothing else: a function that needs no
+    TensorFlow is ready without it.
 
     Raises:
-        LabError: The lab does not define it, or defining it needs more than the lab's imports.
+        LabError: The lab does not define it.
+        Invalid: Defining it needs more than the lab's imports.
     """
     namespace: dict[str, Any] = {"__name__": f"{lab.name}.reference"}
-    asked = lab.defining(name)
-    nodes = [node for cell in lab.code_cells() for node in cell.tree.body]
-    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    cell = lab.defining(name)
+    definition = _definition(cell.stub if stub else cell.solution, name)
     try:
-        _execute(imports, namespace)
-        _execute([_definition(asked.stub if stub else asked.solution, name)], namespace)
+        _execute([*_used_imports(lab, definition), definition], namespace)
     except Exception as error:
-        raise LabError(
-            f"{short_path(lab.path)}:{asked.line}: '{name}' cannot be defined from the imports of "
+        raise Invalid(
+            f"{short_path(lab.path)}:{cell.line}: '{name}' cannot be defined from the imports of "
             f"the lab alone ({type(error).__name__}: {error})."
         ) from error
     return namespace[name]  # type: ignore[no-any-return]
 
 
 def is_stub(lab: Lab, name: str, answer: Callable[..., Any]) -> bool:
-    """Whether `answer` does no more than the stub of `name`: nothing was written in it yet."""
+    """Return whether `answer` does no more than the stub of `name`."""
     module = compile(lab.defining(name).stub, "<stub>", "exec")
     stubs = [c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == name]
     return _fingerprint(answer.__code__) in map(_fingerprint, stubs)
 
 
-def _definition(source: str, name: str) -> Any:
+def _definition(source: str, name: str) -> ast.FunctionDef:
     return next(
         node
         for node in ast.parse(source).body
@@ -70,16 +72,29 @@ def _definition(source: str, name: str) -> Any:
     )
 
 
-def _execute(nodes: list[Any], namespace: dict[str, Any]) -> None:
-    module = ast.Module(body=nodes, type_ignores=[])
+def _used_imports(lab: Lab, definition: ast.FunctionDef) -> list[ast.stmt]:
+    """Return the lab's imports of names that occur in a function."""
+    used = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
+    imports: list[ast.stmt] = []
+    for cell in lab.code_cells():
+        for node in cell.tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+                if names & used:
+                    imports.append(node)
+    return imports
+
+
+def _execute(statements: list[ast.stmt], namespace: dict[str, Any]) -> None:
+    module = ast.Module(body=statements, type_ignores=[])
     exec(compile(module, "<solution>", "exec"), namespace)  # noqa: S102 - the author's own source
 
 
 def _fingerprint(code: CodeType) -> tuple[Any, ...]:
-    """What a function does, whatever its docstring, comments, unused names and place."""
+    """Return what a function does, whatever its docstring, comments, unused names and place."""
     return tuple(
-        (each.opname, _fingerprint(each.argval))
-        if isinstance(each.argval, CodeType)
-        else (each.opname, each.argrepr)
-        for each in dis.get_instructions(code)
+        (instruction.opname, _fingerprint(instruction.argval))
+        if isinstance(instruction.argval, CodeType)
+        else (instruction.opname, instruction.argrepr)
+        for instruction in dis.get_instructions(code)
     )

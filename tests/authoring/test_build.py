@@ -13,11 +13,10 @@ from dltlab.authoring.build import (
 from dltlab.authoring.new import new_lab
 from dltlab.course.front_matter import SourceError
 from dltlab.errors import LabError
-from dltlab.exercises.progress import record
-from dltlab.exercises.result import Outcome, Result
+from dltlab.exercises import Outcome, Verdict, record_outcome
 from dltlab.paths import short_path
 
-NOT_YET = Result("square", "not yet", "No.", Outcome.NOT_YET)._repr_html_()
+NOT_YET = Verdict("square", "not yet", "No.", Outcome.NOT_YET)._repr_html_()
 
 
 @pytest.fixture
@@ -172,7 +171,7 @@ def test_an_answer_that_does_not_pass_in_the_lab_leaves_the_old_twin_as_it_was(
     built, source, twin, edit
 ):
     before = twin.read_bytes()
-    edit(source, "rng = np.random", "np.mean = lambda values: 20.0\nrng = np.random")
+    edit(source, "check(mean_squared_error)", "check(lambda predictions, truth: 20.0)")
 
     with pytest.raises(SourceError, match=r"does not pass in the lab: mean_squared_error: not yet"):
         execute_solutions(built, built.read()[0])
@@ -181,7 +180,7 @@ def test_an_answer_that_does_not_pass_in_the_lab_leaves_the_old_twin_as_it_was(
 
 def test_executing_writes_the_twin_and_nothing_else(course, progress_file):
     (lab,) = course.read()
-    record("01_my_topic", "mean_squared_error", Outcome.ERROR)
+    record_outcome("01_my_topic", "mean_squared_error", Outcome.ERROR)
     progress = progress_file.read_bytes()
     before = set(course.root.rglob("*"))
 
@@ -224,7 +223,7 @@ def test_changed_code_or_tags_leave_the_twin_to_be_executed(built, source, twin,
 
 
 def test_changed_checks_make_the_lab_stale(built, edit):
-    edit(built.root / "checks" / "my_topic.py", "require", "require ")
+    edit(built.root / "checks" / "my_topic.py", "Subtract", "First subtract")
 
     assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
     (found,) = differences(built, built.read())

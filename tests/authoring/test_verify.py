@@ -1,15 +1,17 @@
+"""Verification finds every fault of an exercise and names it."""
+
 import importlib
 
 import pytest
 
-from dltlab.authoring.verify import members, require_verified, verify
-from dltlab.errors import LabError
+from dltlab.authoring.verify import exercises_of, require_verified, verify
+from dltlab.errors import Invalid, LabError
 
 MODULE, NAME = "checks.my_topic", "mean_squared_error"
 
 QUESTION = '''
 
-from dltlab.exercises import question, right, wrong
+from dltlab.exercises import correct, question, wrong
 
 
 @question
@@ -17,6 +19,32 @@ def why():
     """Why?"""
     return [{options}]
 '''
+
+CODED = '''"""Exercises of the lab my_topic."""
+
+import numpy as np
+
+from dltlab.exercises import exercise, require
+
+
+@exercise()
+def mean_squared_error(answer):
+    value = answer(np.array([1.0, 0.0]), np.array([0.0, 2.0]))
+    require(value >= 0, f"You return {value}, which is negative.")
+    require(value == 2.5, f"You return {value}, which is not the mean.")
+
+
+@mean_squared_error.rejects("which is negative")
+def _(predictions, truth):
+    return -1
+
+
+@mean_squared_error.rejects("not the mean")
+def _(predictions, truth):
+    return 5
+'''
+
+SUM = "return np.sum((predictions - truth) ** 2)"
 
 
 @pytest.fixture
@@ -26,7 +54,7 @@ def checks(course):
 
 @pytest.fixture
 def ask(source, checks):
-    """Ask a question with the given options in the lab."""
+    """Return a function that asks a question with the given options in the lab."""
 
     def add(options):
         source.write_text(f"{source.read_text()}\n# %%\nex.why.ask()\n")
@@ -35,49 +63,64 @@ def ask(source, checks):
     return add
 
 
-def test_a_new_labs_exercises_hold(checks):
+def test_the_exercises_of_a_new_lab_have_no_fault(checks):
     assert verify(MODULE) == []
     require_verified(MODULE)
 
 
-def test_a_question_with_one_right_option_holds(ask):
-    ask('right("a", "a"), wrong("b", "b")')
+def test_a_check_that_is_code_has_no_fault(checks):
+    checks.write_text(CODED)
+
+    assert verify(MODULE) == []
+
+
+def test_a_question_with_one_correct_option_has_no_fault(ask):
+    ask('correct("a", "a"), wrong("b", "b")')
 
     assert verify(MODULE) == []
 
 
 @pytest.mark.parametrize(
-    ("options", "rights"),
-    [('wrong("a", "a")', 0), ('right("a", "a"), right("b", "b")', 2), ("", 0)],
+    ("options", "correct"),
+    [('wrong("a", "a")', 0), ('correct("a", "a"), correct("b", "b")', 2), ("", 0)],
 )
-def test_a_question_without_just_one_right_option_is_told(ask, options, rights):
+def test_a_question_without_exactly_one_correct_option_is_a_fault(ask, options, correct):
     ask(options)
 
-    assert verify(MODULE) == [f"why: {rights} options are right, not one"]
+    assert verify(MODULE) == [f"why: {correct} options are correct, not one"]
 
 
-def test_an_exercise_that_no_cell_asks_for_is_told(source, edit):
+def test_an_exercise_that_no_cell_asks_for_is_a_fault(source, edit):
     edit(source, "ex.mean_squared_error.check(mean_squared_error)", "pass")
 
-    assert verify(MODULE) == [f"{NAME}: 01_my_topic never asks for it"]
+    assert verify(MODULE) == [f"{NAME}: no cell of 01_my_topic asks for it"]
 
 
-def test_a_stub_in_which_something_is_written_is_still_the_stub(source, edit):
+def test_a_stub_with_code_of_the_author_is_still_the_stub(source, edit):
     edit(source, "    ### BEGIN SOLUTION", "    scale = 1\n    ### BEGIN SOLUTION")
 
     assert verify(MODULE) == []
 
 
-def test_a_solution_that_does_not_pass_is_told_with_what_it_hears(source, edit):
+def test_a_solution_that_fails_a_check_is_a_fault_with_its_message(source, checks, edit):
+    checks.write_text(CODED)
     edit(source, "return float(np.mean(", "return float(np.sum(")
 
     assert verify(MODULE) == [
-        f"{NAME}: the solution is not accepted: {NAME}: not yet. You return the sum of the "
-        "squares, not their mean."
+        f"{NAME}: the solution is not accepted: {NAME}: not yet. You return 5.0, which is not the "
+        "mean."
     ]
 
 
-def test_an_accepted_answer_that_does_not_pass_is_told_with_its_line(checks, edit):
+def test_a_wrong_solution_contradicts_the_accepted_answers_and_the_mistakes(source, edit):
+    edit(source, "return float(np.mean(", "return float(np.sum(")
+
+    faults = verify(MODULE)
+    assert any("is not accepted" in fault for fault in faults)
+    assert any("no case tells this mistake from the solution" in fault for fault in faults)
+
+
+def test_an_accepted_answer_that_does_not_pass_is_a_fault_with_its_line(checks, edit):
     edit(checks, ") / len(truth)", ")")
     line = checks.read_text().splitlines().index("@mean_squared_error.accepts") + 1
 
@@ -85,79 +128,126 @@ def test_an_accepted_answer_that_does_not_pass_is_told_with_its_line(checks, edi
     assert fault.startswith(f"{NAME}: the answer of line {line} is not accepted: ")
 
 
-def test_a_rejected_answer_that_passes_is_told(checks, edit):
-    edit(checks, "return np.sum((predictions - truth) ** 2)", "return 14 / 3")
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("return np.mean((predictions - truth) ** 2)", "no case tells this mistake from"),
+        ("pass", "gets a message of the engine, so use `rejects`: "),
+        ("return 1 / 0", "gets a message of the engine, so use `rejects`: "),
+        ("predictions[:] = 0; return 0.0", "gets a message of the engine, so use `rejects`: "),
+        (
+            "return np.mean(predictions - truth)",
+            "should get its own sentence, 'You return the sum of the squares, not",
+        ),
+    ],
+)
+def test_a_mistake_that_does_not_get_its_own_sentence_is_a_fault(checks, edit, body, fault):
+    mistake = '@mean_squared_error.mistake("You return the sum of the squares, not their mean.")\n'
+    edit(checks, "@mean_squared_error.accepts", f"{mistake}_PLACE_\n\n@mean_squared_error.accepts")
+    edit(checks, mistake + "def _(predictions, truth):\n    " + SUM + "\n", "")
+    edit(checks, "_PLACE_", f"def _(predictions, truth):\n    {body}\n")
 
-    (fault,) = verify(MODULE)
-    assert "should hear 'the sum of the squares': mean_squared_error: passed." in fault
+    (found,) = verify(MODULE)
+    assert fault in found
 
 
-def test_a_rejected_answer_that_hears_something_else_is_told(checks, edit):
-    edit(checks, 'rejects("the sum of the squares")', 'rejects("your colors")')
-
-    (fault,) = verify(MODULE)
-    assert "should hear 'your colors': mean_squared_error: not yet. You return the sum" in fault
-
-
-def test_two_rejected_answers_with_one_message_are_told(checks):
+def test_a_mistake_may_be_written_in_two_ways(checks):
     text = checks.read_text()
-    second = text.partition('@mean_squared_error.rejects("the sum of the squares")')
-    checks.write_text(text + "\n\n" + "".join(second[1:]).partition("\n\n\n")[0] + "\n")
+    (_, decorator, rest) = text.partition("@mean_squared_error.mistake(")
+    twin = (decorator + rest).partition("\n\n\n")[0]
+    checks.write_text(f"{text}\n\n{twin}\n")
 
-    (fault,) = verify(MODULE)
-    assert fault.endswith("hears what another one hears")
-
-
-def test_an_exercise_without_rejected_answers_is_told(checks):
-    checks.write_text(checks.read_text().partition("@mean_squared_error.rejects")[0])
-
-    assert verify(MODULE) == [f"{NAME}: ships no rejected answer"]
+    assert verify(MODULE) == []
 
 
-def test_a_check_that_crashes_is_told(checks, edit):
-    edit(checks, "    value = answer(", "    1 / 0\n    value = answer(")
+def test_a_rejected_answer_that_passes_is_a_fault(checks, edit):
+    edit(checks, "return np.mean(np.abs(predictions - truth))", "return 14 / 3")
+    edit(checks, "    yield random_arrays((7,), (7,))\n", "")
 
     faults = verify(MODULE)
-    assert len(faults) >= 2
-    assert all("is itself broken (`ZeroDivisionError`: division by zero)" in f for f in faults[:2])
+    assert any("should get 'is not the mean of the squared" in fault for fault in faults)
+
+
+def test_a_rejected_answer_with_another_message_is_a_fault(checks, edit):
+    edit(checks, 'rejects("return one number")', 'rejects("your colors")')
+
+    (fault,) = verify(MODULE)
+    assert "should get 'your colors': mean_squared_error: not yet. Your error is an array" in fault
+
+
+def test_two_rejected_answers_with_one_message_are_a_fault(checks, edit):
+    checks.write_text(CODED)
+    edit(checks, 'rejects("which is negative")', 'rejects("not the mean")')
+    edit(checks, "return -1", "return 5")
+
+    (fault,) = verify(MODULE)
+    assert "gets the message of another wrong answer" in fault
+
+
+@pytest.mark.parametrize("decorator", ["mistake", "rejects"])
+def test_an_exercise_without_wrong_answers_is_a_fault(checks, decorator):
+    text = checks.read_text() if decorator == "mistake" else CODED
+    checks.write_text(text.partition(f"@mean_squared_error.{decorator}")[0])
+
+    (fault,) = verify(MODULE)
+    assert fault.startswith(f"{NAME}: declares no wrong answer: add ")
+
+
+def test_one_case_is_a_fault(checks, edit):
+    edit(checks, "    yield random_arrays((7,), (7,))\n", "")
+
+    (fault,) = verify(MODULE)
+    assert fault.startswith(f"{NAME}: has fewer than two different cases")
+
+
+def test_cases_of_one_size_are_a_fault(checks, edit):
+    edit(checks, "random_arrays((7,), (7,))", "random_arrays((3,), (3,))")
+
+    (fault,) = verify(MODULE)
+    assert fault.startswith(f"{NAME}: all cases have the same sizes")
+
+
+@pytest.mark.parametrize("line", ["    yield (np.ones(3),)\n", "    yield 1 / 0\n"])
+def test_a_broken_check_is_one_fault(checks, edit, line):
+    edit(checks, "    yield np.array(", f"{line}    yield np.array(")
+
+    (fault,) = verify(MODULE)
+    assert f"The check of {NAME} is itself broken (" in fault
 
 
 @pytest.mark.parametrize("module", ["checks.nothing", "nowhere.at_all"])
-def test_a_module_that_is_not_there_is_told_by_name(checks, module):
-    with pytest.raises(LabError, match=f"exercises' module {module} cannot be imported"):
+def test_a_missing_module_is_an_error(checks, module):
+    with pytest.raises(Invalid, match=f"exercises' module {module} cannot be imported"):
         verify(module)
 
 
-def test_a_module_that_raises_while_it_is_imported_is_told(checks):
+def test_a_module_that_raises_in_its_import_is_an_error(checks):
     checks.write_text("1 / 0")
 
-    with pytest.raises(LabError, match=r"cannot be imported \(ZeroDivisionError: division by"):
+    with pytest.raises(Invalid, match=r"cannot be imported \(ZeroDivisionError: division by"):
         verify(MODULE)
 
 
-def test_a_lab_that_lacks_the_function_is_told(source, edit):
+def test_a_lab_that_lacks_the_function_is_an_error(source, edit):
     edit(source, "def mean_squared_error(", "def another_error(")
 
     with pytest.raises(LabError, match="no cell that defines the function 'mean_squared_error'"):
         verify(MODULE)
 
 
-def test_building_tells_every_fault_at_once(source, checks, edit):
+def test_all_faults_are_told_at_once(source, checks, edit):
     edit(source, "return float(np.mean(", "return float(np.sum(")
-    checks.write_text(checks.read_text().partition("@mean_squared_error.rejects")[0])
 
-    with pytest.raises(LabError) as caught:
+    with pytest.raises(Invalid) as caught:
         require_verified(MODULE)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"The exercises of {MODULE} do not hold:"
-    assert [line[:26] for line in lines[1:]] == [f"  {NAME}: the ", f"  {NAME}: ship"]
+    assert lines[0] == f"The exercises of {MODULE} have faults:"
+    assert len(lines) > 2
+    assert all(line.startswith(f"  {NAME}: ") for line in lines[1:])
 
 
-def test_members_come_in_the_order_in_which_they_stand(ask):
-    ask('right("a", "a")')
+def test_members_have_the_order_of_their_definition(ask):
+    ask('correct("a", "a")')
 
-    assert [each.name for each in members(importlib.import_module(MODULE))] == [NAME, "why"]
-
-
-def test_the_exercises_of_lab_01_hold():
-    assert verify("dltlab.checks.first_network") == []
+    members = exercises_of(importlib.import_module(MODULE))
+    assert [member.name for member in members] == [NAME, "why"]

@@ -100,7 +100,7 @@ def test_a_learner_works_through_lab_01(page: Page) -> None:
     expect(exercise.locator(".dltlab-card")).to_contain_text("hint 1 of 3")
 
     run_with(page, exercise, RIGHT)
-    expect(exercise.locator("[data-outcome=passed]")).to_contain_text("That is right")
+    expect(exercise.locator("[data-outcome=passed]")).to_contain_text("Correct")
 
     question = code_cell(page, "ex.first_loss.ask()")
     question.get_by_role("radio", name=re.compile(r"^c\)")).check()

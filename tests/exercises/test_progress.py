@@ -1,48 +1,45 @@
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-from dltlab.errors import LabError
-from dltlab.exercises import progress as progress_module
-from dltlab.exercises.progress import note, progress, record, records
-from dltlab.exercises.result import Outcome
+from dltlab.errors import Unavailable
+from dltlab.exercises import Outcome, course_progress, read_records, record_outcome
+from dltlab.exercises.progress import try_record_outcome
 
 LAB, NAME = "01_my_topic", "mean_squared_error"
 
 APPEND = """
 import sys
-from dltlab.exercises.progress import record
-from dltlab.exercises.result import Outcome
+from dltlab.exercises import Outcome, record_outcome
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(200):
-    record(sys.argv[1], "x" * number, Outcome.PASSED)
+    record_outcome(sys.argv[1], "x" * number, Outcome.PASSED)
 """
 
 
 @pytest.fixture
 def summary(course):
-    """How far the learner is in the course's one lab."""
+    """Return a function that reads the progress in the course's one lab."""
 
     def of():
-        (lab,) = progress(course)
+        (lab,) = course_progress(course)
         return lab
 
     return of
 
 
 def test_without_a_file_nothing_is_attempted(summary, progress_file):
-    assert records() == []
+    assert read_records() == []
     assert summary().outcomes == {NAME: Outcome.UNATTEMPTED}
     assert summary().last is None
     assert not progress_file.exists()
 
 
 def test_a_record_is_one_line_of_json_with_the_time_in_utc(progress_file):
-    record(LAB, NAME, Outcome.NOT_YET)
+    record_outcome(LAB, NAME, Outcome.NOT_YET)
 
     entry = json.loads(progress_file.read_text())
     assert entry.pop("time").endswith("+00:00")
@@ -51,36 +48,36 @@ def test_a_record_is_one_line_of_json_with_the_time_in_utc(progress_file):
 
 
 def test_the_last_outcome_counts_until_one_has_passed(summary):
-    for outcome, stands in [
+    for outcome, expected in [
         (Outcome.UNATTEMPTED, Outcome.UNATTEMPTED),
         (Outcome.ERROR, Outcome.ERROR),
         (Outcome.NOT_YET, Outcome.NOT_YET),
         (Outcome.PASSED, Outcome.PASSED),
         (Outcome.ERROR, Outcome.PASSED),
     ]:
-        record(LAB, NAME, outcome)
-        assert summary().outcomes == {NAME: stands}
+        record_outcome(LAB, NAME, outcome)
+        assert summary().outcomes == {NAME: expected}
 
 
-def test_a_summary_tells_what_passed_what_is_open_and_when_it_was_tried_last(summary):
-    record(LAB, NAME, Outcome.UNATTEMPTED)
+def test_a_summary_has_the_passed_the_open_and_the_last_time(summary):
+    record_outcome(LAB, NAME, Outcome.UNATTEMPTED)
     assert summary().last is None
     assert summary().still_open == {NAME: Outcome.UNATTEMPTED}
 
-    record(LAB, NAME, Outcome.PASSED)
+    record_outcome(LAB, NAME, Outcome.PASSED)
     assert summary().still_open == {}
     assert summary().as_dict() == {
         "lab": LAB,
         "title": "My topic",
         "outcomes": {NAME: "passed"},
-        "last": records()[-1].time,
+        "last": read_records()[-1].time,
         "passed": 1,
     }
 
 
-def test_other_labs_and_exercises_that_are_gone_do_not_count(summary):
-    record("02_other", NAME, Outcome.PASSED)
-    record(LAB, "gone", Outcome.PASSED)
+def test_other_labs_and_removed_exercises_do_not_count(summary):
+    record_outcome("02_other", NAME, Outcome.PASSED)
+    record_outcome(LAB, "gone", Outcome.PASSED)
 
     assert summary().outcomes == {NAME: Outcome.UNATTEMPTED}
 
@@ -103,29 +100,29 @@ def test_other_labs_and_exercises_that_are_gone_do_not_count(summary):
         b"\x00" * 512,
     ],
 )
-def test_a_damaged_line_costs_no_other(summary, progress_file, damage):
-    record(LAB, NAME, Outcome.NOT_YET)
+def test_a_damaged_line_damages_no_other(summary, progress_file, damage):
+    record_outcome(LAB, NAME, Outcome.NOT_YET)
     with progress_file.open("ab") as file:
         file.write(damage + b"\r\n")
-    record(LAB, NAME, Outcome.PASSED)
+    record_outcome(LAB, NAME, Outcome.PASSED)
 
-    assert [entry.outcome for entry in records()] == [Outcome.NOT_YET, Outcome.PASSED]
+    assert [entry.outcome for entry in read_records()] == [Outcome.NOT_YET, Outcome.PASSED]
     assert summary().passed == 1
 
 
-def test_half_a_line_at_the_end_is_closed_before_the_next(progress_file):
-    record(LAB, "first", Outcome.PASSED)
-    whole = progress_file.read_bytes()
-    progress_file.write_bytes(whole + whole[:30])
+def test_a_partial_last_line_is_ended_before_the_next_record(progress_file):
+    record_outcome(LAB, "first", Outcome.PASSED)
+    complete = progress_file.read_bytes()
+    progress_file.write_bytes(complete + complete[:30])
 
-    record(LAB, "second", Outcome.PASSED)
-    record(LAB, "third", Outcome.PASSED)
+    record_outcome(LAB, "second", Outcome.PASSED)
+    record_outcome(LAB, "third", Outcome.PASSED)
 
-    assert [entry.exercise for entry in records()] == ["first", "second", "third"]
-    assert progress_file.read_bytes().startswith(whole + whole[:30] + b"\n")
+    assert [entry.exercise for entry in read_records()] == ["first", "second", "third"]
+    assert progress_file.read_bytes().startswith(complete + complete[:30] + b"\n")
 
 
-def test_two_processes_that_append_at_once_lose_nothing():
+def test_two_processes_that_append_at_once_lose_no_record():
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", APPEND, lab],
@@ -145,37 +142,40 @@ def test_two_processes_that_append_at_once_lose_nothing():
         assert writer.returncode == 0
 
     for lab in ("one", "two"):
-        assert [len(each.exercise) for each in records() if each.lab == lab] == [*range(200)]
+        assert [len(record.exercise) for record in read_records() if record.lab == lab] == [
+            *range(200)
+        ]
 
 
-def test_a_full_disk_is_told_with_what_to_do_and_the_learner_goes_on(monkeypatch, capsys):
+def test_a_full_disk_is_an_error_with_its_fix_and_only_a_message_in_a_check(monkeypatch, capsys):
     monkeypatch.setenv("DLTLAB_PROGRESS", "/dev/full")
 
-    with pytest.raises(LabError) as caught:
-        record(LAB, NAME, Outcome.PASSED)
+    with pytest.raises(Unavailable) as caught:
+        record_outcome(LAB, NAME, Outcome.PASSED)
     assert str(caught.value) == (
-        "Your progress could not be saved in /dev/full (No space left on device); make room there "
-        "or set DLTLAB_PROGRESS to a file you may write."
+        "Your progress could not be saved in /dev/full (No space left on device). Free some space, "
+        "or set DLTLAB_PROGRESS to a file that you may write."
     )
-    note(LAB, NAME, Outcome.PASSED)
+    try_record_outcome(LAB, NAME, Outcome.PASSED)
     assert capsys.readouterr().out == f"{NAME}: not saved. {caught.value}\n"
 
 
 @pytest.mark.parametrize("place", ["file/progress.jsonl", "folder"])
-def test_a_place_that_cannot_be_written_is_told(tmp_path, monkeypatch, place):
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     monkeypatch.setenv("DLTLAB_PROGRESS", str(tmp_path / place))
 
-    with pytest.raises(LabError, match=r"could not be saved in .* set DLTLAB_PROGRESS"):
-        record(LAB, NAME, Outcome.PASSED)
-    with pytest.raises(LabError, match=rf"{place} cannot be read \("):
-        records()
+    with pytest.raises(Unavailable, match=r"could not be saved in .* set DLTLAB_PROGRESS"):
+        record_outcome(LAB, NAME, Outcome.PASSED)
+    with pytest.raises(Unavailable, match=rf"{place} cannot be read \("):
+        read_records()
 
 
-def test_progress_lies_in_the_users_data_folder(tmp_path, monkeypatch):
+def test_progress_is_kept_in_the_users_data_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("DLTLAB_PROGRESS")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
-    assert progress_module.progress_file() == tmp_path / "dltlab" / "progress.jsonl"
-    assert not os.listdir(tmp_path)
+    record_outcome(LAB, NAME, Outcome.PASSED)
+
+    assert (tmp_path / "dltlab" / "progress.jsonl").is_file()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from dltlab.course.source import read_lab
-from dltlab.errors import LabError
-from dltlab.exercises.source import is_stub, lab_of, reference
+from dltlab.errors import Invalid, NotFound
+from dltlab.exercises import lab_of, reference
+from dltlab.exercises.source import is_stub
 
 NAME = "mean_squared_error"
 
@@ -17,7 +18,7 @@ def lab(source):
 
 @pytest.fixture
 def add(source):
-    """Add a cell to the lab's end, and read the lab again."""
+    """Return a function that adds a cell to the end of the lab and reads it again."""
 
     def at_its_end(cell: str):
         source.write_text(f"{source.read_text()}\n{cell}")
@@ -28,7 +29,7 @@ def add(source):
 
 @pytest.fixture
 def function():
-    """The function that a learner's cell defines."""
+    """Return a function that runs a learner's cell and returns what it defines."""
 
     def define(cell: str):
         namespace = {}
@@ -58,8 +59,8 @@ def test_a_module_of_dltlab_finds_its_lab_from_any_course(course, monkeypatch):
     assert lab_of("dltlab.checks.first_network").name == "01_first_network"
 
 
-def test_a_module_without_a_lab_is_told_by_name(course):
-    with pytest.raises(LabError, match="No lab of the course is called 'nothing'"):
+def test_a_module_without_a_lab_is_an_error(course):
+    with pytest.raises(NotFound, match="No lab of the course is called 'nothing'"):
         lab_of("checks.nothing")
 
 
@@ -67,17 +68,17 @@ def test_the_reference_is_the_function_of_the_solution_cell(lab):
     assert reference(lab, NAME)(np.array([1.0, 3.0]), np.array([2.0, 1.0])) == 2.5
 
 
-def test_the_reference_sees_the_labs_imports_and_nothing_else(lab):
+def test_the_reference_sees_the_imports_that_it_uses_and_nothing_else(lab):
     namespace = reference(lab, NAME).__globals__
 
-    assert {"np", "ex", NAME} <= namespace.keys()
-    assert not {"SAMPLES", "truth", "rng"} & namespace.keys()
+    assert {"np", NAME} <= namespace.keys()
+    assert not {"ex", "SAMPLES", "truth", "rng"} & namespace.keys()
 
 
-def test_a_function_that_needs_more_than_imports_to_be_defined_is_told_with_its_line(add):
+def test_a_function_that_needs_more_than_imports_is_an_error_with_its_line(add):
     lab = add("# %%\ndef scaled(x=SAMPLES):\n    return x\n")
 
-    with pytest.raises(LabError) as caught:
+    with pytest.raises(Invalid) as caught:
         reference(lab, "scaled")
 
     line = lab.path.read_text().splitlines().index("def scaled(x=SAMPLES):") + 1
@@ -97,12 +98,12 @@ def test_the_stub_itself_is_the_stub(lab):
     ["...", "pass", "return", "return None", '"""Mine."""', "# hm\n    ...", "...  # what now?"],
 )
 @pytest.mark.parametrize("arguments", ["predictions, truth", "a, b: int = 1"])
-def test_a_function_in_which_nothing_was_written_is_a_stub(lab, function, arguments, body):
+def test_a_function_without_code_is_a_stub(lab, function, arguments, body):
     assert is_stub(lab, NAME, function(f"def {NAME}({arguments}):\n    {body}\n"))
 
 
 @pytest.mark.parametrize("body", ["return 0", "return ...", "x = 1", "raise ValueError", "yield"])
-def test_a_function_in_which_anything_was_written_is_no_stub(lab, function, body):
+def test_a_function_with_any_code_is_not_a_stub(lab, function, body):
     assert not is_stub(lab, NAME, function(f"def {NAME}(predictions, truth):\n    {body}\n"))
 
 
@@ -118,7 +119,7 @@ def total(x):
 
 
 @pytest.mark.parametrize(("factor", "same"), [("2", True), ("3", False), ("2.0", False)])
-def test_what_the_stub_gives_counts_down_to_its_nested_constants(add, factor, same):
+def test_the_code_of_a_stub_counts_down_to_nested_constants(add, factor, same):
     lab = add(STUB.format(factor=2))
     namespace = {}
     exec(STUB.format(factor=factor).replace("return sum(map(double, x))", "..."), namespace)

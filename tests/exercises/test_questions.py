@@ -3,10 +3,8 @@ from importlib import import_module
 import pytest
 
 from dltlab import display
-from dltlab.errors import LabError
-from dltlab.exercises.progress import records
-from dltlab.exercises.question import question, right, wrong
-from dltlab.exercises.result import Outcome
+from dltlab.errors import Invalid
+from dltlab.exercises import Outcome, correct, question, read_records, wrong
 
 TEXT = """What is one < two?
   a) <b>less</b>
@@ -17,14 +15,14 @@ Answer with: ex.why.answer("a")
 
 @pytest.fixture
 def why(course):
-    """A question of the course's one lab."""
+    """Return a question of the course's one lab."""
 
     def why():
         """What is one
         < two?
         """
         return [
-            right("<b>less</b>", "It is `1 < 2`."),
+            correct("<b>less</b>", "It is `1 < 2`."),
             wrong("more", "Is <script>1</script> more?"),
         ]
 
@@ -34,7 +32,7 @@ def why(course):
 
 @pytest.fixture
 def widget(why, monkeypatch):
-    """The prompt, the choices, the button and the verdict that a notebook shows."""
+    """Return the prompt, the choices, the button and the message that a notebook shows."""
     shown = []
     monkeypatch.setattr(display, "in_notebook", lambda: True)
     monkeypatch.setattr(why, "_widget", lambda make=why._widget: shown.append(make()) or shown[0])
@@ -43,27 +41,27 @@ def widget(why, monkeypatch):
 
 
 def outcomes():
-    return [entry.outcome for entry in records()]
+    return [record.outcome for record in read_records()]
 
 
-def test_without_a_front_end_the_question_is_asked_as_text(why, capsys):
+def test_without_a_front_end_the_question_is_text(why, capsys):
     why.ask()
 
     assert capsys.readouterr().out == TEXT
-    (noted,) = records()
-    assert (noted.lab, noted.exercise) == ("01_my_topic", "why")
-    assert noted.outcome is Outcome.UNATTEMPTED
+    (record,) = read_records()
+    assert (record.lab, record.exercise) == ("01_my_topic", "why")
+    assert record.outcome is Outcome.UNATTEMPTED
 
 
 @pytest.mark.parametrize("letter", ["a", "A", " a "])
-def test_the_right_letter_passes_with_its_reason(why, capsys, letter):
+def test_the_correct_letter_passes_with_its_reason(why, capsys, letter):
     why.answer(letter)
 
     assert capsys.readouterr().out == "why: passed. It is `1 < 2`.\n"
     assert outcomes() == [Outcome.PASSED]
 
 
-def test_a_wrong_letter_is_not_yet_right_and_helps_on(why, capsys):
+def test_a_wrong_letter_is_not_yet_with_its_reason(why, capsys):
     why.answer("b")
 
     assert capsys.readouterr().out == "why: not yet. Is <script>1</script> more?\n"
@@ -71,52 +69,52 @@ def test_a_wrong_letter_is_not_yet_right_and_helps_on(why, capsys):
 
 
 @pytest.mark.parametrize("letter", ["c", "", "ab", 1, None])
-def test_a_letter_that_is_no_option_is_told_with_those_there_are(why, letter):
-    with pytest.raises(LabError) as caught:
+def test_an_unknown_letter_is_an_error_that_lists_the_options(why, letter):
+    with pytest.raises(Invalid) as caught:
         why.answer(letter)
 
     assert str(caught.value) == f"why has the options a, b, not {letter!r}."
-    assert records() == []
+    assert read_records() == []
 
 
-def test_the_widget_offers_every_option_and_chooses_none(widget):
-    prompt, choices, button, verdict = widget
+def test_the_widget_offers_every_option_and_selects_none(widget):
+    prompt, choices, button, message = widget
 
     assert prompt.value == "<b>What is one &lt; two?</b>"
     assert choices.options == (("a) <b>less</b>", "a"), ("b) more", "b"))
     assert choices.value is None
     assert button.disabled
-    assert verdict.value == ""
+    assert message.value == ""
 
 
-def test_the_widget_checks_shows_and_notes_each_choice(widget):
-    _, choices, button, verdict = widget
+def test_the_widget_checks_shows_and_records_each_choice(widget):
+    _, choices, button, message = widget
 
     choices.value = "b"
     assert not button.disabled
     button.click()
-    assert "why: not yet" in verdict.value
+    assert "why: not yet" in message.value
 
     choices.value = "a"
-    assert verdict.value == ""
+    assert message.value == ""
     button.click()
-    assert "why: passed" in verdict.value
+    assert "why: passed" in message.value
     assert outcomes() == [Outcome.UNATTEMPTED, Outcome.NOT_YET, Outcome.PASSED]
 
 
 def test_a_reason_is_escaped_in_the_widget(widget):
-    _, choices, button, verdict = widget
+    _, choices, button, message = widget
     choices.value = "b"
     button.click()
 
-    assert "Is &lt;script&gt;1&lt;/script&gt; more?" in verdict.value
+    assert "Is &lt;script&gt;1&lt;/script&gt; more?" in message.value
 
 
-def test_a_choice_that_cannot_be_saved_is_shown_all_the_same(widget, monkeypatch, capsys):
-    _, choices, button, verdict = widget
+def test_a_choice_that_cannot_be_saved_is_still_shown(widget, monkeypatch, capsys):
+    _, choices, button, message = widget
     monkeypatch.setenv("DLTLAB_PROGRESS", "/dev/full")
     choices.value = "a"
     button.click()
 
-    assert "why: passed" in verdict.value
+    assert "why: passed" in message.value
     assert "why: not saved" in capsys.readouterr().out

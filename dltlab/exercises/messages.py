@@ -1,4 +1,4 @@
-"""What a check says, as a card in a notebook and as the same words in plain text."""
+"""What an exercise says to the learner: a card in a notebook, the same words in a terminal."""
 
 import html
 import re
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How an answer stands."""
+    """The outcome of checking an answer."""
 
     PASSED = "passed"
     NOT_YET = "not yet"
@@ -27,21 +27,27 @@ _SIGNS = {"passed": "✓", "not yet": "→", "error": "✗", "broken check": "�
 
 
 @dataclass(frozen=True, repr=False)
-class Card:
-    """A titled message about one exercise; `backticks` mark code, three of them a block."""
+class Message:
+    """A titled message about one exercise.
+
+    Attributes:
+        exercise: Name of the exercise or question.
+        label: What kind of message it is, such as "hint 1 of 2".
+        text: The message; single backticks mark code, three of them a block of code.
+    """
 
     exercise: str
     label: str
-    message: str
+    text: str
 
     def __str__(self) -> str:
-        message = re.sub(r"```(?:python)?\n(.*?)```", r"\n\1", self.message, flags=re.DOTALL)
-        return f"{self.exercise}: {self.label}. {message}".rstrip()
+        text = re.sub(r"```(?:python)?\n(.*?)```", r"\n\1", self.text, flags=re.DOTALL)
+        return f"{self.exercise}: {self.label}. {text}".rstrip()
 
     __repr__ = __str__
 
     def show(self) -> None:
-        """Display the card, or print its words where nothing can be displayed."""
+        """Display the message, or print it where nothing can be displayed."""
         from IPython.display import display
 
         display(self)
@@ -55,28 +61,31 @@ class Card:
             'max-width: 52em; line-height: 1.5">'
             f'<span style="color: {color}; font-weight: 600">{sign} '
             f"{html.escape(self.exercise)}: {html.escape(self.label)}</span>"
-            f"<div>{_rich(self.message)}</div></div>"
+            f"<div>{_to_html(self.text)}</div></div>"
         )
 
 
 @dataclass(frozen=True, repr=False)
-class Result(Card):
-    """The card of a check; `outcome` is None when the check itself is broken."""
+class Verdict(Message):
+    """The message of a check.
+
+    Attributes:
+        outcome: None where the check itself is broken.
+    """
 
     outcome: Outcome | None
 
 
-def result(exercise: str, outcome: Outcome | None, message: str) -> Result:
-    """The card that tells `outcome`."""
-    return Result(exercise, outcome.value if outcome else "broken check", message, outcome)
+def verdict(exercise: str, outcome: Outcome | None, text: str) -> Verdict:
+    """Return the verdict whose label is its outcome."""
+    return Verdict(exercise, outcome.value if outcome else "broken check", text, outcome)
 
 
-def _rich(message: str) -> str:
-    """Escape `message`, then render its code and line breaks."""
-    pieces = re.split(r"```(?:python)?\n(.*?)```", message, flags=re.DOTALL)
+def _to_html(text: str) -> str:
+    """Escape `text`, then render its code and line breaks."""
     rendered = []
-    for number, piece in enumerate(pieces):
-        escaped = html.escape(piece)
+    for number, part in enumerate(re.split(r"```(?:python)?\n(.*?)```", text, flags=re.DOTALL)):
+        escaped = html.escape(part)
         if number % 2:
             rendered.append(f'<pre style="margin: 6px 0">{escaped}</pre>')
         else:

@@ -1,0 +1,51 @@
+from .answers import attempt, in_float32, require
+from .base import Exercise
+from .cases import random_arrays
+from .coded import CodedExercise
+from .declared import DeclaredExercise
+from .decorator import exercise
+from .leaderboard import (
+    LeaderboardEntry,
+    add_to_leaderboard,
+    read_leaderboard,
+    show_leaderboard,
+)
+from .messages import Message, Outcome, Verdict
+from .progress import LabProgress, Record, course_progress, read_records, record_outcome
+from .questions import Question, correct, question, wrong
+from .source import lab_of, reference
+from .specs import Array, Equal, Integer, Number, Text
+
+__all__ = [
+    "Array",
+    "CodedExercise",
+    "DeclaredExercise",
+    "Equal",
+    "Exercise",
+    "Integer",
+    "LabProgress",
+    "LeaderboardEntry",
+    "Message",
+    "Number",
+    "Outcome",
+    "Question",
+    "Record",
+    "Text",
+    "Verdict",
+    "add_to_leaderboard",
+    "attempt",
+    "correct",
+    "course_progress",
+    "exercise",
+    "in_float32",
+    "lab_of",
+    "question",
+    "random_arrays",
+    "read_leaderboard",
+    "read_records",
+    "record_outcome",
+    "reference",
+    "require",
+    "show_leaderboard",
+    "wrong",
+]

@@ -1,0 +1,105 @@
+"""Call a learner's function, and tell its faults from those of the check."""
+
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import unwrap
+from typing import Any
+
+Answer = Callable[..., Any]
+
+
+class NotYet(Exception):
+    """The answer is wrong; the message says what was observed, never the expected value."""
+
+
+class AnswerRaised(Exception):
+    """The learner's function raised an exception."""
+
+
+def require(condition: Any, message: str) -> None:
+    """Reject the answer with `message` unless `condition` is true."""
+    if not condition:
+        raise NotYet(message)
+
+
+@contextmanager
+def attempt(action: str) -> Iterator[None]:
+    """Use what the learner returned; an exception in the block rejects the answer.
+
+    Args:
+        action: What the block does, such as "calling your model on 8×8 digits".
+    """
+    try:
+        yield
+    except (NotYet, AnswerRaised):
+        raise
+    except Exception as error:
+        raise NotYet(f"{action[0].upper()}{action[1:]} raised {describe_error(error)}") from error
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Create Keras layers in float32, whatever the lab has set; also a decorator of a check.
+
+    The lab's own precision depends on the machine, so that numbers could not be compared.
+    """
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def guard(answer: Answer) -> Answer:
+    """Wrap `answer`, so that its exceptions become `AnswerRaised` and None is rejected."""
+
+    @wraps(answer)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value = call_answer(answer, *args, **kwargs)
+        require(value is not None, "Your function returns nothing. Is there a `return`?")
+        return value
+
+    return call
+
+
+def call_answer(answer: Answer, *args: Any, **kwargs: Any) -> Any:
+    """Call the learner's function.
+
+    Raises:
+        AnswerRaised: It raised an exception; names the line and the reason.
+        NotYet: Raised by an argument of the check's own, such as a function that counts its calls.
+    """
+    try:
+        return answer(*args, **kwargs)
+    except NotYet:
+        raise
+    except Exception as error:
+        raise AnswerRaised(_describe_with_line(answer, error)) from error
+
+
+def describe_error(error: Exception) -> str:
+    """Return the type of an exception and the first useful line of its message.
+
+    Keras begins with a line that says nothing, and colors its text: both are left out.
+    """
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()]
+    useful = (line for line in lines if line and not line.startswith("Exception encountered when"))
+    reason = next(useful, "")
+    return f"`{type(error).__name__}`" + (f": {reason}" if reason else ".")
+
+
+def _describe_with_line(answer: Answer, error: Exception) -> str:
+    """Describe an exception with the line of the learner's function that raised it."""
+    code = unwrap(answer).__code__
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == code.co_filename and frame.name == code.co_name and frame.lineno:
+            number = frame.lineno - code.co_firstlineno + 1
+            line = f" (`{frame.line}`)" if frame.line else ""
+            return f"Line {number} of your function{line} raised {describe_error(error)}"
+    return f"Calling your function raised {describe_error(error)}"

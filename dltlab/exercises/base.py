@@ -1,0 +1,135 @@
+"""What every exercise does: check an answer, show hints, show the author's solution."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from inspect import unwrap
+from types import FunctionType
+
+from dltlab.course.source import Lab
+from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, describe_error
+from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
+from dltlab.exercises.progress import try_record_outcome
+from dltlab.exercises.source import is_stub, lab_of, reference
+
+
+class Interrupted(KeyboardInterrupt):
+    """The learner has stopped a check; a notebook shows one line instead of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+class Exercise(ABC):
+    """A function for the learner to write; made by the decorator `exercise`.
+
+    Attributes:
+        name: Name of the function that the learner writes.
+        module: Name of the module that holds the exercise.
+        accepted: Answers that must pass.
+        rejected: Answers that must be rejected, each with a part of the message they must get.
+    """
+
+    def __init__(self, name: str, module: str, hints: tuple[str, ...]) -> None:
+        self.name = name
+        self.module = module
+        self.accepted: list[Answer] = []
+        self.rejected: list[tuple[Answer, str]] = []
+        self._hints = hints
+        self._hints_shown = 0
+        self._passed: Answer | None = None
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The lab that the exercise belongs to."""
+        return lab_of(self.module)
+
+    def check(self, answer: Answer) -> None:
+        """Check `answer`, show the verdict, and record the outcome in the learner's progress."""
+        try:
+            result = self.evaluate(answer)
+        except KeyboardInterrupt:
+            message = f"The check of {self.name} was stopped; nothing was recorded."
+            raise Interrupted(message) from None
+        result.show()
+        if result.outcome is not None:
+            try_record_outcome(self.lab.name, self.name, result.outcome)
+
+    def evaluate(self, answer: Answer) -> Verdict:
+        """Check `answer` without showing or recording anything."""
+        function = unwrap(answer)  # of decorators such as `@tf.function`
+        if not isinstance(function, FunctionType):
+            text = f"Pass the function itself, without calling it: `check({self.name})`."
+            return verdict(self.name, Outcome.NOT_YET, text)
+        try:
+            if is_stub(self.lab, self.name, function):
+                text = "Replace `...` with your code, then run the cell again."
+                return verdict(self.name, Outcome.UNATTEMPTED, text)
+            text = self._check(answer) or "Correct."
+        except NotYet as error:
+            return verdict(self.name, Outcome.NOT_YET, str(error))
+        except AnswerRaised as error:
+            return verdict(self.name, Outcome.ERROR, str(error))
+        except Exception as error:
+            text = (
+                f"The check of {self.name} is itself broken "
+                f"({describe_error(error).rstrip('.')}): this is a fault of the lab, not of your "
+                "answer, and nothing was recorded."
+            )
+            return verdict(self.name, None, text)
+        self._passed = answer
+        return verdict(self.name, Outcome.PASSED, text)
+
+    def hint(self) -> None:
+        """Show the next hint."""
+        if self._hints_shown == len(self._hints):
+            text = "That was the last hint." if self._hints else "This exercise has no hints."
+            text += f" `ex.{self.name}.solution()` shows the solution."
+            Message(self.name, "hint", text).show()
+            return
+        self._hints_shown += 1
+        label = f"hint {self._hints_shown} of {len(self._hints)}"
+        Message(self.name, label, self._hints[self._hints_shown - 1]).show()
+
+    def solution(self) -> None:
+        """Show the author's solution: the cell of the lab's source."""
+        code = self.lab.defining(self.name).solution
+        Message(self.name, "solution", f"```python\n{code}\n```").show()
+
+    def reference(self) -> Answer:
+        """Return the author's function."""
+        return self._reference
+
+    def or_reference(self, answer: Answer) -> Answer:
+        """Return `answer` once it passes; until then the author's function, with a message."""
+        if answer is self._passed or self.evaluate(answer).outcome is Outcome.PASSED:
+            return answer
+        text = "Your function is used once it passes."
+        Message(self.name, "using the reference solution", text).show()
+        return self.reference()
+
+    def accepts(self, answer: Answer) -> Answer:
+        """Declare another correct answer; verification proves that it passes."""
+        self.accepted.append(answer)
+        return answer
+
+    def rejects(self, fragment: str) -> Callable[[Answer], Answer]:
+        """Declare a wrong answer that must get a message containing `fragment`.
+
+        For messages that the engine or the code of the check writes; see also
+        `DeclaredExercise.mistake`.
+        """
+
+        def declare(answer: Answer) -> Answer:
+            self.rejected.append((answer, fragment))
+            return answer
+
+        return declare
+
+    @abstractmethod
+    def _check(self, answer: Answer) -> str | None:
+        """Raise `NotYet` or `AnswerRaised`, or return None or a message for those who pass."""
+
+    @cached_property
+    def _reference(self) -> Answer:
+        return reference(self.lab, self.name)

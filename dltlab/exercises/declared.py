@@ -1,0 +1,246 @@
+"""Exercises that state their cases, what is returned, and known mistakes."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from inspect import isgeneratorfunction, signature
+from typing import Any
+
+import numpy as np
+
+from dltlab.errors import Invalid
+from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, call_answer, in_float32
+from dltlab.exercises.base import Exercise
+from dltlab.exercises.cases import Case, parameter_names
+from dltlab.exercises.specs import Several, Spec
+
+Cases = Callable[[], Iterable[tuple[Any, ...]]]
+Sentence = str | Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known wrong answer and what the learner who gives it is told."""
+
+    answer: Answer
+    sentence: Sentence
+
+
+class DeclaredExercise(Exercise):
+    """An exercise whose answer is compared with the author's solution on several cases.
+
+    Attributes:
+        mistakes: In the order in which they are tried.
+    """
+
+    def __init__(
+        self,
+        cases: Cases,
+        hints: tuple[str, ...],
+        returns: Spec,
+        otherwise: Sentence | Mapping[str, Sentence],
+    ) -> None:
+        name = cases.__name__
+        if not isgeneratorfunction(cases) or signature(cases).parameters:
+            raise Invalid(
+                f"{name}: with `returns=`, write a function without parameters that yields tuples "
+                "of arguments. For a check that calls the answer itself, leave `returns=` out."
+            )
+        if isinstance(otherwise, Mapping):
+            _require_part_names(name, returns, otherwise)
+        super().__init__(name, cases.__module__, hints)
+        self.mistakes: list[Mistake] = []
+        self._make_cases = cases
+        self._spec = returns
+        self._otherwise = otherwise
+        self._mistaken: dict[int, list[Any]] = {}
+
+    def mistake(self, sentence: Sentence) -> Callable[[Answer], Answer]:
+        """Declare a wrong answer and the sentence it gets.
+
+        The mistakes are tried in the order of their declaration. One applies where the learner's
+        answer agrees with it on every case on which it differs from the author's solution. Where
+        several values are returned, a mistake may return `...` for a value that does not matter.
+
+        Args:
+            sentence: Text, in which `{call}` and `{value}` stand for the call and the learner's
+                value on the first case that differs; or a function of that value that returns
+                such a text.
+        """
+
+        def declare(answer: Answer) -> Answer:
+            self.mistakes.append(Mistake(answer, sentence))
+            return answer
+
+        return declare
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The calls that are compared.
+
+        Raises:
+            Invalid: The author's function does not yield tuples that fit the solution.
+        """
+        cases = []
+        parameters = signature(self.reference())
+        for arguments in self._make_cases():
+            if not isinstance(arguments, tuple):
+                raise Invalid(
+                    f"{self.name}: a case is a tuple of arguments, not {type(arguments).__name__}; "
+                    "with one argument write `yield (x,)`."
+                )
+            try:
+                parameters.bind(*arguments)
+            except TypeError as error:
+                raise Invalid(
+                    f"{self.name}: a case has {len(arguments)} arguments, which do not fit the "
+                    f"solution ({error}); with one argument write `yield (x,)`."
+                ) from error
+            cases.append(Case(arguments, parameter_names(self.reference(), len(arguments))))
+        return cases
+
+    def is_comparable(self, mistake: Mistake) -> bool:
+        """Return whether a mistake returns values, so that an answer can agree with it."""
+        return bool(self._mistaken_values(mistake))
+
+    def differs(self, mistake: Mistake) -> bool:
+        """Return whether a mistake differs from the author's solution on some case."""
+        return any(self._differing(mistake))
+
+    def message(self, mistake: Mistake) -> str:
+        """Return what a learner is told whose answer is this mistake."""
+        return self._mistake_message(mistake, self._values(self.completed(mistake)))
+
+    def completed(self, mistake: Mistake) -> Answer:
+        """Return the mistake as an answer: with the author's values where it returns `...`."""
+
+        @wraps(mistake.answer)
+        def answer(*arguments: Any) -> Any:
+            value = mistake.answer(*arguments)
+            if isinstance(value, tuple | list) and any(part is ... for part in value):
+                expected = list(self.reference()(*arguments))
+                return [e if v is ... else v for v, e in zip(value, expected, strict=True)]
+            return value
+
+        return answer
+
+    def _check(self, answer: Answer) -> None:
+        expected = self._expected
+        values = self._values(answer)
+        if all(map(self._is_correct, values, expected)):
+            return
+        for mistake in self.mistakes:
+            if self._applies(mistake, values):
+                raise NotYet(self._mistake_message(mistake, values))
+        for case, value, solution in zip(self.cases, values, expected, strict=True):
+            if fault := self._spec.fault(value, solution):
+                raise NotYet(fault + self._where(case))
+        raise NotYet(self._otherwise_message(values))
+
+    @cached_property
+    def _expected(self) -> list[Any]:
+        """What the author's solution returns on each case."""
+        return self._values(self.reference())
+
+    def _values(self, answer: Answer) -> list[Any]:
+        """Return the converted values of an answer on all cases, or raise what the learner gets."""
+        return [self._value(answer, case) for case in self.cases]
+
+    def _value(self, answer: Answer, case: Case) -> Any:
+        arguments = case.fresh()
+        try:
+            with _comparable():
+                value = call_answer(answer, *arguments)
+            if changed := case.changed(arguments):
+                raise NotYet(f"Your function changes its argument `{changed}`. Work on a copy.")
+            if value is None:
+                raise NotYet("Your function returns nothing. Is there a `return`?")
+            return self._spec.convert(value)
+        except (NotYet, AnswerRaised) as error:
+            raise type(error)(str(error) + self._where(case)) from error
+
+    def _is_correct(self, value: Any, expected: Any) -> bool:
+        return self._spec.agrees(value, expected) and not self._spec.fault(value, expected)
+
+    def _mistaken_values(self, mistake: Mistake) -> list[Any]:
+        """Return the values of a mistake; none where it never gets as far as a comparison."""
+        if id(mistake) not in self._mistaken:
+            try:
+                self._mistaken[id(mistake)] = self._values(mistake.answer)
+            except (NotYet, AnswerRaised):
+                self._mistaken[id(mistake)] = []
+        return self._mistaken[id(mistake)]
+
+    def _differing(self, mistake: Mistake) -> list[bool]:
+        """Return for each case whether the mistake differs from the author's solution."""
+        wrong = self._mistaken_values(mistake)
+        return [not self._spec.agrees(e, w) for e, w in zip(self._expected, wrong, strict=False)]
+
+    def _applies(self, mistake: Mistake, values: list[Any]) -> bool:
+        pairs = zip(self._differing(mistake), values, self._mistaken_values(mistake), strict=False)
+        matches = [self._spec.agrees(value, wrong) for differs, value, wrong in pairs if differs]
+        return bool(matches) and all(matches)
+
+    def _mistake_message(self, mistake: Mistake, values: list[Any]) -> str:
+        place = self._differing(mistake).index(True)
+        return self._render(mistake.sentence, place, values[place])
+
+    def _otherwise_message(self, values: list[Any]) -> str:
+        pairs = list(zip(values, self._expected, strict=True))
+        if isinstance(self._otherwise, Mapping):
+            assert isinstance(self._spec, Several)
+            parts = [spec.name for spec in self._spec.parts]
+            for name, sentence in self._otherwise.items():
+                number = parts.index(name)
+                spec = self._spec.parts[number]
+                for place, (value, expected) in enumerate(pairs):
+                    if not spec.agrees(value[number], expected[number]):
+                        return self._render(sentence, place, value[number])
+        place = next(i for i, pair in enumerate(pairs) if not self._is_correct(*pair))
+        assert not isinstance(self._otherwise, Mapping)
+        return self._render(self._otherwise, place, values[place])
+
+    def _render(self, sentence: Sentence, place: int, value: Any) -> str:
+        """Fill in a sentence about what the learner's function returned on one case."""
+        plain = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        text = sentence(plain) if callable(sentence) else sentence
+        text = text.replace("{call}", self.cases[place].call(self.name))
+        return text.replace("{value}", _in_short(plain))
+
+    def _where(self, case: Case) -> str:
+        """Return a sentence that tells the call, where it helps to repeat what went wrong."""
+        if case.is_short:
+            return f" The call was `{case.call(self.name)}`." if case.arguments else ""
+        if case is self.cases[0]:
+            return ""
+        sizes = case.describe_sizes()
+        return f" The call was `{case.call(self.name)}`" + (f" with {sizes}." if sizes else ".")
+
+
+@contextmanager
+def _comparable() -> Iterator[None]:
+    """Keep results from depending on Keras' global precision, and quiet about infinities."""
+    with ExitStack() as stack:
+        stack.enter_context(np.errstate(all="ignore"))
+        if "keras" in sys.modules:
+            stack.enter_context(in_float32())
+        yield
+
+
+def _require_part_names(name: str, returns: Spec, otherwise: Mapping[str, Sentence]) -> None:
+    parts = [part.name for part in returns.parts] if isinstance(returns, Several) else []
+    if sorted(parts) != sorted(otherwise):
+        raise Invalid(
+            f"{name}: `otherwise=` as a dict has one sentence for each of the returned values, by "
+            f"name: {', '.join(parts) or 'write it as text, since there is only one value'}."
+        )
+
+
+def _in_short(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    return str(value)

@@ -1,0 +1,57 @@
+"""The decorator that makes an exercise."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from dltlab.errors import Invalid
+from dltlab.exercises.coded import Check, CodedExercise
+from dltlab.exercises.declared import Cases, DeclaredExercise, Sentence
+from dltlab.exercises.specs import as_spec
+
+
+@overload
+def exercise(*hints: str) -> Callable[[Check], CodedExercise]: ...
+
+
+@overload
+def exercise(
+    *hints: str, returns: Any, otherwise: Sentence | Mapping[str, Sentence]
+) -> Callable[[Cases], DeclaredExercise]: ...
+
+
+def exercise(
+    *hints: str,
+    returns: Any = None,
+    otherwise: Sentence | Mapping[str, Sentence] | None = None,
+) -> Any:
+    """Make an exercise of a function with the name of the function that the learner writes.
+
+    With `returns`, the function has no parameters and yields cases: tuples of arguments, with
+    arrays of different sizes. The answer is compared with the author's solution on every case.
+    Without, the function is the check: it takes the learner's function, calls it, and uses
+    `require` and `attempt`. It returns None, or a message for the learner who passed.
+
+    Args:
+        hints: In the order in which the learner gets them.
+        returns: What the answer returns: an `Array`, `Number`, `Integer`, `Text` or `Equal`; a
+            tuple of them for a fixed number of values; a list of one for any number of values.
+        otherwise: The sentence for a wrong answer that is none of the declared mistakes. For
+            several values it may be a dict from the name of a value to its sentence: the first
+            value in the dict that is wrong gets its sentence.
+
+    Raises:
+        Invalid: The arguments do not fit each other or the decorated function.
+    """
+    if any(not isinstance(hint, str) for hint in hints):
+        raise Invalid("Write `@exercise(...)` with hints, which are strings, or `@exercise()`.")
+    if (returns is None) != (otherwise is None):
+        raise Invalid("`returns=` and `otherwise=` belong together: give both, or neither.")
+    if returns is None or otherwise is None:
+        return lambda check: CodedExercise(check, hints)
+    spec = as_spec(returns)
+    if spec is None:
+        raise Invalid(
+            "`returns=` is an Array, a Number, an Integer, a Text or an Equal, such as "
+            '`Array("new state")`; a tuple of them; or a list of one of them.'
+        )
+    return lambda cases: DeclaredExercise(cases, hints, spec, otherwise)

@@ -1,0 +1,125 @@
+"""Multiple-choice questions: one correct option, and a reason for each."""
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from string import ascii_lowercase
+from typing import Any
+
+from dltlab.course.source import Lab
+from dltlab.display import show_widget
+from dltlab.errors import Invalid
+from dltlab.exercises.messages import Outcome, Verdict, verdict
+from dltlab.exercises.progress import try_record_outcome
+from dltlab.exercises.source import lab_of
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a question.
+
+    Attributes:
+        text: What the option says.
+        reason: Why it is correct or wrong.
+        is_correct: Whether it is the correct one.
+    """
+
+    text: str
+    reason: str
+    is_correct: bool
+
+
+def correct(text: str, reason: str) -> Option:
+    """Return the correct option of a question."""
+    return Option(text, reason, True)
+
+
+def wrong(text: str, reason: str) -> Option:
+    """Return a wrong option; `reason` helps without telling the correct one."""
+    return Option(text, reason, False)
+
+
+def question(options: Callable[[], list[Option]]) -> "Question":
+    """Make a question of a function: its docstring is the question, it returns the options."""
+    return Question(options)
+
+
+class Question:
+    """A multiple-choice question; made by the decorator `question`.
+
+    Attributes:
+        name: Name of the question.
+        module: Name of the module that holds it.
+        text: The question.
+        options: The options by their letters.
+    """
+
+    def __init__(self, options: Callable[[], list[Option]]) -> None:
+        self.name = options.__name__
+        self.module = options.__module__
+        self.text = " ".join((options.__doc__ or "").split())
+        self.options = dict(zip(ascii_lowercase, options(), strict=False))
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The lab that the question belongs to."""
+        return lab_of(self.module)
+
+    def ask(self) -> None:
+        """Show the question as a widget, or as text where no widget can be shown."""
+        try_record_outcome(self.lab.name, self.name, Outcome.UNATTEMPTED)
+        show_widget(self._widget(), str(self))
+
+    def answer(self, letter: str) -> None:
+        """Choose an option by its letter, show the verdict, and record the outcome."""
+        result = self.evaluate(letter)
+        result.show()
+        self._record(result)
+
+    def evaluate(self, letter: str) -> Verdict:
+        """Return the verdict on the option `letter` without showing or recording anything.
+
+        Raises:
+            Invalid: There is no such option.
+        """
+        option = self.options.get(str(letter).strip().lower())
+        if option is None:
+            raise Invalid(f"{self.name} has the options {', '.join(self.options)}, not {letter!r}.")
+        outcome = Outcome.PASSED if option.is_correct else Outcome.NOT_YET
+        return verdict(self.name, outcome, option.reason)
+
+    def __str__(self) -> str:
+        lines = [f"  {letter}) {option.text}" for letter, option in self.options.items()]
+        example = f'Answer with: ex.{self.name}.answer("{next(iter(self.options))}")'
+        return "\n".join([self.text, *lines, example])
+
+    def _record(self, result: Verdict) -> None:
+        assert result.outcome is not None
+        try_record_outcome(self.lab.name, self.name, result.outcome)
+
+    def _widget(self) -> Any:
+        import ipywidgets
+
+        choices = ipywidgets.RadioButtons(
+            options=[(f"{letter}) {o.text}", letter) for letter, o in self.options.items()],
+            index=None,
+            layout=ipywidgets.Layout(width="max-content", max_width="100%"),
+        )
+        button = ipywidgets.Button(description="Check", disabled=True)
+        message = ipywidgets.HTML()
+
+        def enable(change: Any) -> None:
+            button.disabled = False
+            message.value = ""
+
+        def check(button: Any) -> None:
+            result = self.evaluate(choices.value)
+            message.value = result._repr_html_()
+            self._record(result)
+
+        choices.observe(enable, "value")
+        button.on_click(check)
+        prompt = ipywidgets.HTML()
+        prompt.value = f"<b>{html.escape(self.text)}</b>"
+        return ipywidgets.VBox([prompt, choices, button, message])

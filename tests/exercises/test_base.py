@@ -1,0 +1,271 @@
+import importlib
+
+import numpy as np
+import pytest
+
+from dltlab.exercises import Outcome, attempt, exercise, read_records, require
+
+NAME = "mean_squared_error"
+CALL = f"The call was `{NAME}([1.0, 0.0, 3.0], [0.0, 2.0, 0.0])`."
+
+
+@pytest.fixture
+def ex(course):
+    """Return the exercises of the course's one lab, as its notebook imports them."""
+    return importlib.import_module("checks.my_topic")
+
+
+@pytest.fixture
+def of(ex):
+    """Return a function that makes an exercise of the lab with a given check."""
+
+    def make(check, *hints):
+        check.__name__, check.__module__ = NAME, "checks.my_topic"
+        return exercise(*hints)(check)
+
+    return make
+
+
+def passing(predictions, truth):
+    return np.mean((predictions - truth) ** 2)
+
+
+def summing(predictions, truth):
+    return np.sum((predictions - truth) ** 2)
+
+
+def raising(predictions, truth):
+    difference = predictions - truth
+
+    raise ValueError(f"no mean of {len(difference)}\nand more")
+
+
+def untouched(predictions, truth):
+    """The mean of the squared differences."""
+    ...
+
+
+def forgetting(predictions, truth):
+    np.mean((predictions - truth) ** 2)
+
+
+def failing_in_keras(predictions, truth):
+    raise ValueError(
+        "Exception encountered when calling Sequential.call().\n\n\x1b[1mBad shape.\x1b[0m\n\nMore"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "message"),
+    [
+        (
+            forgetting,
+            Outcome.NOT_YET,
+            f"Your function returns nothing. Is there a `return`? {CALL}",
+        ),
+        (
+            failing_in_keras,
+            Outcome.ERROR,
+            f"Line 2 of your function (`raise ValueError(`) raised `ValueError`: Bad shape. {CALL}",
+        ),
+        (passing, Outcome.PASSED, "Correct."),
+        (summing, Outcome.NOT_YET, "You return the sum of the squares, not their mean."),
+        (
+            raising,
+            Outcome.ERROR,
+            "Line 4 of your function "
+            '(`raise ValueError(f"no mean of {len(difference)}\\nand more")`)'
+            f" raised `ValueError`: no mean of 3 {CALL}",
+        ),
+        (
+            untouched,
+            Outcome.UNATTEMPTED,
+            "Replace `...` with your code, then run the cell again.",
+        ),
+    ],
+)
+def test_a_check_shows_and_records_its_outcome(ex, capsys, answer, outcome, message):
+    ex.mean_squared_error.check(answer)
+
+    assert capsys.readouterr().out == f"{NAME}: {outcome}. {message}\n"
+    (record,) = read_records()
+    assert (record.lab, record.exercise, record.outcome) == ("01_my_topic", NAME, outcome)
+
+
+def test_evaluate_shows_and_records_nothing(ex, capsys):
+    assert ex.mean_squared_error.evaluate(passing).outcome is Outcome.PASSED
+    assert capsys.readouterr().out == ""
+    assert read_records() == []
+
+
+@pytest.mark.parametrize("answer", [3.0, None, "text", len, passing(np.ones(2), np.zeros(2))])
+def test_a_value_that_is_not_a_function_is_rejected(ex, answer):
+    result = ex.mean_squared_error.evaluate(answer)
+
+    assert result.outcome is Outcome.NOT_YET
+    assert result.text == f"Pass the function itself, without calling it: `check({NAME})`."
+
+
+def test_a_broken_check_is_named_and_records_nothing(of, capsys):
+    def broken(answer):
+        return 1 / 0
+
+    of(broken).check(passing)
+
+    assert capsys.readouterr().out == (
+        f"{NAME}: broken check. The check of {NAME} is itself broken (`ZeroDivisionError`: "
+        "division by zero): this is a fault of the lab, not of your answer, and nothing was "
+        "recorded.\n"
+    )
+    assert read_records() == []
+
+
+def test_a_check_may_return_a_message_for_those_who_pass(of):
+    result = of(lambda answer: f"Correct: {answer(1, 2)}.").evaluate(passing)
+
+    assert str(result) == f"{NAME}: passed. Correct: 1.0."
+
+
+@pytest.mark.parametrize("condition", [0, [], False, None, np.False_])
+def test_a_false_requirement_rejects_the_answer(of, condition):
+    result = of(lambda answer: require(condition, "Look again.")).evaluate(passing)
+
+    assert str(result) == f"{NAME}: not yet. Look again."
+
+
+def test_an_error_in_an_attempt_rejects_the_answer(of):
+    def check(answer):
+        with attempt("calling your model"):
+            answer(1, 2)()
+
+    assert str(of(check).evaluate(passing)) == (
+        f"{NAME}: not yet. Calling your model raised `TypeError`: 'numpy.float64' object is not "
+        "callable"
+    )
+
+
+def test_an_attempt_passes_on_the_learners_error_and_a_requirement(of):
+    def check(answer):
+        with attempt("calling your function"):
+            answer(np.ones(3), np.zeros(3))
+            require(False, "Look again.")
+
+    assert of(check).evaluate(raising).outcome is Outcome.ERROR
+    assert of(check).evaluate(passing).text == "Look again."
+
+
+def test_an_argument_of_the_check_may_require_something(of):
+    def check(answer):
+        answer(lambda value: require(value > 0, "That is not above 0."))
+
+    result = of(check).evaluate(lambda given: given(-1))
+
+    assert (result.outcome, result.text) == (Outcome.NOT_YET, "That is not above 0.")
+
+
+def test_the_line_of_an_error_is_the_learners_where_a_library_raises(ex):
+    def answer(predictions, truth):
+        wrong = np.zeros(7)
+        return np.mean(predictions - wrong)
+
+    message = ex.mean_squared_error.evaluate(answer).text
+
+    assert message.startswith("Line 3 of your function (`return np.mean(predictions - wrong)`)")
+    assert "`ValueError`: operands could not be broadcast together" in message
+
+
+def test_a_function_with_other_parameters_is_an_error(ex):
+    result = ex.mean_squared_error.evaluate(lambda predictions: 0)
+
+    assert result.outcome is Outcome.ERROR
+    assert result.text.startswith("Calling your function raised `TypeError`: ")
+    assert "takes 1 positional argument but 2 were given" in result.text
+
+
+def test_a_decorated_function_is_called_with_its_decorator(ex):
+    from functools import wraps
+
+    @wraps(summing)
+    def corrected(predictions, truth):
+        return summing(predictions, truth) / len(truth)
+
+    assert ex.mean_squared_error.evaluate(corrected).outcome is Outcome.PASSED
+
+
+def test_ctrl_c_in_a_learners_function_stops_the_check(ex):
+    def answer(predictions, truth):
+        raise KeyboardInterrupt
+
+    message = f"The check of {NAME} was stopped; nothing was recorded."
+    with pytest.raises(KeyboardInterrupt, match=message) as stopped:
+        ex.mean_squared_error.check(answer)
+    assert stopped.value._render_traceback_() == [message]
+    assert read_records() == []
+
+
+def test_hints_come_one_by_one(ex, capsys):
+    for _ in range(4):
+        ex.mean_squared_error.hint()
+
+    end = "That was the last hint. `ex.mean_squared_error.solution()` shows the solution."
+    assert capsys.readouterr().out.splitlines() == [
+        f"{NAME}: hint 1 of 2. Subtract, square, take the mean.",
+        f"{NAME}: hint 2 of 2. `np.mean` takes the mean of an array, `a ** 2` squares each of its "
+        "elements.",
+        f"{NAME}: hint. {end}",
+        f"{NAME}: hint. {end}",
+    ]
+
+
+def test_an_exercise_without_hints_says_so(of, capsys):
+    of(passing).hint()
+
+    assert capsys.readouterr().out.startswith(f"{NAME}: hint. This exercise has no hints.")
+
+
+def test_the_solution_is_the_cell_of_the_source_without_its_markers(ex, capsys):
+    ex.mean_squared_error.solution()
+
+    output = capsys.readouterr().out
+    assert output.startswith(f"{NAME}: solution. \ndef mean_squared_error(predictions: np.ndarray")
+    assert "    return float(np.mean((predictions - truth) ** 2))\n" in output
+    assert "SOLUTION" not in output
+    assert "```" not in output
+
+
+def test_the_reference_is_used_until_the_answer_passes(ex, capsys):
+    for answer in (untouched, raising, summing):
+        function = ex.mean_squared_error.or_reference(answer)
+        assert function(np.ones(2), np.zeros(2)) == 1
+        assert capsys.readouterr().out == (
+            f"{NAME}: using the reference solution. Your function is used once it passes.\n"
+        )
+
+    assert ex.mean_squared_error.or_reference(passing) is passing
+    assert capsys.readouterr().out == ""
+    assert read_records() == []
+
+
+def test_an_answer_that_passed_is_not_checked_again(of):
+    calls = []
+    counting = of(lambda answer: calls.append(answer))
+
+    counting.check(passing)
+    assert counting.or_reference(passing) is passing
+    assert len(calls) == 1
+
+
+def test_an_answer_that_is_defined_again_is_checked_again(ex):
+    ex.mean_squared_error.check(passing)
+
+    assert ex.mean_squared_error.or_reference(summing) is not summing
+
+
+def test_the_message_of_a_learners_error_is_escaped(ex):
+    def answer(predictions, truth):
+        raise ValueError("<script>alert('x')</script>")
+
+    result = ex.mean_squared_error.evaluate(answer)
+
+    assert "<script>" in str(result)
+    assert "<script>" not in result._repr_html_()

@@ -1,0 +1,347 @@
+"""Declared exercises: guards, comparison with the solution, mistakes, and the general sentence."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from dltlab.errors import Invalid
+from dltlab.exercises import (
+    Array,
+    Integer,
+    Number,
+    Outcome,
+    exercise,
+    lab_of,
+    random_arrays,
+)
+
+SCALE = """
+def scale(x, factor):
+    ### BEGIN SOLUTION
+    return x * factor
+    ### END SOLUTION
+"""
+SPLIT = """
+def split(x):
+    ### BEGIN SOLUTION
+    return x.mean(), x - x.mean()
+    ### END SOLUTION
+"""
+COST = """
+def cost(units, batch):
+    ### BEGIN SOLUTION
+    return 8 * units * units * batch
+    ### END SOLUTION
+"""
+OTHERWISE = "Your product is not x · factor."
+
+
+@pytest.fixture
+def declare(source):
+    """Return a function that adds a solution to the lab and declares its exercise."""
+    importlib.import_module("checks.my_topic")
+
+    def make(solution, cases, returns=None, otherwise=OTHERWISE, hints=()):
+        source.write_text(f'{source.read_text()}\n# %% tags=["exercise"]{solution}')
+        lab_of.cache_clear()
+        cases.__module__ = "checks.my_topic"
+        returns = Array("product") if returns is None else returns
+        return exercise(*hints, returns=returns, otherwise=otherwise)(cases)
+
+    return make
+
+
+@pytest.fixture
+def scaled(declare):
+    """Return the exercise `scale`, on two arrays of different sizes."""
+
+    def scale():
+        (x,) = random_arrays((3, 5))
+        yield x, 3.0
+        yield random_arrays((20,))[0], 0.5
+
+    return declare(SCALE, scale)
+
+
+@pytest.fixture
+def cost(declare):
+    """Return the exercise `cost`, whose arguments are numbers."""
+
+    def cost():
+        yield 10, 3
+        yield 64, 16
+
+    return declare(COST, cost, Integer("cost"), "`{call}`: {value} is not the cost.")
+
+
+@pytest.fixture
+def parts(declare):
+    """Return the exercise `split`, which returns two values."""
+
+    def split():
+        yield random_arrays((3, 5))
+        yield random_arrays((20,))
+
+    otherwise = {"rest": "The rest is wrong.", "mean": "Only the mean is wrong: {value}."}
+    return declare(SPLIT, split, (Number("mean"), Array("rest")), otherwise)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x, factor: x * factor,
+        lambda x, factor: (x * factor).tolist(),
+        lambda x, factor: tuple(x * factor),
+        lambda x, factor: x.astype("float32") * np.float32(factor),
+        lambda x, factor: sum(x for _ in range(6)) * factor / 6,
+    ],
+)
+def test_an_answer_that_agrees_on_every_case_passes(scaled, answer):
+    verdict = scaled.evaluate(answer)
+
+    assert (verdict.outcome, verdict.text) == (Outcome.PASSED, "Correct.")
+
+
+def test_a_tensor_passes_whatever_the_precision_of_keras(scaled):
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        verdict = scaled.evaluate(
+            lambda x, factor: keras.layers.Rescaling(factor)(keras.ops.convert_to_tensor(x))
+        )
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+    assert verdict.outcome is Outcome.PASSED
+
+
+SECOND = " The call was `scale(x, 0.5)` with x: shape (20,)."
+
+
+def raising(x, factor):
+    return x * np.ones(5) * factor
+
+
+NOTHING = "Your function returns nothing. Is there a `return`?"
+TEXT = "Your product cannot be converted to an array of numbers: it is an object of type `str`."
+CHANGED = "Your function changes its argument `x`. Work on a copy."
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x, factor: [].sort(), NOTHING),
+        (lambda x, factor: x * factor if x.ndim == 2 else None, NOTHING + SECOND),
+        (lambda x, factor: x.__imul__(factor), CHANGED),
+        (lambda x, factor: "x", TEXT),
+        (lambda x, factor: (x * factor)[0], "Your product has the shape (5,); expected (3, 5)."),
+        (
+            lambda x, factor: (x * factor)[:15],
+            "Your product has the shape (15,); expected (20,)." + SECOND,
+        ),
+        (lambda x, factor: abs(x) / 0, "Your product contains inf, which is not a finite number."),
+        (lambda x, factor: x + factor, OTHERWISE),
+    ],
+)
+def test_a_wrong_answer_gets_the_sentence_of_the_guard_it_fails(scaled, answer, message):
+    verdict = scaled.evaluate(answer)
+
+    assert (verdict.outcome, verdict.text) == (Outcome.NOT_YET, message)
+
+
+def test_an_exception_is_told_with_its_line_and_the_call(scaled):
+    verdict = scaled.evaluate(raising)
+
+    assert verdict.outcome is Outcome.ERROR
+    assert verdict.text.startswith(
+        "Line 2 of your function (`return x * np.ones(5) * factor`) raised `ValueError`: "
+    )
+    assert verdict.text.endswith(SECOND)
+
+
+def test_warnings_of_numpy_are_not_shown(scaled, recwarn):
+    scaled.evaluate(lambda x, factor: np.log(-np.abs(x)) / 0)
+
+    assert [warning for warning in recwarn if warning.category is RuntimeWarning] == []
+
+
+def test_a_size_written_into_an_answer_fails_in_the_second_case(scaled):
+    assert scaled.evaluate(lambda x, factor: x[:3] * factor).outcome is Outcome.NOT_YET
+
+
+def test_a_mistake_is_told_by_its_sentence(scaled):
+    @scaled.mistake("You divide.")
+    def divided(x, factor):
+        return x / factor
+
+    assert scaled.evaluate(divided).text == "You divide."
+    assert scaled.evaluate(lambda x, factor: (x / factor).tolist()).text == "You divide."
+    assert scaled.evaluate(lambda x, factor: x - factor).text == OTHERWISE
+
+
+def test_the_first_mistake_that_agrees_is_told(scaled):
+    for sentence in ("First.", "Second."):
+        scaled.mistake(sentence)(lambda x, factor: x / factor)
+
+    assert scaled.evaluate(lambda x, factor: x / factor).text == "First."
+
+
+def test_a_mistake_applies_only_if_it_agrees_on_every_case_on_which_it_differs(scaled):
+    scaled.mistake("You add.")(lambda x, factor: x + factor)
+    scaled.mistake("In one axis you add.")(lambda x, f: x * f if x.ndim == 2 else x + f)
+
+    assert scaled.evaluate(lambda x, f: x + f if x.ndim == 2 else x * f).text == OTHERWISE
+    assert scaled.evaluate(lambda x, f: -x if x.ndim == 2 else x + f).text == "In one axis you add."
+
+
+def test_a_mistake_may_have_a_wrong_shape_or_be_infinite(scaled):
+    scaled.mistake("You take the mean.")(lambda x, factor: (x * factor).mean(axis=0))
+    scaled.mistake("You divide by 0.")(lambda x, factor: np.abs(x) / 0)
+
+    assert scaled.evaluate(lambda x, factor: (x * factor).mean(axis=0)).text == "You take the mean."
+    assert scaled.evaluate(lambda x, factor: np.abs(x) / 0).text == "You divide by 0."
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [lambda x, factor: None, lambda x, factor: "x", lambda x, factor: 1 / 0],
+)
+def test_a_mistake_without_a_value_is_never_told(scaled, mistake):
+    scaled.mistake("Never.")(mistake)
+
+    assert scaled.evaluate(mistake).text != "Never."
+    assert scaled.evaluate(lambda x, factor: x - factor).text == OTHERWISE
+
+
+def test_a_sentence_may_show_the_call_and_the_value(cost):
+    cost.mistake("`{call}`: {value} counts one.")(lambda units, batch: 8 * units**2)
+
+    assert cost.evaluate(lambda units, batch: 8 * units**2).text == "`cost(10, 3)`: 800 counts one."
+    assert cost.evaluate(lambda units, batch: 7).text == "`cost(10, 3)`: 7 is not the cost."
+
+
+def test_a_sentence_may_be_a_function_of_the_value(scaled):
+    @scaled.mistake(lambda value: f"Your sum is {value.sum():.1f}.")
+    def ones(x, factor):
+        return np.ones_like(x)
+
+    assert scaled.evaluate(ones).text == "Your sum is 15.0."
+
+
+def test_a_guard_tells_a_call_of_numbers(cost):
+    assert cost.evaluate(lambda units, batch: [units]).text == (
+        "Your cost is an array of shape (1,); return one number. The call was `cost(10, 3)`."
+    )
+
+
+def test_the_sentence_for_several_values_is_that_of_the_first_wrong_one(parts):
+    verdict = parts.evaluate(lambda x: (9.0, x - x.mean()))
+    assert verdict.text == "Only the mean is wrong: 9."
+    assert parts.evaluate(lambda x: (x.mean(), x)).text == "The rest is wrong."
+    assert parts.evaluate(lambda x: (9.0, x)).text == "The rest is wrong."
+
+
+def test_a_mistake_may_leave_a_value_open(parts):
+    @parts.mistake("You return the sum.")
+    def total(x):
+        return x.sum(), ...
+
+    assert parts.evaluate(lambda x: (x.sum(), x - x.mean())).text == "You return the sum."
+    assert parts.evaluate(lambda x: (x.sum(), 0 * x)).text == "You return the sum."
+    assert parts.evaluate(lambda x: (0.0, x - x.mean())).text == "Only the mean is wrong: 0."
+    assert parts.evaluate(parts.completed(parts.mistakes[0])).text == "You return the sum."
+
+
+def test_the_values_may_come_in_anything_that_unpacks(parts):
+    assert parts.evaluate(lambda x: [x.mean(), x - x.mean()]).outcome is Outcome.PASSED
+    assert parts.evaluate(lambda x: (part for part in (x.mean(), x - x.mean()))).outcome is (
+        Outcome.PASSED
+    )
+    assert parts.evaluate(lambda x: x.mean()).text == (
+        "You return an object of type `float64`; return 2 values: mean and rest."
+    )
+
+
+def test_an_answer_cannot_change_the_cases(scaled):
+    def destructive(x, factor):
+        x[:] = 0
+        return x
+
+    scaled.evaluate(destructive)
+
+    assert scaled.evaluate(lambda x, factor: x * factor).outcome is Outcome.PASSED
+
+
+def test_hints_are_shown(declare, capsys):
+    def scale():
+        yield 1.0, 2.0
+
+    declare(SCALE, scale, hints=("Multiply.",)).hint()
+
+    assert capsys.readouterr().out == "scale: hint 1 of 1. Multiply.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (np.ones(3), "scale: a case is a tuple of arguments, not ndarray; with one argument"),
+        ((np.ones(3),), "scale: a case has 1 arguments, which do not fit the solution"),
+        ((1.0, 2.0, 3.0), "scale: a case has 3 arguments, which do not fit the solution"),
+    ],
+)
+def test_a_case_that_does_not_fit_breaks_the_check(declare, arguments, message):
+    def scale():
+        yield arguments
+
+    verdict = declare(SCALE, scale).evaluate(lambda x, factor: x * factor)
+
+    assert verdict.outcome is None
+    assert message in verdict.text
+
+
+def test_a_solution_that_changes_its_argument_does_not_pass(declare):
+    def scale():
+        yield np.ones(3), 2.0
+
+    broken = declare(SCALE.replace("return x * factor", "x *= factor; return x"), scale)
+
+    assert "changes its argument `x`" in broken.evaluate(broken.reference()).text
+
+
+def checking(answer):
+    answer()
+
+
+def cases():
+    yield 1, 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: exercise(checking), "Write `@exercise(...)` with hints"),
+        (lambda: exercise("hint", returns=Number()), "belong together"),
+        (lambda: exercise("hint", otherwise="No."), "belong together"),
+        (lambda: exercise(returns=3, otherwise="No."), "`returns=` is an Array"),
+        (lambda: exercise(returns=Array, otherwise="No."), "`returns=` is an Array"),
+        (lambda: exercise(returns=Number(), otherwise="No.")(checking), "without parameters"),
+        (lambda: exercise(returns=Number(), otherwise="No.")(lambda: [(1,)]), "that yields tuples"),
+        (
+            lambda: exercise(returns=Number("a"), otherwise={"a": "No."})(cases),
+            "write it as text, since there is only one value",
+        ),
+        (
+            lambda: exercise(returns=(Number("a"), Number("b")), otherwise={"a": "No."})(cases),
+            "one sentence for each of the returned values, by name: a, b",
+        ),
+    ],
+)
+def test_a_wrong_declaration_is_an_error(make, message):
+    with pytest.raises(Invalid) as caught:
+        make()
+
+    assert message in str(caught.value)
