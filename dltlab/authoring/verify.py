@@ -6,7 +6,15 @@ from types import ModuleType
 from typing import Any
 
 from dltlab.errors import Invalid
-from dltlab.exercises import DeclaredExercise, Exercise, Outcome, Question, Verdict, reference
+from dltlab.exercises import (
+    CodedExercise,
+    DeclaredExercise,
+    Exercise,
+    Outcome,
+    Question,
+    Verdict,
+    reference,
+)
 
 
 def exercises_of(module: ModuleType) -> list[Exercise | Question]:
@@ -20,6 +28,7 @@ def verify(module: str) -> list[str]:
     The stub must be unattempted; the author's solution and every accepted answer must pass; every
     mistake must get its own sentence, and every rejected answer the message it was declared with;
     the cases of a declared exercise must differ in size; a question has one correct option.
+    Checks that are code get the values of their `smoke=`.
 
     Raises:
         Invalid: The module cannot be imported.
@@ -51,6 +60,8 @@ def _faults(member: Exercise | Question) -> Iterator[str]:
         correct = sum(option.is_correct for option in member.options.values())
         if correct != 1:
             yield f"{correct} options are correct, not one"
+    elif isinstance(member, CodedExercise):
+        yield from _exercise_faults(member.with_smoke_values())
     else:
         yield from _exercise_faults(member)
 

@@ -71,6 +71,12 @@ message that they must get:
     def _(input_shape):
         return [keras.Input(input_shape)]
 
+A check that trains for minutes has parameters with defaults, and `smoke=` gives the values with
+which verification takes seconds; the executed notebook proves the defaults:
+
+    @exercise("Begin with the network above.", smoke={"num_images": 100, "bar": 0.5})
+    def train_classifier(answer, num_images=4_000, bar=0.9): ...
+
 **Questions.** The docstring asks, exactly one option is correct, each has its reason:
 
     @question

@@ -10,7 +10,9 @@ from dltlab.exercises.specs import as_spec
 
 
 @overload
-def exercise(*hints: str) -> Callable[[Check], CodedExercise]: ...
+def exercise(
+    *hints: str, smoke: Mapping[str, Any] | None = None
+) -> Callable[[Check], CodedExercise]: ...
 
 
 @overload
@@ -23,6 +25,7 @@ def exercise(
     *hints: str,
     returns: Any = None,
     otherwise: Sentence | Mapping[str, Sentence] | None = None,
+    smoke: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make an exercise of a function with the name of the function that the learner writes.
 
@@ -38,6 +41,8 @@ def exercise(
         otherwise: The sentence for a wrong answer that is none of the declared mistakes. For
             several values it may be a dict from the name of a value to its sentence: the first
             value in the dict that is wrong gets its sentence.
+        smoke: For a check that trains for long: values of its further parameters, which have
+            defaults, with which verification takes seconds, such as less data and an easier bar.
 
     Raises:
         Invalid: The arguments do not fit each other or the decorated function.
@@ -46,8 +51,10 @@ def exercise(
         raise Invalid("Write `@exercise(...)` with hints, which are strings, or `@exercise()`.")
     if (returns is None) != (otherwise is None):
         raise Invalid("`returns=` and `otherwise=` belong together: give both, or neither.")
+    if smoke and returns is not None:
+        raise Invalid("`smoke=` is for a check that is code; with `returns=`, yield small cases.")
     if returns is None or otherwise is None:
-        return lambda check: CodedExercise(check, hints)
+        return lambda check: CodedExercise(check, hints, smoke)
     spec = as_spec(returns)
     if spec is None:
         raise Invalid(

@@ -6,6 +6,7 @@ import pytest
 
 from dltlab.authoring.verify import exercises_of, require_verified, verify
 from dltlab.errors import Invalid, LabError
+from dltlab.exercises import Outcome
 
 MODULE, NAME = "checks.my_topic", "mean_squared_error"
 
@@ -72,6 +73,17 @@ def test_a_check_that_is_code_has_no_fault(checks):
     checks.write_text(CODED)
 
     assert verify(MODULE) == []
+
+
+def test_verification_uses_the_smoke_values_of_a_check_and_a_learner_the_defaults(checks, edit):
+    checks.write_text(CODED)
+    edit(checks, "@exercise()", '@exercise(smoke={"bar": 2.5})')
+    edit(checks, "def mean_squared_error(answer):", "def mean_squared_error(answer, bar=9):")
+    edit(checks, "value == 2.5", "value == bar")
+
+    assert verify(MODULE) == []
+    exercise = importlib.import_module(MODULE).mean_squared_error
+    assert exercise.evaluate(exercise.reference()).outcome is Outcome.NOT_YET
 
 
 def test_a_question_with_one_correct_option_has_no_fault(ask):

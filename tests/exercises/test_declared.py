@@ -326,6 +326,11 @@ def cases():
         (lambda: exercise(checking), "Write `@exercise(...)` with hints"),
         (lambda: exercise("hint", returns=Number()), "belong together"),
         (lambda: exercise("hint", otherwise="No."), "belong together"),
+        (lambda: exercise(smoke={"bar": 1})(checking), "a value for bar; the check has no such"),
+        (
+            lambda: exercise(returns=Number(), otherwise="No.", smoke={"bar": 1}),
+            "`smoke=` is for a check that is code",
+        ),
         (lambda: exercise(returns=3, otherwise="No."), "`returns=` is an Array"),
         (lambda: exercise(returns=Array, otherwise="No."), "`returns=` is an Array"),
         (lambda: exercise(returns=Number(), otherwise="No.")(checking), "without parameters"),

@@ -66,6 +66,13 @@ def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_fil
 
 
 @every_lab
+def test_the_committed_solutions_pass_every_check_with_its_default_values(lab: Lab) -> None:
+    passed = re.findall(r"(\w+): passed", twin(Course.own(), lab).read_text())
+
+    assert set(passed) == set(lab.exercises)
+
+
+@every_lab
 def test_the_untouched_lab_reaches_its_end_with_every_exercise_unattempted(
     lab: Lab, warm_kernels
 ) -> None:
