@@ -101,8 +101,8 @@ def _same(old: Any, new: Any) -> bool:
         return len(old) == len(new) and all(map(_same, old, new))
     if isinstance(old, dict):
         return old.keys() == new.keys() and all(_same(old[key], new[key]) for key in old)
-    if isinstance(old, set):
-        return bool(old == new)
+    if isinstance(old, set | int | float | str | bytes | None):
+        return bool(old == new) or old != old  # nan
     return True
 
 

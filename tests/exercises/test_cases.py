@@ -27,10 +27,12 @@ def test_random_arrays_have_their_shapes_and_repeat():
     [
         (np.zeros(3), lambda x: x.fill(1)),
         ([1, 2], lambda x: x.append(3)),
+        ([3, 1, 2], lambda x: x.sort()),
         ([np.zeros(3)], lambda x: x[0].fill(1)),
         ((np.zeros(3), 2), lambda x: x[0].fill(1)),
         ({"a": [1]}, lambda x: x["a"].append(2)),
         ({"a": Counter("aa")}, lambda x: x["a"].update("b")),
+        ({"a": Counter("aa")}, lambda x: x["a"].update("a")),
         ({1, 2}, lambda x: x.add(3)),
     ],
 )
@@ -47,7 +49,7 @@ def test_a_changed_argument_is_named_and_the_next_call_gets_it_unchanged(argumen
 
 
 def test_nan_is_no_change():
-    calls = case(np.array([np.nan, 1.0]))
+    calls = case(np.array([np.nan, 1.0]), [float("nan")])
 
     assert calls.changed(calls.fresh()) is None
 
