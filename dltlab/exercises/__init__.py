@@ -48,6 +48,8 @@ returned, and the known mistakes:
   `return windows.reference()(series, length, horizon + 1, stride)`.
 - *Otherwise* is the sentence for all other wrong values. With several values it may be a dict from
   the name of each to a sentence, in the order in which they are looked at.
+- *Behavior.* Where several results are correct, no comparison can tell. `@rnn_step.behavior`
+  declares a check that is code, as below; it gets an answer that agrees on every case.
 
 **Code.** Checks of behavior (a training step, a clock, a network) take the learner's function,
 call it, and `require` something of the result; `attempt` guards code that uses what the learner

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dltlab.errors import Invalid
-from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, call_answer, in_float32
+from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, call_answer, guard, in_float32
 from dltlab.exercises.base import Exercise
 from dltlab.exercises.cases import Case, parameter_names
+from dltlab.exercises.coded import Check
 from dltlab.exercises.specs import Several, Spec
 
 Cases = Callable[[], Iterable[tuple[Any, ...]]]
@@ -56,6 +57,7 @@ class DeclaredExercise(Exercise):
         self._spec = returns
         self._otherwise = otherwise
         self._mistaken: dict[int, list[Any]] = {}
+        self._behaviors: list[Check] = []
 
     def mistake(self, sentence: Sentence) -> Callable[[Answer], Answer]:
         """Declare a wrong answer and the sentence it gets.
@@ -75,6 +77,14 @@ class DeclaredExercise(Exercise):
             return answer
 
         return declare
+
+    def behavior(self, check: Check) -> Check:
+        """Declare a check that is code, for what a comparison cannot show.
+
+        It gets the learner's function once that agrees with the author's solution on every case.
+        """
+        self._behaviors.append(check)
+        return check
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -130,6 +140,8 @@ class DeclaredExercise(Exercise):
         expected = self._expected
         values = self._values(answer)
         if all(map(self._is_correct, values, expected)):
+            for check in self._behaviors:
+                check(guard(answer))
             return
         for mistake in self.mistakes:
             if self._applies(mistake, values):

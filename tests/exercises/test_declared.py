@@ -14,6 +14,7 @@ from dltlab.exercises import (
     exercise,
     lab_of,
     random_arrays,
+    require,
 )
 
 SCALE = """
@@ -310,6 +311,27 @@ def test_a_solution_that_changes_its_argument_does_not_pass(declare):
     broken = declare(SCALE.replace("return x * factor", "x *= factor; return x"), scale)
 
     assert "changes its argument `x`" in broken.evaluate(broken.reference()).text
+
+
+def test_behavior_is_checked_once_an_answer_agrees_on_every_case(scaled):
+    @scaled.behavior
+    def _(answer):
+        require(answer(np.zeros(0), 1.0).size == 0, "An empty array does not stay empty.")
+
+    @scaled.behavior
+    def _(answer):
+        answer(np.zeros(1), 0.0)
+
+    def padding(x, factor):
+        return x * factor if x.size else np.zeros(1)
+
+    def refusing(x, factor):
+        return x * factor if factor else 1 / 0
+
+    assert scaled.evaluate(scaled.reference()).outcome is Outcome.PASSED
+    assert scaled.evaluate(padding).text == "An empty array does not stay empty."
+    assert "ZeroDivisionError" in scaled.evaluate(refusing).text
+    assert scaled.evaluate(lambda x, factor: x).text == OTHERWISE
 
 
 def checking(answer):
