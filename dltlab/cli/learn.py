@@ -27,7 +27,7 @@ def lab(
     from dltlab.course.catalog import Course
     from dltlab.course.server import jupyterlab_command, jupyterlab_environment
     from dltlab.course.workspace import Workspace
-    from dltlab.kernels import PROVISIONER
+    from dltlab.kernels import PROVISIONER, prestart
     from dltlab.paths import COLD_KERNELS, short_path
 
     workspace = Workspace(folder, Course.find(course))
@@ -42,6 +42,7 @@ def lab(
         **jupyterlab_environment(workspace),
         **({COLD_KERNELS: "1"} if cold else {}),
     }
+    prestart(environment)
     os.execve(command[0], command, environment)  # noqa: S606
 
 

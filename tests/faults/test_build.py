@@ -1,13 +1,12 @@
-"""`dltlab build` stopped half way, out of disk, shut out, and run twice at once."""
+"""`dltlab build` interrupted, on a full disk, without permissions, and run twice at once."""
 
-import ctypes
 import os
 import resource
 import signal
 import subprocess
 
 import pytest
-from deadlines import HANG_SECONDS, spawn
+from deadlines import HANG_SECONDS, drop_root_permissions, spawn
 
 LAB = "01_my_topic"
 ENDLESS = """
@@ -22,14 +21,14 @@ Event().wait()
 
 @pytest.fixture
 def twin(built):
-    """The executed notebook of a lab whose source will not run to its end again."""
+    """The executed notebook of the lab."""
     return built.solutions / f"{LAB}.ipynb"
 
 
 @pytest.fixture
 def start(script, built):
-    """Start `dltlab build` in a process of its own, and end it with the test."""
-    started = []
+    """Start `dltlab build` in a process of its own, and end it after the test."""
+    processes = []
 
     def build(**options):
         process = spawn(
@@ -39,11 +38,11 @@ def start(script, built):
             start_new_session=True,
             **options,
         )
-        started.append(process)
+        processes.append(process)
         return process
 
     yield build
-    for process in started:
+    for process in processes:
         if process.poll() is None:
             process.kill()
         process.communicate()
@@ -51,7 +50,7 @@ def start(script, built):
 
 @pytest.fixture
 def running(start, source, tmp_path):
-    """A build that has reached a cell without an end."""
+    """A build that runs a cell without an end."""
     reached = tmp_path / "reached"
     os.mkfifo(reached)
     source.write_text(source.read_text() + ENDLESS.format(reached=reached))
@@ -60,7 +59,7 @@ def running(start, source, tmp_path):
     return process
 
 
-def names(folder):
+def file_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -72,7 +71,7 @@ def test_ctrl_c_ends_a_build_with_one_sentence_and_the_old_twin(running, twin):
 
     assert (running.returncode, error) == (130, "dltlab: stopped; what was finished is kept.\n")
     assert twin.read_bytes() == before
-    assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
+    assert file_names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
 
 
 def test_a_killed_build_leaves_the_old_twin_and_the_next_one_finishes(
@@ -88,7 +87,7 @@ def test_a_killed_build_leaves_the_old_twin_and_the_next_one_finishes(
     edit(source, "seed=0", "seed=1")
     assert dltlab("build", "--course", built.root).code == 0
     assert twin.read_bytes() != before
-    assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
+    assert file_names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_built(start, twin, source, built, edit):
@@ -103,14 +102,14 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_built(start, twin, sourc
     assert error.startswith(f"dltlab: {learner} cannot be written (File too large)")
     assert len(error.splitlines()) == 1
     assert (twin.read_bytes(), learner.read_bytes()) == before
-    assert names(learner.parent) == [f"{LAB}.ipynb"]
+    assert file_names(learner.parent) == [f"{LAB}.ipynb"]
 
 
-def test_a_folder_that_may_not_be_written_is_told_before_anything_runs(start, built, source, edit):
+def test_a_folder_that_is_not_writable_is_reported_before_anything_runs(start, built, source, edit):
     edit(source, "seed=0", "seed=1")
     built.solutions.chmod(0o500)
 
-    build = start(preexec_fn=_obey_permissions)
+    build = start(preexec_fn=drop_root_permissions)
     error = build.communicate(timeout=HANG_SECONDS)[1]
 
     built.solutions.chmod(0o700)
@@ -119,19 +118,13 @@ def test_a_folder_that_may_not_be_written_is_told_before_anything_runs(start, bu
     assert len(error.splitlines()) == 1
 
 
-def _obey_permissions():
-    """Take from root the capability to write where the permissions forbid it."""
-    drop_from_bounding_set, dac_override = 24, 1  # linux/prctl.h, linux/capability.h
-    ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0)
-
-
-def test_two_builds_at_once_both_end_well_and_leave_one_whole_twin(
+def test_two_builds_at_once_both_succeed_and_leave_one_complete_twin(
     start, twin, source, built, edit, dltlab
 ):
     edit(source, "seed=0", "seed=1")
 
-    both = start(), start()
+    builds = start(), start()
 
-    assert [build.wait(timeout=HANG_SECONDS) for build in both] == [0, 0]
+    assert [build.wait(timeout=HANG_SECONDS) for build in builds] == [0, 0]
     assert dltlab("build", "--check", "--course", built.root).out == ""
-    assert names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
+    assert file_names(twin.parent) == [f"{LAB}.ipynb", f"{LAB}.py"]
