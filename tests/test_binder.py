@@ -1,4 +1,4 @@
-"""The Binder configuration, as far as it can be proved without Docker."""
+"""The Binder configuration, as far as it can be tested without Docker."""
 
 import os
 import re
@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def pins(path: Path) -> dict[str, str]:
-    """Versions by name; the markers depend on who asks for a package, so they are left out."""
+    """Return versions by name, without markers."""
     return dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", path.read_text()))
 
 
-def test_binder_pins_what_the_lock_pins_with_the_smaller_tensorflow() -> None:
+def test_binder_has_the_pins_of_the_lock_with_the_smaller_tensorflow() -> None:
     binder, lock = pins(ROOT / "binder/requirements.txt"), pins(ROOT / "requirements.lock")
 
     assert binder.pop("tensorflow-cpu") == lock["tensorflow"]
@@ -27,9 +27,9 @@ def test_binder_pins_every_dependency_of_the_package() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {re.split(r"[\[><=]", need)[0] for need in project["dependencies"]}
+    names = {re.split(r"[\[><=]", requirement)[0] for requirement in project["dependencies"]}
 
-    assert needed - {"tensorflow"} <= pins(ROOT / "binder/requirements.txt").keys()
+    assert names - {"tensorflow"} <= pins(ROOT / "binder/requirements.txt").keys()
 
 
 def test_start_serves_a_workspace_with_every_lab(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The package as a whole: its code is clean, its lock holds, and its wheel needs no clone."""
+"""The package as a whole: its static checks, its pinned requirements, and its wheel."""
 
 import os
 import re
@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from dltlab import __version__
 
 BIN = Path(sys.executable).parent
 MEGABYTE = 10**6
@@ -28,7 +31,7 @@ def test_the_code_is_clean(repository, command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_lock_holds_pins_only_and_one_for_each_need(repository):
+def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
     lines = (repository / "requirements.lock").read_text().splitlines()
     pins = {}
     for line in lines:
@@ -38,12 +41,13 @@ def test_the_lock_holds_pins_only_and_one_for_each_need(repository):
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for need in map(Requirement, project["dependencies"] + extras["test"] + extras["inference"]):
-        versions = pins[canonicalize_name(need.name)]
-        assert all(version in need.specifier for version in versions), need
+    requirements = project["dependencies"] + extras["test"] + extras["inference"]
+    for requirement in map(Requirement, requirements):
+        versions = pins[canonicalize_name(requirement.name)]
+        assert all(version in requirement.specifier for version in versions), requirement
 
 
-def test_notebooks_are_of_modest_size(repository):
+def test_no_notebook_is_larger_than_a_megabyte(repository):
     sizes = {
         path: path.stat().st_size
         for folder in ("labs", "solutions")
@@ -56,7 +60,7 @@ def test_notebooks_are_of_modest_size(repository):
 
 @pytest.fixture(scope="module")
 def wheel(repository, tmp_path_factory) -> Path:
-    """The wheel, unpacked."""
+    """The folder of the unpacked wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
@@ -69,12 +73,22 @@ def wheel(repository, tmp_path_factory) -> Path:
     return folder / "unpacked"
 
 
-def test_the_wheel_brings_the_whole_course(repository, wheel):
+def test_the_wheel_contains_the_package_and_the_whole_course(repository, wheel):
     for folder in ("labs", "solutions", "datasets"):
-        ours = {path.name for path in (repository / folder).iterdir() if path.is_file()}
-        theirs = {path.name for path in (wheel / "dltlab" / "_course" / folder).iterdir()}
-        assert theirs == ours - {".gitkeep"}
+        files = {path.name for path in (repository / folder).iterdir() if path.is_file()}
+        installed = {path.name for path in (wheel / "dltlab" / "_course" / folder).iterdir()}
+        assert installed == files - {".gitkeep"}
     assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"dltlab"}
+
+
+def test_the_wheel_has_the_version_and_the_license(wheel):
+    (info,) = wheel.glob("dltlab-*.dist-info")
+    metadata = Parser().parsestr((info / "METADATA").read_text())
+
+    assert metadata["Version"] == __version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Author"] == "The dltlab authors"
+    assert "Apache License" in (info / "licenses" / "LICENSE").read_text()
 
 
 def test_the_wheel_works_in_a_folder_without_a_clone(wheel, tmp_path):
@@ -93,5 +107,5 @@ def test_the_wheel_works_in_a_folder_without_a_clone(wheel, tmp_path):
     assert dltlab("build", "--check") == ""
     assert dltlab("lint") == ""
     assert dltlab("reset", "1") == "workspace/01_first_network.ipynb is fresh.\n"
-    ours = wheel / "dltlab" / "_course" / "labs" / "01_first_network.ipynb"
-    assert (tmp_path / "workspace" / ours.name).read_bytes() == ours.read_bytes()
+    lab = wheel / "dltlab" / "_course" / "labs" / "01_first_network.ipynb"
+    assert (tmp_path / "workspace" / lab.name).read_bytes() == lab.read_bytes()
