@@ -1,4 +1,4 @@
-"""Lab 01 in the real JupyterLab and a real browser, as a learner meets it."""
+"""Lab 01 in JupyterLab and a browser, as a learner uses it."""
 
 import os
 import re
@@ -10,30 +10,27 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from deadlines import HANG_SECONDS, spawn
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from dltlab.course.catalog import Course
-from dltlab.course.workspace import Workspace
+from dltlab.course import Course, Workspace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-MINUTE = 60_000
+HANG_MILLISECONDS = HANG_SECONDS * 1000
 WRONG = "def softmax(logits):\n    return logits / logits.sum()\n\nex.softmax.check(softmax)"
-RIGHT = (
+CORRECT = (
     "def softmax(logits):\n"
     "    powers = np.exp(logits - logits.max(axis=1, keepdims=True))\n"
     "    return powers / powers.sum(axis=1, keepdims=True)\n\n"
     "ex.softmax.check(softmax)"
 )
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 @pytest.fixture
 def address(tmp_path: Path, script: str) -> Iterator[str]:
-    """JupyterLab on a workspace in which lab 01 is set to small trainings, opened at that lab."""
+    """The address of JupyterLab at lab 01, in a workspace where it has the smoke profile."""
     workspace = Workspace(tmp_path / "workspace", Course.own())
     workspace.update()
     (lab,) = workspace.course.read(["01"])
@@ -43,39 +40,38 @@ def address(tmp_path: Path, script: str) -> Iterator[str]:
     values = lab.parameters | lab.front_matter.profiles.smoke
     cell.source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
     nbformat.write(notebook, copy)
-    server = subprocess.Popen(
+    server = spawn(
         [script, "lab", "01", "--no-browser", "--dir", workspace.folder],
         env=os.environ
         | {
             "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
-            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # no notebook of another day
+            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # open no other notebook
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     )
     try:
         assert server.stdout is not None
         lines = iter(server.stdout.readline, "")
-        found = (re.search(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+", line) for line in lines)
-        yield next(match[0] for match in found if match)
+        matches = (re.search(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+", line) for line in lines)
+        yield next(match[0] for match in matches if match)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=60)
+        server.wait(timeout=HANG_SECONDS)
 
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    """The lab's page, its kernel ready."""
+    """The lab's page with a kernel that is ready."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(MINUTE)
-        expect.set_options(timeout=MINUTE)
+        page.set_default_timeout(HANG_MILLISECONDS)
+        expect.set_options(timeout=HANG_MILLISECONDS)
         page.goto(address)
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         wait_until_idle(page)
@@ -99,7 +95,7 @@ def test_a_learner_works_through_lab_01(page: Page) -> None:
     run_with(page, exercise, "ex.softmax.hint()")
     expect(exercise.locator(".dltlab-card")).to_contain_text("hint 1 of 3")
 
-    run_with(page, exercise, RIGHT)
+    run_with(page, exercise, CORRECT)
     expect(exercise.locator("[data-outcome=passed]")).to_contain_text("Correct")
 
     question = code_cell(page, "ex.first_loss.ask()")
@@ -116,11 +112,11 @@ def test_a_learner_works_through_lab_01(page: Page) -> None:
     expect(pad.locator(".dltlab-bars")).to_contain_text("The network reads this as")
 
     tensorboard = code_cell(page, 'tensorboard("runs")').frame_locator("iframe")
-    expect(tensorboard.get_by_text("epoch_loss").first).to_be_visible(timeout=2 * MINUTE)
+    expect(tensorboard.get_by_text("epoch_loss").first).to_be_visible()
 
     page.keyboard.press("ControlOrMeta+s")
     choose(page, "Kernel", "Shut Down Kernel")
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("No Kernel")  # or the page finds it
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("No Kernel")
     page.reload()
     expect(code_cell(page, "ex.first_loss.ask()").locator("[data-outcome=passed]")).to_be_visible()
     assert "Error displaying widget" not in page.locator(".jp-Notebook").inner_text()
@@ -133,21 +129,20 @@ def choose(page: Page, menu: str, item: str) -> None:
 
 
 def wait_until_idle(page: Page) -> None:
-    """Every cell that was started has ended."""
-    status = page.locator("#jp-main-statusbar")
-    expect(status).to_contain_text("(ipykernel) | Idle", timeout=5 * MINUTE)
+    """Wait until every cell that was started has ended."""
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("(ipykernel) | Idle")
 
 
 def code_cell(page: Page, text: str) -> Locator:
-    """The code cell that contains `text` now, whatever is written into it later."""
-    found = page.locator(".jp-CodeCell", has_text=text).first
-    found.scroll_into_view_if_needed()
-    place = found.get_attribute("data-windowed-list-index")
-    return page.locator(f".jp-CodeCell[data-windowed-list-index='{place}']")
+    """Return the code cell that contains `text` now, even if its text changes later."""
+    cell = page.locator(".jp-CodeCell", has_text=text).first
+    cell.scroll_into_view_if_needed()
+    index = cell.get_attribute("data-windowed-list-index")
+    return page.locator(f".jp-CodeCell[data-windowed-list-index='{index}']")
 
 
 def run_with(page: Page, cell: Locator, source: str) -> None:
-    """Replace a cell's source as a learner would, and run it."""
+    """Replace a cell's source as a learner does, and run it."""
     cell.locator(".cm-content").click()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.insert_text(source)

@@ -1,7 +1,7 @@
-"""Every lab in the smoke profile: solved under nbval, and untouched as a learner first meets it.
+"""Every lab in the smoke profile: the solved notebook under nbval, and the learner's notebook.
 
-The solved labs run on cold kernels: in a warm one, where much is loaded already, an import that a
-lab has forgotten might not be missed.
+The solved labs run in cold kernels: in a warm kernel, which has imported many packages already, a
+missing import in a lab would not be noticed.
 """
 
 import os
@@ -11,15 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import papermill
 import pytest
+from deadlines import HANG_SECONDS
 
-from dltlab.course.catalog import Course
-from dltlab.course.notebooks import dumps, execute, learner_notebook, profiled
-from dltlab.course.source import Lab
+from dltlab.course import Course, Lab, execute_notebook, learner_notebook, notebook_text
 from dltlab.exercises import Outcome, course_progress, read_records
 
-CELL_TIMEOUT = 120  # seconds
 LEARNERS_FILES = ("mine.txt", "empty.txt", "latin.txt", "notes.txt")
 
 every_lab = pytest.mark.parametrize("lab", Course.own().read(), ids=lambda lab: lab.name)
@@ -31,7 +30,7 @@ def nbval(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(notebook: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider"]
-        options = ["--nbval-lax", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
+        options = ["--nbval-lax", f"--nbval-cell-timeout={HANG_SECONDS:.0f}"]
         return subprocess.run(
             [*command, *options, str(notebook)],
             cwd=tmp_path,
@@ -43,20 +42,24 @@ def nbval(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def twin(course: Course, lab: Lab) -> Path:
+def solution_path(course: Course, lab: Lab) -> Path:
     return course.solutions / f"{lab.name}.ipynb"
+
+
+def write_smoke_notebook(notebook: Path, lab: Lab, output: Path) -> None:
+    """Set the parameters of the smoke profile without running the notebook."""
+    smoke = lab.front_matter.profiles.smoke
+    papermill.execute_notebook(notebook, output, smoke, prepare_only=True)
 
 
 @every_lab
 def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_files(
     lab: Lab, tmp_path: Path, nbval, cold_kernels
 ) -> None:
-    smoke = tmp_path / "smoke.ipynb"
     for name in LEARNERS_FILES:
         (tmp_path / name).write_text(f"the learner's {name}")
-    papermill.execute_notebook(
-        twin(Course.own(), lab), smoke, lab.front_matter.profiles.smoke, prepare_only=True
-    )
+    smoke = tmp_path / "smoke.ipynb"
+    write_smoke_notebook(solution_path(Course.own(), lab), lab, smoke)
 
     done = nbval(smoke, {})
 
@@ -67,35 +70,43 @@ def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_fil
 
 @every_lab
 def test_the_committed_solutions_pass_every_check_with_its_default_values(lab: Lab) -> None:
-    passed = re.findall(r"(\w+): passed", twin(Course.own(), lab).read_text())
+    passed = re.findall(r"(\w+): passed", solution_path(Course.own(), lab).read_text())
 
     assert set(passed) == set(lab.exercises)
 
 
 @every_lab
-def test_the_untouched_lab_reaches_its_end_with_every_exercise_unattempted(
-    lab: Lab, warm_kernels
+def test_an_unedited_lab_runs_to_its_end_with_every_exercise_unattempted(
+    lab: Lab, tmp_path: Path, warm_kernels
 ) -> None:
-    notebook = learner_notebook(lab)
-    executed = execute(profiled(notebook, lab.front_matter.profiles.smoke), lab, {})
+    text = notebook_text(learner_notebook(lab))
+    learner, smoke = tmp_path / "learner.ipynb", tmp_path / "smoke.ipynb"
+    learner.write_text(text)
+    write_smoke_notebook(learner, lab, smoke)
 
-    (summary,) = [each for each in course_progress(Course.own()) if each.lab == lab.name]
-    assert set(summary.outcomes.values()) <= {Outcome.UNATTEMPTED}
-    assert {each.outcome for each in read_records()} <= {Outcome.UNATTEMPTED}
+    executed = execute_notebook(nbformat.read(smoke, 4), lab, {})
+
+    (progress,) = [
+        progress for progress in course_progress(Course.own()) if progress.lab == lab.name
+    ]
+    assert set(progress.outcomes.values()) <= {Outcome.UNATTEMPTED}
+    assert {record.outcome for record in read_records()} <= {Outcome.UNATTEMPTED}
     assert bool(read_records()) == bool(lab.exercises)
-    going_on = set(re.findall(r"ex\.(\w+)\.or_reference\(", dumps(notebook)))
-    assert going_on == set(re.findall(r"(\w+): using the reference solution", dumps(executed)))
+    references = set(re.findall(r"ex\.(\w+)\.or_reference\(", text))
+    announced = re.findall(r"(\w+): using the reference solution", notebook_text(executed))
+    assert references == set(announced)
 
 
 @pytest.mark.skipif("DLTLAB_DATA_MIRROR" not in os.environ, reason="DLTLAB_DATA_MIRROR is not set")
-def test_papermill_takes_lab_01_to_its_end_on_mnist(tmp_path: Path, warm_kernels) -> None:
+def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, warm_kernels) -> None:
     (lab,) = Course.own().read(["01"])
     smoke = [f"-p {name} {value}" for name, value in lab.front_matter.profiles.smoke.items()]
     options = " ".join(["-p DATASET mnist", *smoke, "--no-progress-bar"]).split()
     out = tmp_path / "mnist.ipynb"
+    notebook = solution_path(Course.own(), lab)
 
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", str(twin(Course.own(), lab)), str(out), *options],
+        [sys.executable, "-m", "papermill", str(notebook), str(out), *options],
         cwd=tmp_path,
         env=os.environ | {"DLTLAB_DATA_DIR": str(tmp_path / "store")},
         capture_output=True,
@@ -106,13 +117,14 @@ def test_papermill_takes_lab_01_to_its_end_on_mnist(tmp_path: Path, warm_kernels
     assert "28, 28, 1)" in out.read_text()
 
 
-@pytest.mark.parametrize(("said", "code"), [("Correct.", 0), ("Correct!", 1)])
-def test_a_changed_output_in_a_tagged_cell_fails(
-    built: Course, nbval, warm_kernels, said: str, code: int
+@pytest.mark.parametrize(("output", "code"), [("Correct.", 0), ("Correct!", 1)])
+def test_a_changed_output_of_a_tagged_cell_is_a_failure(
+    built: Course, nbval, warm_kernels, output: str, code: int
 ) -> None:
-    path = twin(built, *built.read())
+    (lab,) = built.read()
+    path = solution_path(built, lab)
     text = path.read_text().replace('"exercise"', '"exercise", "nbval-check-output"')
-    path.write_text(text.replace("Correct.", said))
+    path.write_text(text.replace("Correct.", output))
 
     done = nbval(path, built.environment)
 
