@@ -1,4 +1,4 @@
-"""Show figures, widgets and results in a notebook front end, or as text in a terminal."""
+"""Show figures, widgets and results: in a notebook as rich output, in a terminal as text."""
 
 import base64
 import dataclasses
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, which people with any color vision tell apart (jfly.uni-koeln.de/color).
+# The colors of Okabe and Ito, distinguishable with any color vision (jfly.uni-koeln.de/color).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-NEUTRAL = "#777777"  # for what is context, not a series of its own
+NEUTRAL = "#777777"  # for context: baselines, grids, annotations
 
-_INVISIBLE = 2.0  # root mean square difference, of 255 levels of brightness
+_INVISIBLE = 2.0  # root mean square difference of two images, in levels of brightness of 255
 
 
 class Result(ABC):
@@ -114,32 +114,32 @@ def plain(value: Any) -> Any:
 
 
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this code, so that rich output reaches somebody."""
+    """Return whether this code runs in a Jupyter kernel, which can show rich output."""
     from IPython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
 
 
 def printable(text: str) -> str:
-    """`text` with whatever a terminal would not show, or would obey, written as an escape."""
+    """Return `text` with non-printable characters, such as control codes, as escape sequences."""
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode()
-        for each in text
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
 
 
 def show(
     figure: "Figure", alt: str, *, display_id: str | None = None, update: bool = False
 ) -> None:
-    """Show a Matplotlib figure with a description for those who do not see it, and close it.
+    """Show a Matplotlib figure with a text description, and close it.
 
-    The description becomes the image's `alt` text on the web and the plain text of the output.
+    The description is the image's `alt` text in HTML and the plain text of the output. In a
+    terminal only the description is printed.
 
     Args:
-        figure: Drawn; it is closed afterwards, so that it is not shown a second time.
-        alt: One sentence that says what the image shows.
-        display_id: Names the output, so that a later call with `update` replaces it.
-        update: Replace the output called `display_id` instead of adding one.
+        figure: The figure; it is closed so that it is not shown a second time.
+        alt: One sentence that describes the image for people who do not see it.
+        display_id: An identifier of the output, with which `update` replaces it later.
+        update: Replace the output `display_id` instead of adding one.
     """
     import matplotlib.pyplot as plt
 
@@ -149,7 +149,7 @@ def show(
             print(alt)  # noqa: T201
         return
     png = io.BytesIO()
-    # An image that is replaced keeps its size, so that the page stands still (and draws sooner).
+    # An image that is updated keeps its size, so that the page does not jump.
     figure.savefig(png, format="png", dpi=100, bbox_inches=None if display_id else "tight")
     plt.close(figure)
     bundle = {"image/png": base64.b64encode(_smaller(png)).decode(), "text/plain": alt}
@@ -157,39 +157,36 @@ def show(
 
 
 def _smaller(png: io.BytesIO) -> bytes:
-    """The same image in 256 colors of its own where no eye sees the difference, else as it is.
+    """Return the image with 256 colors if the difference is not visible, else unchanged.
 
-    Charts take a third of the bytes so, and notebooks stay small.
+    This reduces a chart to a third of its size, which keeps notebooks small.
     """
     from PIL import Image, ImageChops, ImageStat
 
     full = Image.open(png).convert("RGB")
-    few = full.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    difference = ImageChops.difference(full, few.convert("RGB"))
+    reduced = full.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    difference = ImageChops.difference(full, reduced.convert("RGB"))
     if max(ImageStat.Stat(difference).rms) > _INVISIBLE:
         return png.getvalue()
     smaller = io.BytesIO()
-    few.save(smaller, format="png", optimize=True)
+    reduced.save(smaller, format="png", optimize=True)
     return smaller.getvalue()
 
 
 def show_html(html: str, text: str, *, display_id: str, update: bool = False) -> None:
-    """Show HTML in a notebook, under a name by which a later call replaces it.
+    """Show HTML in a notebook as an output that a later call can replace.
 
     Args:
-        html: What a front end shows.
-        text: The same in words.
-        display_id: Names the output, so that a later call with `update` replaces it.
-        update: Replace the output called `display_id` instead of adding one.
+        html: What a notebook front end shows.
+        text: The same content as plain text.
+        display_id: An identifier of the output, with which `update` replaces it later.
+        update: Replace the output `display_id` instead of adding one.
     """
     _publish({"text/html": html, "text/plain": text}, {}, display_id, update)
 
 
 def show_widget(widget: Any, text: str) -> None:
-    """Show an ipywidgets widget, or `text` where there is no front end to show it.
-
-    The text is also what remains in a saved notebook.
-    """
+    """Show an ipywidgets widget; in a terminal and in a saved notebook, show `text` instead."""
     if in_notebook():
         _publish({**widget._repr_mimebundle_(), "text/plain": text}, {}, None, False)
     else:
@@ -201,5 +198,5 @@ def _publish(
 ) -> None:
     from IPython.display import display
 
-    named = {"display_id": display_id, "update": update} if display_id else {}
-    display(bundle, raw=True, metadata=metadata, **named)
+    options = {"display_id": display_id, "update": update} if display_id else {}
+    display(bundle, raw=True, metadata=metadata, **options)

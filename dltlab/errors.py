@@ -1,4 +1,4 @@
-"""Exceptions whose message is written for the person who reads it."""
+"""Exceptions that the user can fix."""
 
 
 class LabError(Exception):

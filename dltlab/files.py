@@ -12,7 +12,7 @@ from dltlab.errors import Unavailable
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` to a temporary file beside `path`, then rename it to `path`.
+    """Write `content` to a temporary file next to `path`, then rename it to `path`.
 
     After any interruption (a full disk, Ctrl-C, a killed process), `path` holds either its old
     content or the new one. Text is encoded as UTF-8.
@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new empty folder beside `path`, and rename it to `path` when the block succeeds.
+    """Yield a new empty folder next to `path`, and rename it to `path` when the block succeeds.
 
     An older folder at `path` is replaced. When the block raises, the new folder is removed and
     `path` stays as it was. A killed process leaves a folder `.NAME.*`: see `remove_unfinished`.
@@ -114,7 +114,7 @@ def cannot_write(path: Path, error: OSError) -> Unavailable:
 
 
 def _replace_folder(new: Path, path: Path, old: Path) -> None:
-    """Rename `new` to `path`; move a folder that is there to `old`, or back if that fails."""
+    """Rename `new` to `path`; move an existing folder to `old`, or back if that fails."""
     if path.exists():
         path.replace(old)
     try:

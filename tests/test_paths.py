@@ -1,0 +1,68 @@
+import re
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from dltlab import paths
+
+DEFAULTS = {
+    paths.course_dir: ("DLTLAB_COURSE", None),
+    paths.data_dir: ("DLTLAB_DATA_DIR", platformdirs.user_data_path("dltlab") / "datasets"),
+    paths.mirror_dir: ("DLTLAB_DATA_MIRROR", None),
+    paths.engine_dir: ("DLTLAB_ENGINE_DIR", platformdirs.user_cache_path("dltlab") / "engines"),
+    paths.progress_file: (
+        "DLTLAB_PROGRESS",
+        platformdirs.user_data_path("dltlab") / "progress.jsonl",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "variable", "default"), [(f, *d) for f, d in DEFAULTS.items()]
+)
+def test_a_variable_sets_a_path_and_an_empty_one_does_not(monkeypatch, function, variable, default):
+    monkeypatch.setenv(variable, "some/folder")
+    assert function() == Path("some/folder")
+
+    monkeypatch.setenv(variable, "")
+    assert function() == default
+
+    monkeypatch.delenv(variable)
+    assert function() == default
+
+
+@pytest.mark.parametrize(("value", "cold"), [(None, False), ("", False), ("1", True)])
+def test_cold_kernels_are_set_by_a_variable(monkeypatch, value, cold):
+    monkeypatch.delenv("DLTLAB_COLD_KERNELS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("DLTLAB_COLD_KERNELS", value)
+
+    assert paths.cold_kernels() is cold
+
+
+def test_every_variable_is_read_in_paths_alone(repository):
+    modules = set((repository / "dltlab").rglob("*.py")) - {repository / "dltlab" / "paths.py"}
+    reads = re.compile(r"""environ[^\n]*["']DLTLAB_|getenv\(["']DLTLAB_""")
+
+    assert [str(path) for path in modules if reads.search(path.read_text())] == []
+
+
+def test_the_own_course_is_in_an_installed_package_or_next_to_the_clone(
+    tmp_path, monkeypatch, repository
+):
+    assert paths.own_course_dir() == repository
+
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "dltlab" / "paths.py"))
+    assert paths.own_course_dir() == tmp_path
+
+    (tmp_path / "dltlab" / "_course").mkdir(parents=True)
+    assert paths.own_course_dir() == tmp_path / "dltlab" / "_course"
+
+
+def test_a_short_path_is_relative_to_the_working_folder_if_it_is_inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert paths.short_path(tmp_path / "solutions" / "01_a.py") == "solutions/01_a.py"
+    assert paths.short_path(Path("solutions/01_a.py")) == "solutions/01_a.py"
+    assert paths.short_path(tmp_path.parent) == str(tmp_path.parent)
