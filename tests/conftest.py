@@ -1,4 +1,4 @@
-"""What tests share: the checkout, a course of one lab, and the command line."""
+"""Fixtures that tests share: the repository, a course of one lab, and the command line."""
 
 import math
 import shutil
@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command said and how it ended."""
+class CommandResult:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ class Answer:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whole labs first, dealt out to the workers: one that is last runs alone for minutes."""
+    """Run whole labs first, spread over the workers: the last one would run alone for minutes."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     labs = [item for item in items if item.path.parent.name in ("notebooks", "browser")]
     rest = [item for item in items if item not in labs]
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def progress_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test touches anybody's progress or course."""
+    """Use a new progress file and no course of the user in every test."""
     path = tmp_path / "progress" / "progress.jsonl"
     monkeypatch.setenv("DLTLAB_PROGRESS", str(path))
     monkeypatch.delenv("DLTLAB_COURSE", raising=False)
@@ -52,7 +52,7 @@ def repository() -> Path:
 
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
-    """Make the modules in a folder importable, and forget them after the test."""
+    """Make the modules in a folder importable, until the end of the test."""
     from dltlab.exercises import lab_of
 
     def forget() -> None:
@@ -69,8 +69,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Non
 @pytest.fixture
 def course(tmp_path: Path, importable: Callable[[Path], None]):
     """A course of one lab, 01_my_topic, as `dltlab new` writes it."""
-    from dltlab.authoring.new import new_lab
-    from dltlab.course.catalog import Course
+    from dltlab.authoring import new_lab
+    from dltlab.course import Course
 
     folder = tmp_path / "course"
     new_lab("my_topic", folder)
@@ -80,22 +80,19 @@ def course(tmp_path: Path, importable: Callable[[Path], None]):
 
 @pytest.fixture
 def source(course) -> Path:
-    """The source of the course's one lab."""
+    """The source of the course's lab."""
     return course.solutions / "01_my_topic.py"
 
 
 @pytest.fixture(scope="session")
 def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dltlab.authoring.build import execute_solutions, write_without_executing
-    from dltlab.authoring.new import new_lab
-    from dltlab.course.catalog import Course
+    from dltlab.authoring import build, new_lab
+    from dltlab.course import Course
 
     folder = tmp_path_factory.mktemp("built") / "course"
     new_lab("my_topic", folder)
     course = Course(folder)
-    (lab,) = course.read()
-    execute_solutions(course, lab)
-    write_without_executing(course, lab)
+    build(course, course.read())
     return folder
 
 
@@ -109,7 +106,7 @@ def built(_built_once: Path, course):
 
 @pytest.fixture
 def edit() -> Callable[..., None]:
-    """Replace a text that a file holds."""
+    """Replace a text in a file."""
 
     def replace(path: Path, old: str, new: str) -> None:
         text = path.read_text()
@@ -124,24 +121,24 @@ def dltlab(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     importable: Callable[[Path], None],
-) -> Callable[..., Answer]:
+) -> Callable[..., CommandResult]:
     """Run a command of dltlab in this process."""
     from dltlab.cli import main
 
-    def run(*arguments: object) -> Answer:
+    def run(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["dltlab", *map(str, arguments)])
         capfd.readouterr()
         try:
             main()
             code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Answer(code, *capfd.readouterr())
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return CommandResult(code, *capfd.readouterr())
 
     return run
 
 
 @pytest.fixture(scope="session")
 def script() -> str:
-    """The console script, for tests in which the process matters."""
+    """The path of the console script, for tests that need a process of their own."""
     return str(Path(sys.executable).with_name("dltlab"))

@@ -1,123 +1,124 @@
-"""Turn each source into its two notebooks, and tell whether what is on disk is what it makes."""
+"""Build the two notebooks of each source, and report files that differ from their source."""
 
 import hashlib
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 
 from nbformat import NotebookNode
 
-from dltlab.course.catalog import Course
-from dltlab.course.front_matter import SourceError
-from dltlab.course.notebooks import (
-    dumps,
-    execute,
+from dltlab.authoring.verify import require_verified
+from dltlab.course import (
+    Course,
+    Lab,
+    SourceError,
+    execute_notebook,
     learner_notebook,
-    load,
+    notebook_text,
+    read_notebook,
     solution_notebook,
     without_outputs,
 )
-from dltlab.course.source import Lab
-from dltlab.errors import LabError
+from dltlab.errors import NotFound, Unavailable
 from dltlab.files import write_atomically
-from dltlab.paths import short_path
+from dltlab.paths import PROGRESS, short_path
 
 _NOT_PASSED = re.compile(r'class="dltlab-card" data-outcome="(not yet|error|broken check)"')
 
 
-def stale(course: Course, labs: list[Lab]) -> list[Lab]:
-    """Those of `labs` whose executed twin was not made from their present code and checks.
+def build(course: Course, labs: list[Lab], report: Callable[[str], None] = print) -> int:
+    """Write both notebooks of `labs`; execute those whose code or checks have changed.
+
+    Args:
+        course: The course of the labs.
+        labs: The labs to build.
+        report: Called with a line of text before and after each execution.
+
+    Returns:
+        How many labs were executed.
 
     Raises:
-        LabError: A lab's checks are not there.
+        SourceError: A cell raised an error, the kernel died, or an answer did not pass its check.
+        NotFound: The module of a lab's exercises does not exist.
+        LabError: The exercises of a lab fail their verification.
+        Unavailable: A notebook cannot be written.
     """
-    return [lab for lab in labs if _reused(course, lab) is None]
-
-
-def write_without_executing(course: Course, lab: Lab) -> None:
-    """Write the learner's notebook, and the executed twin where only prose has changed.
-
-    A file that is right already is left alone.
-    """
-    texts = {_learner_path(course, lab): dumps(learner_notebook(lab))}
-    if reused := _reused(course, lab):
-        texts[_twin_path(course, lab)] = dumps(reused)
-    for path, text in texts.items():
-        if _text(path) != text:
-            write_atomically(path, text)
-
-
-def execute_solutions(course: Course, lab: Lab) -> Path:
-    """Run a lab with its answers in and write `solutions/NN_topic.ipynb`, outputs kept.
-
-    The author's own progress is left alone.
-
-    Raises:
-        SourceError: A cell raised, the kernel died, or an answer did not pass in the lab itself,
-            where precision and seeds are the lab's; the old twin stays as it was.
-        LabError: The notebook cannot be written.
-    """
-    path = _twin_path(course, lab)
-    _require_writable(path.parent)
-    with tempfile.TemporaryDirectory(prefix="dltlab-progress-") as folder:
-        environment = {"DLTLAB_PROGRESS": str(Path(folder) / "progress.jsonl")}
-        notebook = execute(_solved(course, lab), lab, environment | course.environment)
-    if said := _not_passed(notebook):
-        raise SourceError(lab.path, 1, f"an answer of its own does not pass in the lab: {said}")
-    write_atomically(path, dumps(notebook))
-    return path
+    changed = [lab for lab in labs if _reusable(course, lab) is None]
+    for lab in labs:
+        if lab in changed:
+            report(f"{lab.name}: verifying its exercises and executing it …")
+            start = perf_counter()
+            _require_writable(course.solutions)
+            if lab.exercise_module:
+                with _import_path(course.root):
+                    require_verified(lab.exercise_module)
+            _write_if_changed(_solution_path(course, lab), _executed(course, lab))
+            report(f"{lab.name}: done in {perf_counter() - start:.0f} s")
+        elif notebook := _reusable(course, lab):
+            _write_if_changed(_solution_path(course, lab), notebook)
+        _write_if_changed(_learner_path(course, lab), learner_notebook(lab))
+    return len(changed)
 
 
 def differences(course: Course, labs: list[Lab]) -> list[str]:
-    """One sentence for each notebook on disk that differs from what its source makes.
+    """Return a message for each notebook that is not what `build` would write.
 
-    Nothing is executed: of an executed twin all but the outputs is compared, and that it ran.
+    Nothing is executed: outputs are not compared, but they must be complete and without errors. A
+    notebook without a source, of any lab, is reported, too.
+
+    Raises:
+        NotFound: The module of a lab's exercises does not exist.
     """
-    found = []
+    messages = []
     for lab in labs:
         path = _learner_path(course, lab)
-        if _text(path) != dumps(learner_notebook(lab)):
-            found.append(f"{short_path(path)} is not what {lab.path.name} makes; run: dltlab build")
-        if reason := _twin_difference(course, lab):
-            found.append(f"{short_path(_twin_path(course, lab))} {reason}; run: dltlab build")
-    return found
+        if _text(path) != notebook_text(learner_notebook(lab)):
+            messages.append(
+                f"{short_path(path)} differs from its source {lab.path.name}; run: dltlab build"
+            )
+        if reason := _solution_difference(course, lab):
+            path = _solution_path(course, lab)
+            messages.append(f"{short_path(path)} {reason}; run: dltlab build")
+    return messages + _without_source(course)
 
 
-def orphans(course: Course) -> list[str]:
-    """One sentence for each notebook that has no source."""
+def _without_source(course: Course) -> list[str]:
     names = course.lab_names()
     return [
-        f"{short_path(path)} has no source in solutions/; delete it or write one"
+        f"{short_path(path)} has no source in solutions/; delete it or write a source"
         for folder in (course.labs, course.solutions)
         for path in sorted(folder.glob("*.ipynb"))
         if path.stem not in names
     ]
 
 
-def _twin_difference(course: Course, lab: Lab) -> str | None:
-    twin = load(_twin_path(course, lab))
-    if twin is None:
+def _solution_difference(course: Course, lab: Lab) -> str | None:
+    notebook = read_notebook(_solution_path(course, lab))
+    if notebook is None:
         return "is missing or not a notebook"
-    if dumps(without_outputs(twin)) != dumps(_solved(course, lab)):
-        return f"is not what {lab.path.name} makes"
-    return _incomplete(twin)
+    if notebook_text(without_outputs(notebook)) != notebook_text(_unexecuted(course, lab)):
+        return f"differs from its source {lab.path.name} or from the checks"
+    return _incomplete(notebook)
 
 
-def _incomplete(twin: NotebookNode) -> str | None:
-    if any(cell.execution_count is None for cell in _code(twin) if cell.source):
+def _incomplete(notebook: NotebookNode) -> str | None:
+    if any(cell.execution_count is None for cell in _code(notebook) if cell.source):
         return "was not executed to its end"
-    if any(output.output_type == "error" for cell in _code(twin) for output in cell.outputs):
-        return "holds an error"
-    if said := _not_passed(twin):
-        return f"holds an answer that does not pass: {said}"
+    if any(output.output_type == "error" for cell in _code(notebook) for output in cell.outputs):
+        return "contains an error"
+    if message := _not_passed(notebook):
+        return f"contains an answer that does not pass: {message}"
     return None
 
 
-def _not_passed(twin: NotebookNode) -> str | None:
-    """What the check of an exercise or question says that did not pass."""
-    for cell in _code(twin):
+def _not_passed(notebook: NotebookNode) -> str | None:
+    """Return the message of the first exercise or question whose check did not pass."""
+    for cell in _code(notebook):
         for output in cell.outputs:
             data = output.get("data", {})
             if _NOT_PASSED.search(data.get("text/html", "")):
@@ -125,20 +126,43 @@ def _not_passed(twin: NotebookNode) -> str | None:
     return None
 
 
-def _reused(course: Course, lab: Lab) -> NotebookNode | None:
-    """The twin with its old outputs and today's prose; None where it must be executed."""
-    twin, solved = load(_twin_path(course, lab)), _solved(course, lab)
-    if twin is None or _incomplete(twin) or twin.metadata != solved.metadata:
+def _reusable(course: Course, lab: Lab) -> NotebookNode | None:
+    """Return the new prose with the old outputs; None if the code must be executed."""
+    notebook, new = read_notebook(_solution_path(course, lab)), _unexecuted(course, lab)
+    if notebook is None or _incomplete(notebook) or notebook.metadata != new.metadata:
         return None
-    if _code(without_outputs(twin)) != _code(solved):
+    if _code(without_outputs(notebook)) != _code(new):
         return None
-    for cell, executed in zip(_code(solved), _code(twin), strict=True):
+    for cell, executed in zip(_code(new), _code(notebook), strict=True):
         cell.update(executed)
-    return solved
+    return new
 
 
-def _solved(course: Course, lab: Lab) -> NotebookNode:
-    """The twin before it runs; it tells by which checks its answers will have passed."""
+@contextmanager
+def _import_path(folder: Path) -> Iterator[None]:
+    """Import modules from `folder` first within the block."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _executed(course: Course, lab: Lab) -> NotebookNode:
+    """Return the solution notebook with its outputs; the author's own progress is not changed.
+
+    The answers must pass once more in the lab itself, with the lab's precision and seeds.
+    """
+    with tempfile.TemporaryDirectory(prefix="dltlab-progress-") as folder:
+        environment = {PROGRESS: str(Path(folder) / "progress.jsonl")} | course.environment
+        notebook = execute_notebook(_unexecuted(course, lab), lab, environment)
+    if message := _not_passed(notebook):
+        raise SourceError(lab.path, 1, f"an answer of the lab does not pass: {message}")
+    return notebook
+
+
+def _unexecuted(course: Course, lab: Lab) -> NotebookNode:
+    """Return the solution notebook without outputs; its metadata names the checks' version."""
     notebook = solution_notebook(lab)
     if lab.exercise_module:
         content = _checks(course, lab).read_bytes()
@@ -147,15 +171,15 @@ def _solved(course: Course, lab: Lab) -> NotebookNode:
 
 
 def _checks(course: Course, lab: Lab) -> Path:
-    """The file of the module that holds the lab's exercises, found without importing it."""
+    """Return the file of the module with the lab's exercises, without importing it."""
     module = str(lab.exercise_module)
     stem = module.replace(".", "/")
     for folder in (course.root, *map(Path, sys.path)):
         for name in (f"{stem}.py", f"{stem}/__init__.py"):
             if (folder / name).is_file():
                 return folder / name
-    raise LabError(
-        f"{short_path(lab.path)} takes its exercises from {module}: there is no such module."
+    raise NotFound(
+        f"{short_path(lab.path)} imports its exercises from {module}, which does not exist."
     )
 
 
@@ -167,8 +191,14 @@ def _learner_path(course: Course, lab: Lab) -> Path:
     return course.labs / f"{lab.name}.ipynb"
 
 
-def _twin_path(course: Course, lab: Lab) -> Path:
+def _solution_path(course: Course, lab: Lab) -> Path:
     return course.solutions / f"{lab.name}.ipynb"
+
+
+def _write_if_changed(path: Path, notebook: NotebookNode) -> None:
+    text = notebook_text(notebook)
+    if _text(path) != text:
+        write_atomically(path, text)
 
 
 def _text(path: Path) -> str | None:
@@ -179,8 +209,8 @@ def _text(path: Path) -> str | None:
 
 
 def _require_writable(folder: Path) -> None:
-    """Fail before minutes of compute, not after."""
+    """Raise before minutes of computing, not after."""
     if not os.access(folder, os.W_OK):
-        raise LabError(
+        raise Unavailable(
             f"{short_path(folder)} is not writable; build a course in a folder of your own."
         )

@@ -1,11 +1,11 @@
-"""The command line: one module per command group, each command a few lines over the rooms below."""
+"""The command line: one module per command group; each command calls a function of a room."""
 
 import typer
 
 from dltlab.cli import author, data, doctor, kernels, learn, models
 from dltlab.errors import LabError
 
-_STOPPED = 130  # the exit code that Typer gives Ctrl-C
+_STOPPED = 130  # the exit code of Typer after Ctrl-C
 
 app = typer.Typer(
     help="dltlab: learn accelerated deep learning by doing.",
@@ -20,13 +20,13 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line; an error the user can fix is one sentence and exit code 2."""
+    """Run the command line; print a `LabError` as one sentence and exit with code 2."""
     try:
         app()
     except LabError as error:
         typer.echo(f"dltlab: {error}", err=True)
         raise SystemExit(2) from None
-    except SystemExit as end:
-        if end.code == _STOPPED:
+    except SystemExit as error:
+        if error.code == _STOPPED:
             typer.echo("dltlab: stopped; what was finished is kept.", err=True)
         raise

@@ -11,7 +11,9 @@ import typer
 Labs = Annotated[list[str] | None, typer.Argument(help="Labs by number or name; all by default.")]
 CourseFolder = Annotated[
     Path | None,
-    typer.Option("--course", help="A course of your own; by default DLTLAB_COURSE, else dltlab's."),
+    typer.Option(
+        "--course", help="The folder of a course; by default DLTLAB_COURSE, else dltlab's own."
+    ),
 ]
 
 
@@ -24,11 +26,11 @@ def print_table(table: object) -> None:
 
 @contextmanager
 def without_greeting() -> Iterator[None]:
-    """TensorFlow, imported in here, does not greet on stderr, as it does at any log level."""
+    """Suppress what TensorFlow writes to stderr when it is imported, at any log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    with Path(os.devnull).open("w") as devnull:
+        os.dup2(devnull.fileno(), 2)
     try:
         yield
     finally:

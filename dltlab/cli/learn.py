@@ -1,4 +1,4 @@
-"""Commands for a learner: open the course, see progress, start a lab over."""
+"""Commands for learners: open the course, list labs, show progress, start a lab over."""
 
 import os
 from pathlib import Path
@@ -18,31 +18,29 @@ _WORKSPACE = Path("workspace")
 def lab(
     name: Annotated[str | None, typer.Argument(metavar="LAB", help="The lab to open.")] = None,
     folder: WorkspaceFolder = _WORKSPACE,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port to use.")] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open one.")] = True,
-    cold: Annotated[bool, typer.Option("--cold", help="No warm kernels.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The server's port.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+    cold: Annotated[bool, typer.Option("--cold", help="Do not use warm kernels.")] = False,
     course: CourseFolder = None,
 ) -> None:
     """Open the course in JupyterLab."""
-    from dltlab.course.catalog import Course
-    from dltlab.course.server import jupyterlab_command, jupyterlab_environment
-    from dltlab.course.workspace import Workspace
-    from dltlab.kernels import PROVISIONER, prestart
+    from dltlab.course import Course, Workspace, jupyterlab_command, jupyterlab_environment
+    from dltlab.kernels import PROVISIONER
     from dltlab.paths import COLD_KERNELS, short_path
 
     workspace = Workspace(folder, Course.find(course))
-    chosen = workspace.course.resolve(name).stem if name else None
+    lab_name = workspace.course.resolve(name).stem if name else None
     for message in workspace.update():
         typer.echo(message)
-    command = jupyterlab_command(workspace, chosen, port, browser)
-    where = short_path(folder)
-    typer.echo(f"Your notebooks are in {where}. JupyterLab starts; Ctrl-C twice stops it.")
+    command = jupyterlab_command(workspace, lab_name, port, browser)
+    typer.echo(
+        f"Your notebooks are in {short_path(folder)}. Starting JupyterLab; Ctrl-C twice stops it."
+    )
     environment = {
         "JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONER,
         **jupyterlab_environment(workspace),
         **({COLD_KERNELS: "1"} if cold else {}),
     }
-    prestart(environment)
     os.execve(command[0], command, environment)  # noqa: S606
 
 
@@ -53,13 +51,14 @@ def reset(
     course: CourseFolder = None,
 ) -> None:
     """Start a lab over; your old copy is kept."""
-    from dltlab.course.catalog import Course
-    from dltlab.course.workspace import Workspace
+    from dltlab.course import Course, Workspace
 
     workspace = Workspace(folder, Course.find(course))
-    lab = workspace.course.resolve(name).stem
-    kept = workspace.reset(lab)
-    typer.echo(f"{workspace.copy(lab)} is fresh." + (f" Your old copy: {kept}" if kept else ""))
+    lab_name = workspace.course.resolve(name).stem
+    backup = workspace.reset(lab_name)
+    typer.echo(
+        f"{workspace.copy(lab_name)} is fresh." + (f" Your old copy: {backup}" if backup else "")
+    )
 
 
 @app.command("list")
@@ -67,37 +66,36 @@ def list_labs(course: CourseFolder = None) -> None:
     """List the labs of the course."""
     from rich.table import Table
 
-    from dltlab.course.catalog import Course
+    from dltlab.course import Course
 
     table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
-    for each in Course.find(course).read():
-        about = each.front_matter
-        minutes = about.minutes.read + about.minutes.exercise + about.minutes.compute
-        table.add_row(
-            each.name, about.title, str(minutes), f"{about.memory_gb:g} GB", about.devices.gpu
-        )
+    for lab in Course.find(course).read():
+        needs = lab.front_matter
+        minutes = needs.minutes.read + needs.minutes.exercise + needs.minutes.compute
+        memory = f"{needs.memory_gb:g} GB"
+        table.add_row(lab.name, needs.title, str(minutes), memory, needs.devices.gpu)
     print_table(table)
 
 
 @app.command()
 def progress(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     course: CourseFolder = None,
 ) -> None:
-    """Show how far you are in each lab."""
+    """Show your progress in each lab."""
     import json
 
     from rich.table import Table
 
-    from dltlab.course.catalog import Course
+    from dltlab.course import Course
     from dltlab.exercises import course_progress
 
     labs = course_progress(Course.find(course))
     if as_json:
-        typer.echo(json.dumps([each.as_dict() for each in labs], indent=1))
+        typer.echo(json.dumps([lab.as_dict() for lab in labs], indent=1))
         return
     table = Table("lab", "title", "passed", "still open", box=None, pad_edge=False)
-    for each in labs:
-        still_open = ", ".join(f"{name} ({how})" for name, how in each.still_open.items())
-        table.add_row(each.lab, each.title, f"{each.passed} of {len(each.outcomes)}", still_open)
+    for lab in labs:
+        still_open = ", ".join(f"{name} ({outcome})" for name, outcome in lab.still_open.items())
+        table.add_row(lab.lab, lab.title, f"{lab.passed} of {len(lab.outcomes)}", still_open)
     print_table(table)

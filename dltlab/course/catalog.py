@@ -6,49 +6,49 @@ from pathlib import Path
 
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import NAME, Lab, read_lab
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, NotFound
 from dltlab.paths import COURSE, course_dir, own_course_dir, short_path
 
 
 @dataclass(frozen=True)
 class Course:
-    """A course by its folder."""
+    """A course, identified by its folder."""
 
     root: Path
 
     @classmethod
     def find(cls, folder: Path | None = None) -> "Course":
-        """The course in `folder`, else in `DLTLAB_COURSE`, else dltlab's own.
+        """Return the course in `folder`, else in `DLTLAB_COURSE`, else dltlab's own.
 
         Raises:
-            LabError: The folder holds no `solutions/`.
+            NotFound: The folder has no subfolder `solutions`.
         """
-        named = folder or course_dir() or own_course_dir()
-        if not (named / "solutions").is_dir():
-            raise LabError(
-                f"{named} is not a course: it has no folder 'solutions'. "
+        root = folder or course_dir() or own_course_dir()
+        if not (root / "solutions").is_dir():
+            raise NotFound(
+                f"{root} is not a course: it has no folder 'solutions'. "
                 "Start one with: dltlab new TOPIC --course DIR"
             )
-        return cls(named.resolve())
+        return cls(root.resolve())
 
     @classmethod
     def own(cls) -> "Course":
-        """The course that comes with dltlab: inside an installed package, in a clone beside it."""
+        """Return the course that comes with dltlab, in the installed package or in a clone."""
         return cls(own_course_dir())
 
     @property
     def solutions(self) -> Path:
-        """What an author edits, and its executed twins."""
+        """The folder of the sources and their executed notebooks."""
         return self.root / "solutions"
 
     @property
     def labs(self) -> Path:
-        """What a learner opens."""
+        """The folder of the learner's notebooks."""
         return self.root / "labs"
 
     @property
     def datasets(self) -> Path:
-        """One card a data set."""
+        """The folder of the data sets' cards."""
         return self.root / "datasets"
 
     @property
@@ -58,28 +58,28 @@ class Course:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables with which a kernel finds this course and its checks."""
+        """The environment variables with which a kernel finds this course and its checks."""
         if self.is_own:
             return {}
         paths = [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {COURSE: str(self.root), "PYTHONPATH": os.pathsep.join(paths)}
 
     def sources(self) -> list[Path]:
-        """The sources, by number.
+        """Return the paths of the sources, sorted by number.
 
         Raises:
-            LabError: A file is not named `NN_topic.py`, or two labs have one number.
+            Invalid: A file is not named `NN_topic.py`, or two labs have the same number.
         """
         by_number: dict[str, Path] = {}
         for path in sorted(self.solutions.glob("*.py")):
             name = NAME.fullmatch(path.stem)
             if not name:
-                raise LabError(
+                raise Invalid(
                     f"{short_path(path)}: a lab's source is named NN_topic.py; rename it."
                 )
             if name["number"] in by_number:
                 other = by_number[name["number"]].name
-                raise LabError(
+                raise Invalid(
                     f"{short_path(path)} and {other} have the same number; give the newer lab "
                     "another one."
                 )
@@ -87,28 +87,29 @@ class Course:
         return list(by_number.values())
 
     def lab_names(self) -> list[str]:
-        """`NN_topic` of every lab."""
+        """Return the name of each lab (`NN_topic`), sorted by number."""
         return [path.stem for path in self.sources()]
 
     def resolve(self, name: str) -> Path:
-        """The source of the lab called `name`: `1`, `01`, `first_network` or `01_first_network`.
+        """Return the source of a lab: of `1`, `01`, `first_network` or `01_first_network`.
 
         Raises:
-            LabError: There is no such lab.
+            NotFound: There is no such lab.
         """
-        wanted = name.removesuffix(".ipynb").removesuffix(".py")
+        stem = name.removesuffix(".ipynb").removesuffix(".py")
         for path in self.sources():
             number, _, topic = path.stem.partition("_")
-            if wanted in (path.stem, topic, number, str(int(number))):
+            if stem in (path.stem, topic, number, str(int(number))):
                 return path
         known = ", ".join(self.lab_names()) or "none yet"
-        raise LabError(f"There is no lab '{name}'. The labs are: {known}.")
+        raise NotFound(f"There is no lab '{name}'. The labs are: {known}.")
 
     def read(self, names: list[str] | None = None) -> list[Lab]:
-        """The labs called `names`, or all of them, each validated on its own and in the course.
+        """Read and validate the labs called `names`, by default all of them.
 
         Raises:
-            SourceError: A lab is wrong; names the file and the line.
+            SourceError: A lab is not valid; names the file and the line.
+            NotFound: There is no lab of that name.
         """
         paths = [self.resolve(name) for name in names] if names else self.sources()
         labs = [read_lab(path) for path in paths]
@@ -123,7 +124,7 @@ class Course:
         for number, required in enumerate(lab.front_matter.requires):
             if required not in earlier:
                 line = lab.block.line("requires", number)
-                raise SourceError(lab.path, line, f"requires '{required}', which is no earlier lab")
+                raise SourceError(lab.path, line, f"'requires' names '{required}', no earlier lab")
         for number, dataset in enumerate(lab.front_matter.datasets):
             if not (self.datasets / f"{dataset}.toml").is_file():
                 line = lab.block.line("datasets", number)

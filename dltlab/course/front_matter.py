@@ -1,4 +1,4 @@
-"""The front matter that opens a lab's source: what it promises, needs and takes."""
+"""The front matter that opens a lab's source: its title, needs, times and profiles."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,10 +15,10 @@ Sentence = Annotated[str, Field(min_length=1)]
 
 
 class SourceError(Invalid):
-    """A fault in a lab's source, with the file and the line where it stands."""
+    """An error in a lab's source, with its file and line."""
 
     def __init__(self, path: Path, line: int, message: str) -> None:
-        """Say `message` of line `line` (from 1) of `path`."""
+        """Describe an error in line `line` (from 1) of `path`."""
         super().__init__(f"{short_path(path)}:{line}: {message}")
         self.path, self.line, self.message = path, line, message
 
@@ -28,7 +28,7 @@ class _Strict(BaseModel):
 
 
 class Minutes(_Strict):
-    """Minutes a learner spends reading and exercising, and two CPU cores spend computing."""
+    """Minutes a learner spends on reading and exercises, and two CPU cores on computing."""
 
     read: PositiveInt
     exercise: PositiveInt
@@ -36,13 +36,13 @@ class Minutes(_Strict):
 
 
 class Devices(_Strict):
-    """Whether a lab wants a GPU."""
+    """Whether a lab needs a GPU."""
 
     gpu: Literal["none", "optional", "required"]
 
 
 class Profiles(_Strict):
-    """Values for the lab's parameters: in CI, for a learner, and with all the time there is."""
+    """Values of the lab's parameters: in CI, for a learner, and for a run without a time limit."""
 
     smoke: dict[str, Any]
     workshop: dict[str, Any]
@@ -67,10 +67,10 @@ class Block:
     """The commented YAML between the two `# ---` lines that open a source."""
 
     def __init__(self, path: Path, text: str) -> None:
-        """Find the block in `text`, the source that stands in `path`.
+        """Parse the front matter of `text`, the source in the file `path`.
 
         Raises:
-            SourceError: There is no block, or it is not closed, not commented or not YAML.
+            SourceError: The front matter is missing, not closed, not commented or not YAML.
         """
         self.path = path
         lines = text.splitlines()
@@ -83,7 +83,7 @@ class Block:
         for number, line in enumerate(lines[: self.end], start=1):
             if not line.startswith("#"):
                 raise SourceError(path, number, "a line of the front matter must begin with '# '")
-        # Line n of the YAML is line n of the source, so that every mark points at the right place.
+        # Line n of the YAML is line n of the source, so YAML's error positions can be reported.
         yaml_text = "\n".join(["", *(line[1:].removeprefix(" ") for line in lines[1 : ends[0]])])
         try:
             self._node = yaml.compose(yaml_text, Loader=yaml.SafeLoader)
@@ -98,32 +98,36 @@ class Block:
             raise SourceError(path, 2, "the front matter must be lines 'key: value'")
 
     def validate(self) -> FrontMatter:
-        """The front matter, or a `SourceError` at the line of the first fault."""
+        """Return the validated front matter.
+
+        Raises:
+            SourceError: A key is unknown or missing, or a value is not allowed; names its line.
+        """
         try:
             return FrontMatter.model_validate(self._values or {})
         except ValidationError as error:
-            # A misspelled key is also a missing one: tell the former, which says how to mend both.
-            first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+            # A misspelled key is also a missing one; the unknown key is the more helpful message.
+            first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
             raise SourceError(self.path, self.line(*first["loc"]), _sentence(first)) from error
 
     def line(self, *keys: str | int) -> int:
-        """The line (from 1) where the value under `keys` stands, or its nearest parent."""
-        node, found = self._node, 1
+        """Return the line (from 1) of the value under `keys`, or of its nearest parent."""
+        node, line = self._node, 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
                 pairs = {name.value: (name, value) for name, value in node.value}
                 if key not in pairs:
                     break
                 name, node = pairs[str(key)]
-                found = name.start_mark.line + 1
+                line = name.start_mark.line + 1
             elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
                 node = node.value[key]
-                found = node.start_mark.line + 1
-        return found
+                line = node.start_mark.line + 1
+        return line
 
 
 def _sentence(error: Any) -> str:
-    """Pydantic's report of one fault, as one sentence of ours."""
+    """Return one of Pydantic's error details as a sentence."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = ", ".join(_fields(error["loc"][:-1]))

@@ -1,4 +1,4 @@
-"""A lab as notebooks: the learner's, and the author's executed twin."""
+"""Make the notebooks of a lab, execute, read and write them."""
 
 import asyncio
 import os
@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from jupyter_core.utils import ensure_async
@@ -22,46 +21,31 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 CELL_TIMEOUT = 1800  # seconds
 
-# A notebook keeps no widget state, so a front end could only say that it cannot show the widget.
+# A saved notebook has no widget state, so a front end would report that it cannot show the widget.
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def learner_notebook(lab: Lab) -> NotebookNode:
-    """The notebook a learner opens: answers out, no outputs."""
+    """Return the notebook that a learner opens, with stubs in the place of the answers."""
     cells = (cell for cell in lab.cells if "solution" not in cell.tags)
     return _notebook(lab, ((cell, cell.stub) for cell in cells))
 
 
 def solution_notebook(lab: Lab) -> NotebookNode:
-    """The notebook with the answers in, not executed yet."""
+    """Return the notebook with the answers, not executed yet."""
     return _notebook(lab, ((cell, cell.solution) for cell in lab.cells))
 
 
-def profiled(notebook: NotebookNode, values: dict[str, Any]) -> NotebookNode:
-    """A copy of `notebook` with `values` set behind its cell tagged `parameters`.
-
-    papermill does the same, but only to a notebook that it has read from a file.
-    """
-    copy = nbformat.from_dict(notebook)
-    tags = [cell.metadata.get("tags", ()) for cell in copy.cells]
-    place = next(number for number, each in enumerate(tags) if "parameters" in each) + 1
-    source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    metadata = {"tags": ["injected-parameters"]}
-    cell = nbformat.v4.new_code_cell(source, id="injected-parameters", metadata=metadata)
-    copy.cells.insert(place, cell)
-    return copy
-
-
-def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> NotebookNode:
-    """Run every cell of `notebook` in a folder of its own, and keep the outputs.
+def execute_notebook(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> NotebookNode:
+    """Run every cell of `notebook` in a temporary folder, and store the outputs in it.
 
     Args:
-        notebook: Made from `lab`.
-        lab: Names the file and the line when a cell fails.
-        environment: Variables set for the kernel on top of this process's own.
+        notebook: A notebook of `lab`.
+        lab: The lab, whose file and line an error names.
+        environment: Environment variables of the kernel, in addition to those of this process.
 
     Raises:
-        SourceError: A cell raised or took too long, or the kernel died.
+        SourceError: A cell raised an error or took too long, or the kernel died.
     """
     metadata = nbformat.from_dict(notebook.metadata)
     with tempfile.TemporaryDirectory(prefix="dltlab-build-") as folder:
@@ -72,14 +56,14 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
             resources={"metadata": {"path": folder}},
             coalesce_streams=True,
             record_timing=False,
-            # What libraries write past Python, such as TensorFlow's greeting, is not the lab's.
+            # Leave out what libraries write to the file descriptors, such as TensorFlow's greeting.
             extra_arguments=["--IPKernelApp.capture_fd_output=False"],
         )
         variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-        # Not `client.execute`, which handles Ctrl-C itself and fails in doing so: `asyncio.run`
-        # cancels what it runs, at a place where that is safe.
+        # Not `client.execute`, whose own handling of Ctrl-C fails: `asyncio.run` cancels the task
+        # at an `await`, where that is safe.
         asyncio.run(_run_cells(client, lab, variables))
-    notebook.metadata = metadata  # without what the kernel says of itself
+    notebook.metadata = metadata  # without the kernel's additions
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(_WIDGET_VIEW, None)
@@ -87,7 +71,7 @@ def execute(notebook: NotebookNode, lab: Lab, environment: dict[str, str]) -> No
 
 
 def without_outputs(notebook: NotebookNode) -> NotebookNode:
-    """A copy of `notebook` as it was before it ran."""
+    """Return a copy of `notebook` without outputs and execution counts."""
     copy = nbformat.from_dict(notebook)
     for cell in copy.cells:
         if cell.cell_type == "code":
@@ -95,14 +79,14 @@ def without_outputs(notebook: NotebookNode) -> NotebookNode:
     return copy
 
 
-def dumps(notebook: NotebookNode) -> str:
-    """The bytes of a notebook file: the same notebook always gives the same text."""
+def notebook_text(notebook: NotebookNode) -> str:
+    """Return the text of a notebook's file; equal notebooks give equal text."""
     nbformat.validate(notebook)
     return str(nbformat.writes(notebook, indent=1)).rstrip("\n") + "\n"
 
 
-def load(path: Path) -> NotebookNode | None:
-    """The notebook at `path`, or None where there is no valid one."""
+def read_notebook(path: Path) -> NotebookNode | None:
+    """Return the notebook in the file `path`, or None if there is no valid notebook."""
     try:
         notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
         nbformat.validate(notebook)
@@ -112,11 +96,7 @@ def load(path: Path) -> NotebookNode | None:
 
 
 async def _run_cells(client: NotebookClient, lab: Lab, variables: dict[str, str]) -> None:
-    """Run the cells of a client's notebook, one after the other, in a kernel of their own.
-
-    Raises:
-        SourceError: As for `execute`.
-    """
+    """Run the cells of a client's notebook in a new kernel; raise as `execute_notebook` does."""
     lines = {cell.id: cell.line for cell in lab.cells}
     line = 1
     try:
@@ -131,17 +111,17 @@ async def _run_cells(client: NotebookClient, lab: Lab, variables: dict[str, str]
     except CellTimeoutError as error:
         raise SourceError(lab.path, line, f"ran longer than {CELL_TIMEOUT} s") from error
     except DeadKernelError as error:
-        if (task := asyncio.current_task()) and task.cancelling():  # nbclient takes that for it
+        if (task := asyncio.current_task()) and task.cancelling():  # nbclient reports it as this
             raise asyncio.CancelledError from error
         raise SourceError(lab.path, line, "the kernel died here") from error
 
 
 @asynccontextmanager
 async def _kernel(client: NotebookClient, variables: dict[str, str]) -> AsyncIterator[None]:
-    """Start a client's kernel, and shut it down whatever happens."""
+    """Start a client's kernel, and shut it down when the block ends or raises."""
     manager = client.create_kernel_manager()
     try:
-        # A cell's errors come as messages; this is what the kernel says when it is stopped.
+        # Errors of cells come as messages; stderr has only what a stopped kernel prints.
         await client.async_start_new_kernel(
             env=variables, stderr=subprocess.DEVNULL, transport_encryption="auto"
         )
@@ -174,24 +154,24 @@ def _metadata(lab: Lab) -> NotebookNode:
 
 
 def _opening(lab: Lab) -> str:
-    """The first cell, told from the front matter so that nothing is written twice."""
-    about = lab.front_matter
+    """Return the first cell's text, made from the front matter."""
+    front_matter = lab.front_matter
     gpu = {"none": "no GPU needed", "optional": "faster on a GPU", "required": "needs a GPU"}
-    minutes = about.minutes
+    minutes = front_matter.minutes
     lines = [
-        f"# {lab.number} · {about.title}",
+        f"# {lab.number} · {front_matter.title}",
         "",
-        about.summary,
+        front_matter.summary,
         "",
         "**After this lab you can**",
         "",
-        *(f"- {objective}" for objective in about.objectives),
+        *(f"- {objective}" for objective in front_matter.objectives),
         "",
         f"**Time**: {minutes.read} minutes to read, {minutes.exercise} for the exercises; "
         f"the machine computes for about {minutes.compute} "
         f"minute{'s' if minutes.compute > 1 else ''}. "
-        f"**Machine**: {about.memory_gb:g} GB of memory, {gpu[about.devices.gpu]}.",
+        f"**Machine**: {front_matter.memory_gb:g} GB of memory, {gpu[front_matter.devices.gpu]}.",
     ]
-    if about.requires:
-        lines += ["", f"**Before it**: {', '.join(about.requires)}."]
+    if front_matter.requires:
+        lines += ["", f"**Before it**: {', '.join(front_matter.requires)}."]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""JupyterLab on a learner's workspace: on loopback, behind a token."""
+"""Start JupyterLab on a learner's workspace, on loopback and with a token."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from dltlab.course.workspace import Workspace
-from dltlab.errors import LabError
+from dltlab.errors import Unavailable
 
 _SETTINGS = Path(__file__).parent / "jupyter"
 
@@ -14,10 +14,10 @@ _SETTINGS = Path(__file__).parent / "jupyter"
 def jupyterlab_command(
     workspace: Workspace, lab: str | None, port: int | None, browser: bool
 ) -> list[str]:
-    """The command that serves `workspace`, opened at `lab` (`NN_topic`) where one is named.
+    """Return the command that serves `workspace`, opened at `lab` (`NN_topic`) or its start page.
 
     Raises:
-        LabError: `port` is taken.
+        Unavailable: `port` is in use.
     """
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={workspace.folder.resolve()}", "--log-level=WARN"]
@@ -30,18 +30,15 @@ def jupyterlab_command(
     if not browser:
         command += ["--no-browser"]
     if os.name == "posix" and os.geteuid() == 0:
-        command += ["--allow-root"]  # in a container root is the only user there is
+        command += ["--allow-root"]  # in a container, root is the only user
     return command
 
 
 def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
-    """This process's environment, with the course for the kernels and settings for JupyterLab.
+    """Return this process's environment with the course and our settings for JupyterLab added.
 
-    The kernelspec among the settings has a kernel leave what libraries write past Python, such as
-    TensorFlow's remarks on a GPU that is not there, in the terminal.
-
-    Args:
-        workspace: The learner's.
+    With the kernelspec in these settings, what libraries write to the file descriptors, such as
+    TensorFlow's messages about a missing GPU, stays in the terminal.
     """
 
     def with_settings(variable: str) -> str:
@@ -62,7 +59,7 @@ def _require_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise LabError(
+            raise Unavailable(
                 f"Port {port} cannot be used ({getattr(error, 'strerror', None) or error}); "
                 "choose another with --port, or leave it out."
             ) from error

@@ -1,4 +1,4 @@
-"""Read `solutions/NN_topic.py`, the one source of a lab, and say where it is wrong."""
+"""Read `solutions/NN_topic.py`, the source of a lab, and report where it is not valid."""
 
 import ast
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import jupytext
 
 from dltlab.course.front_matter import PROFILES, Block, FrontMatter, SourceError
-from dltlab.errors import LabError
+from dltlab.errors import Damaged, NotFound
 from dltlab.paths import short_path
 
 NAME = re.compile(r"(?P<number>\d\d)_(?P<topic>[a-z][a-z0-9_]*)")
@@ -23,12 +23,12 @@ NAME = re.compile(r"(?P<number>\d\d)_(?P<topic>[a-z][a-z0-9_]*)")
 _MARKER = re.compile(r"(?P<indent>\s*)### (?P<edge>BEGIN|END) SOLUTION\s*")
 _LOOKS_LIKE_MARKER = re.compile(r"#\W*(begin|end)[\s_-]*solutions?\b", re.IGNORECASE)
 _CELL = re.compile(r'# %%( \[markdown\])?( tags=\["[\w-]+"(, ?"[\w-]+")*\])?\s*')
-_LOOKS_LIKE_CELL = re.compile(r"\s*#\s*%%+(\s|$)")  # to jupytext
+_LOOKS_LIKE_CELL = re.compile(r"\s*#\s*%%+(\s|$)")  # what jupytext takes for the start of a cell
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a lab: what it holds and the line (from 1) where its source begins."""
+    """A cell of a lab; `line` (from 1) is where its source begins in the file."""
 
     kind: Literal["code", "markdown"]
     source: str
@@ -38,32 +38,32 @@ class Cell:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The syntax tree of a code cell, IPython's magics and shell lines blanked out."""
+        """The syntax tree of a code cell, with `pass` for IPython's magics and shell lines."""
         return ast.parse(re.sub(r"(?m)^(\s*)(%%?[a-z]|!).*$", r"\1pass", self.source))
 
     @property
     def stub(self) -> str:
-        """The source a learner gets: each solution block replaced by one `...`."""
-        kept, inside = [], False
+        """The learner's source: each solution block is replaced by one `...`."""
+        lines, in_solution = [], False
         for line in self.source.splitlines():
             marker = _MARKER.fullmatch(line)
             if marker and marker["edge"] == "BEGIN":
-                kept.append(f"{marker['indent']}...")
+                lines.append(f"{marker['indent']}...")
             if marker:
-                inside = not inside
-            elif not inside:
-                kept.append(line)
-        return "\n".join(kept)
+                in_solution = not in_solution
+            elif not in_solution:
+                lines.append(line)
+        return "\n".join(lines)
 
     @property
     def solution(self) -> str:
-        """The source without the solution's markers."""
+        """The source without the solution markers."""
         return "\n".join(line for line in self.source.splitlines() if not _MARKER.fullmatch(line))
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab as its author wrote it."""
+    """A lab's source, parsed and validated."""
 
     path: Path
     block: Block
@@ -72,12 +72,12 @@ class Lab:
 
     @property
     def name(self) -> str:
-        """`NN_topic`."""
+        """The name, `NN_topic`."""
         return self.path.stem
 
     @property
     def number(self) -> str:
-        """The two digits a lab keeps for good."""
+        """The two digits of the name."""
         return self.name[:2]
 
     @property
@@ -87,13 +87,13 @@ class Lab:
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """Names and values of the cell tagged `parameters`: what a learner gets."""
+        """Names and values of the parameters, as the cell tagged `parameters` sets them."""
         return _parameters(self.path, self.cells)
 
     @cached_property
     def exercises(self) -> tuple[str, ...]:
-        """Names of the exercises and questions, in order: each `ex.NAME.check` or `ex.NAME.ask`."""
-        found: dict[str, None] = {}
+        """Names of the exercises and questions, in order: of each `ex.NAME.check` and `.ask`."""
+        names: dict[str, None] = {}
         for cell in self.code_cells():
             for node in ast.walk(cell.tree):
                 match node:
@@ -103,12 +103,12 @@ class Lab:
                             attr="check" | "ask",
                         )
                     ):
-                        found.setdefault(name)
-        return tuple(found)
+                        names.setdefault(name)
+        return tuple(names)
 
     @cached_property
     def exercise_module(self) -> str | None:
-        """The module that the lab imports `as ex`, or None where it has no exercises."""
+        """The module that the lab imports `as ex`; None if the lab has no exercises."""
         for cell in self.code_cells():
             for node in ast.walk(cell.tree):
                 match node:
@@ -119,37 +119,37 @@ class Lab:
         return None
 
     def code_cells(self) -> Iterator[Cell]:
-        """The cells that run."""
+        """Return an iterator over the code cells."""
         return (cell for cell in self.cells if cell.kind == "code")
 
     def defining(self, function: str) -> Cell:
-        """The code cell that defines `function` at its top level.
+        """Return the code cell that defines `function` at its top level.
 
         Raises:
-            LabError: No cell does.
+            NotFound: No cell defines it.
         """
         for cell in self.code_cells():
             for node in cell.tree.body:
                 if isinstance(node, ast.FunctionDef) and node.name == function:
                     return cell
-        raise LabError(
+        raise NotFound(
             f"{short_path(self.path)} has no cell that defines the function '{function}'."
         )
 
 
 def read_lab(path: Path) -> Lab:
-    """Read and validate one source.
+    """Read and validate the source of a lab.
 
     Raises:
         SourceError: The front matter, the syntax, the solution markers, the parameters or the
-            profiles are wrong; names the file and the line.
-        LabError: The file cannot be read.
+            profiles are not valid; names the file and the line.
+        Damaged: The file cannot be read as UTF-8 text.
     """
     try:
-        # Windows line ends and a byte-order mark are fine.
+        # Windows line endings and a byte-order mark are allowed.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"{short_path(path)} cannot be read as UTF-8 text ({error}).") from error
+        raise Damaged(f"{short_path(path)} cannot be read as UTF-8 text ({error}).") from error
     block = Block(path, text)
     front_matter = block.validate()
     _require_syntax(path, text)
@@ -160,37 +160,39 @@ def read_lab(path: Path) -> Lab:
     return lab
 
 
-def _cells(path: Path, text: str, front_matter: int) -> Iterator[Cell]:
+def _cells(path: Path, text: str, front_matter_end: int) -> Iterator[Cell]:
     starts = list(_starts(path, text))
-    body = "\n".join(text.split("\n")[front_matter:])
+    body = "\n".join(text.split("\n")[front_matter_end:])
     nodes = jupytext.reads(body.strip("\n"), fmt="py:percent").cells
     if len(starts) != len(nodes):
-        raise SourceError(path, front_matter + 1, "the first cell must begin with a line '# %%'")
-    seen: Counter[str] = Counter()
+        raise SourceError(
+            path, front_matter_end + 1, "the first cell must begin with a line '# %%'"
+        )
+    copies: Counter[str] = Counter()
     for node, start in zip(nodes, starts, strict=True):
         digest = hashlib.sha256(f"{node.cell_type}\n{node.source}".encode()).hexdigest()[:12]
-        seen[digest] += 1
+        copies[digest] += 1
         cell = Cell(
             kind=node.cell_type,
             source=node.source,
             tags=tuple(node.metadata.get("tags", ())),
             line=start + 1,
-            id=digest if seen[digest] == 1 else f"{digest}-{seen[digest]}",
+            id=digest if copies[digest] == 1 else f"{digest}-{copies[digest]}",
         )
         if cell.kind == "code":
-            _require_whole(path, cell)
+            _require_complete(path, cell)
         yield cell
 
 
 def _starts(path: Path, text: str) -> Iterator[int]:
-    """The lines that begin a cell; in a string they do not."""
+    """Yield the numbers of the lines that begin a cell; a marker inside a string does not."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and _LOOKS_LIKE_CELL.match(token.line):
             if not _CELL.fullmatch(token.line):
                 raise SourceError(
                     path,
                     token.start[0],
-                    "a cell begins with '# %%' or '# %% [markdown]', and tags follow as in "
+                    "a cell begins with '# %%' or '# %% [markdown]'; tags are written "
                     "'# %% tags=[\"exercise\"]'",
                 )
             yield token.start[0]
@@ -203,8 +205,8 @@ def _require_syntax(path: Path, text: str) -> None:
         raise SourceError(path, error.lineno or 1, f"not Python: {error.msg}") from error
 
 
-def _require_whole(path: Path, cell: Cell) -> None:
-    """Raise where a cell is no Python without the cells around it."""
+def _require_complete(path: Path, cell: Cell) -> None:
+    """Raise if a cell is not valid Python without the cells around it."""
     try:
         _ = cell.tree
     except SyntaxError as error:
@@ -214,7 +216,7 @@ def _require_whole(path: Path, cell: Cell) -> None:
 
 def _require_markers(path: Path, cells: tuple[Cell, ...]) -> None:
     for cell in cells:
-        opened: tuple[int, str] | None = None
+        begin: tuple[int, str] | None = None
         for number, line in enumerate(cell.source.splitlines(), start=cell.line):
             marker = _MARKER.fullmatch(line)
             if not marker or cell.kind != "code":
@@ -227,17 +229,19 @@ def _require_markers(path: Path, cells: tuple[Cell, ...]) -> None:
                     )
                 continue
             if marker["edge"] == "BEGIN":
-                if opened:
-                    raise SourceError(path, number, f"solution inside that of line {opened[0]}")
-                opened = (number, marker["indent"])
-            elif opened is None:
-                raise SourceError(path, number, "'### END SOLUTION' without a beginning")
-            elif opened[1] != marker["indent"]:
-                raise SourceError(path, number, f"not indented as its beginning, line {opened[0]}")
+                if begin:
+                    raise SourceError(path, number, f"solution inside that of line {begin[0]}")
+                begin = (number, marker["indent"])
+            elif begin is None:
+                raise SourceError(path, number, "'### END SOLUTION' without '### BEGIN SOLUTION'")
+            elif begin[1] != marker["indent"]:
+                raise SourceError(
+                    path, number, f"'### END SOLUTION' is not indented as line {begin[0]}"
+                )
             else:
-                opened = None
-        if opened:
-            raise SourceError(path, opened[0], "unclosed solution: '### END SOLUTION' is missing")
+                begin = None
+        if begin:
+            raise SourceError(path, begin[0], "unclosed solution: '### END SOLUTION' is missing")
 
 
 def _parameters(path: Path, cells: tuple[Cell, ...]) -> dict[str, Any]:
@@ -245,7 +249,7 @@ def _parameters(path: Path, cells: tuple[Cell, ...]) -> dict[str, Any]:
     if len(tagged) != 1:
         line = tagged[1].line if tagged else 1
         raise SourceError(
-            path, line, f"{len(tagged) or 'no'} cells are tagged 'parameters', not one"
+            path, line, f"{len(tagged) or 'no'} cells are tagged 'parameters'; tag one"
         )
     values: dict[str, Any] = {}
     for node in tagged[0].tree.body:
@@ -257,7 +261,7 @@ def _parameters(path: Path, cells: tuple[Cell, ...]) -> dict[str, Any]:
                 except ValueError:
                     pass
         line = tagged[0].line + node.lineno - 1
-        raise SourceError(path, line, "the 'parameters' cell holds only NAME = literal")
+        raise SourceError(path, line, "the 'parameters' cell may only hold lines 'NAME = literal'")
     return values
 
 
@@ -276,6 +280,6 @@ def _require_profiles(lab: Lab) -> None:
                 raise SourceError(
                     lab.path,
                     line,
-                    f"profile 'workshop' sets {name} to {value!r}, the 'parameters' cell to "
-                    f"{lab.parameters[name]!r}: a learner gets the cell, so make them equal",
+                    f"profile 'workshop' sets {name} to {value!r}, but the 'parameters' cell sets "
+                    f"{lab.parameters[name]!r}; a learner gets the cell, so make them equal",
                 )

@@ -1,4 +1,4 @@
-"""A learner's folder: copies of the labs that are the learner's own from then on."""
+"""A learner's folder with copies of the labs, which belong to the learner."""
 
 import hashlib
 import json
@@ -8,91 +8,89 @@ from datetime import datetime
 from pathlib import Path
 
 from dltlab.course.catalog import Course
-from dltlab.course.notebooks import load
-from dltlab.errors import LabError
+from dltlab.course.notebooks import read_notebook
+from dltlab.errors import Unavailable
 from dltlab.files import write_atomically
 from dltlab.paths import short_path
 
-_NOTES = ".dltlab.json"
+_HASHES = ".dltlab.json"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The copies of one course's labs in one folder.
+    """The copies of a course's labs in a folder.
 
-    A file `.dltlab.json` notes, for each lab, the hash of the cells that the learner was given
-    last. A copy whose cells still have that hash was never edited: JupyterLab rewrites a notebook's
-    metadata by merely saving it. Without the file every copy counts as edited, so losing it loses
-    nothing.
+    The file `.dltlab.json` holds, for each lab, the hash of the cells that the learner last
+    received. A copy with the same hash is unedited; saving it in JupyterLab changes only its
+    metadata. Without the file every copy counts as edited, so that nothing is ever overwritten.
     """
 
     folder: Path
     course: Course
 
     def copy(self, name: str) -> Path:
-        """The learner's copy of the lab `name` (`NN_topic`)."""
+        """Return the path of the learner's copy of the lab `name` (`NN_topic`)."""
         return self.folder / f"{name}.ipynb"
 
     def update(self) -> list[str]:
-        """Give the learner every lab of the course, and return what there is to say about it.
+        """Copy new and changed labs into the folder, and return messages for the learner.
 
-        A copy that was edited is never touched: when the course's has changed since, the new one is
-        laid beside it.
+        An edited copy is not touched: the new version of its lab is written next to it.
 
         Raises:
-            LabError: A lab has not been built, or the folder cannot be written.
+            Unavailable: A lab has not been built, or the folder cannot be written.
         """
-        given = self._given()
-        said = []
+        old_hashes = self._hashes()
+        hashes, messages = dict(old_hashes), []
         for name in self.course.lab_names():
             content = self._course_copy(name)
-            if message := self._update_one(name, content, given.get(name)):
-                said.append(message)
-            given[name] = _hash(content)
-        if given != self._given():
-            write_atomically(self.folder / _NOTES, json.dumps(given, indent=1) + "\n")
-        return said
+            if message := self._update_lab(name, content, old_hashes.get(name)):
+                messages.append(message)
+            hashes[name] = _hash(content)
+        if hashes != old_hashes:
+            self._write_hashes(hashes)
+        return messages
 
     def reset(self, name: str) -> Path | None:
-        """Start the lab `name` over; returns where the old copy is kept, None if there was none.
+        """Replace the copy of the lab `name` by the course's notebook.
+
+        Returns:
+            Where the old copy was moved to, or None if there was none.
 
         Raises:
-            LabError: The folder cannot be written; the old copy stays where it was.
+            Unavailable: The folder cannot be written; the old copy stays where it was.
         """
         content = self._course_copy(name)
-        copy, kept = self.copy(name), None
+        copy, backup = self.copy(name), None
         if copy.exists():
-            mine = _read(copy)
+            old = _read(copy)
             now = f"{datetime.now():%Y-%m-%d %H.%M.%S}"
-            kept = _free(self.folder / "old" / f"{name} {now}.ipynb", mine)
-            write_atomically(kept, mine)
+            backup = _free(self.folder / "old" / f"{name} {now}.ipynb", old)
+            write_atomically(backup, old)
         write_atomically(copy, content)
-        write_atomically(
-            self.folder / _NOTES,
-            json.dumps(self._given() | {name: _hash(content)}, indent=1) + "\n",
-        )
-        return kept
+        self._write_hashes(self._hashes() | {name: _hash(content)})
+        return backup
 
-    def _update_one(self, name: str, content: bytes, given: str | None) -> str | None:
+    def _update_lab(self, name: str, content: bytes, old_hash: str | None) -> str | None:
         copy = self.copy(name)
         if not copy.exists():
             write_atomically(copy, content)
-            return f"{short_path(copy)} was missing: a fresh copy is there." if given else None
-        mine, course = _hash(_read(copy)), _hash(content)
-        if course not in (mine, given):
-            if mine == given:
+            return f"{short_path(copy)} was missing; it is copied again." if old_hash else None
+        copy_hash, new_hash = _hash(_read(copy)), _hash(content)
+        if new_hash not in (copy_hash, old_hash):
+            if copy_hash == old_hash:
                 write_atomically(copy, content)
-                return f"{short_path(copy)} is up to date again: you had not changed it."
-            beside = _free(self.folder / f"{name}-new.ipynb", content)
-            write_atomically(beside, content)
+                return f"{short_path(copy)} is updated; you had not edited it."
+            new = _free(self.folder / f"{name}-new.ipynb", content)
+            write_atomically(new, content)
             return (
-                f"The course's {name} has changed. Your copy is untouched: {short_path(copy)}; "
-                f"the new one is beside it: {short_path(beside)}."
+                f"The course has a new version of {name}: {short_path(new)}. "
+                f"Your edited copy {short_path(copy)} is unchanged."
             )
-        if load(copy) is None:
+        if read_notebook(copy) is None:
             return (
                 f"{short_path(copy)} cannot be read as a notebook; it is left as it is. "
-                f"`dltlab reset {name}` starts the lab over and keeps the file."
+                f"To start the lab over and keep the file, run: dltlab reset {name}"
             )
         return None
 
@@ -101,35 +99,38 @@ class Workspace:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise LabError(
+            raise Unavailable(
                 f"{short_path(path)} cannot be read ({error.strerror}); make it with: dltlab build"
             ) from error
 
-    def _given(self) -> dict[str, str]:
-        """The hash of what the learner was given of each lab; empty where that is not known."""
+    def _hashes(self) -> dict[str, str]:
+        """Return the hash of what the learner last received of each lab; empty if unknown."""
         try:
-            notes = json.loads((self.folder / _NOTES).read_bytes())
+            hashes = json.loads((self.folder / _HASHES).read_bytes())
         except (OSError, ValueError):
             return {}
-        return notes if isinstance(notes, dict) else {}
+        return hashes if isinstance(hashes, dict) else {}
+
+    def _write_hashes(self, hashes: dict[str, str]) -> None:
+        write_atomically(self.folder / _HASHES, json.dumps(hashes, indent=1) + "\n")
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise LabError(f"{short_path(path)} cannot be read ({error.strerror}).") from error
+        raise Unavailable(f"{short_path(path)} cannot be read ({error.strerror}).") from error
 
 
 def _hash(content: bytes) -> str:
-    """The hash of a notebook's cells; of all of `content` where that is no notebook."""
+    """Return the hash of a notebook's cells, or of all of `content` if it is not a notebook."""
     with suppress(ValueError, TypeError, KeyError):
         content = json.dumps(json.loads(content)["cells"], sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
 def _free(path: Path, content: bytes) -> Path:
-    """`path`, or the first of `path-2`, `path-3`, … that does not exist or holds `content`."""
+    """Return `path`, or the first of `path-2`, `path-3`, … that is missing or holds `content`."""
     candidate, number = path, 2
     while candidate.exists() and _read(candidate) != content:
         candidate = path.with_stem(f"{path.stem}-{number}")

@@ -6,7 +6,7 @@ from functools import cached_property
 from inspect import unwrap
 from types import FunctionType
 
-from dltlab.course.source import Lab
+from dltlab.course import Lab
 from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, describe_error
 from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
 from dltlab.exercises.progress import try_record_outcome

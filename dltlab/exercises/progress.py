@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dltlab.course.catalog import Course
+from dltlab.course import Course
 from dltlab.errors import LabError, Unavailable
 from dltlab.exercises.messages import Message, Outcome
 from dltlab.paths import PROGRESS, progress_file

@@ -7,7 +7,7 @@ from functools import cached_property
 from string import ascii_lowercase
 from typing import Any
 
-from dltlab.course.source import Lab
+from dltlab.course import Lab
 from dltlab.display import show_widget
 from dltlab.errors import Invalid
 from dltlab.exercises.messages import Outcome, Verdict, verdict

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from dltlab.course.catalog import Course
-from dltlab.course.source import Lab, read_lab
+from dltlab.course import Course, Lab, read_lab
 from dltlab.errors import Invalid, NotFound
 from dltlab.paths import short_path
 

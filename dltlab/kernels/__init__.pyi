@@ -1,4 +1,3 @@
-from .pool import list_zygotes, stop_zygotes
-from .provisioner import PROVISIONER, WarmProvisioner, prestart
+from .provisioner import PROVISIONER, WarmProvisioner
 
-__all__ = ["PROVISIONER", "WarmProvisioner", "list_zygotes", "prestart", "stop_zygotes"]
+__all__ = ["PROVISIONER", "WarmProvisioner"]

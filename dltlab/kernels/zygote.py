@@ -1,8 +1,8 @@
-"""The zygote: it imports TensorFlow once, touches no device, and forks a kernel on request.
+"""The zygote: it imports TensorFlow once, touches no device, and forks a kernel when asked to.
 
-It runs as `python -m dltlab.kernels.zygote STEM LOCK IDLE WARM_UP`: the path that its files begin
+It runs as `python -m dltlab.kernels.zygote FILES LOCK IDLE WARM_UP`: the path that its files begin
 with, a descriptor that holds their lock, the seconds without a kernel after which it ends, and the
-seconds after which it gives up importing.
+seconds after which it gives up an import.
 """
 
 import gc
@@ -18,21 +18,14 @@ from pathlib import Path
 
 from dltlab.kernels import protocol
 from dltlab.kernels.child import Launch, run
-from dltlab.kernels.pool import FILE_SUFFIXES
-from dltlab.kernels.preload import (
-    Preloaded,
-    fork_hazard,
-    preload,
-    prepare_to_fork,
-    stream_handlers,
-)
+from dltlab.kernels.preload import Preloaded, preload, settle, stream_handlers, unfit
 
-_REQUEST_SECONDS = 1.0  # for a server to send its request
+_PATIENCE = 1.0  # seconds for a server to say what it wants
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A forked kernel, and the connection of the server that asked for it."""
+    """A kernel that this zygote has forked, and the connection of the server that asked for it."""
 
     pid: int
     pidfd: int
@@ -40,55 +33,49 @@ class Kernel:
 
 
 class Zygote:
-    """Listens on a socket, forks kernels, and reports their exit codes.
+    """Serves one socket: forks kernels, and tells their exit codes."""
 
-    Args:
-        stem: The path that its files begin with.
-        idle_seconds: Without a kernel, after which it ends.
-        preloaded: What it has imported.
-    """
-
-    def __init__(self, stem: Path, idle_seconds: int, preloaded: Preloaded) -> None:
-        self._stem = stem
-        self._idle_seconds = idle_seconds
+    def __init__(self, files: Path, idle: int, preloaded: Preloaded) -> None:
+        self._files = files
+        self._idle = idle
         self._preloaded = preloaded
         self._since = time.time()
-        self._idle_since = time.monotonic()
+        self._free_since = time.monotonic()
         self._kernels: dict[int, Kernel] = {}
         self._retired = False
         self._selector = selectors.DefaultSelector()
-        # The rename is atomic: who finds the socket under its name finds a zygote that is ready.
-        temporary = stem.with_suffix(f".{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        self._listener = protocol.listen(temporary)
+        # Whoever finds the socket under its name finds a zygote that is ready.
+        beside = files.with_suffix(f".{os.getpid()}")
+        beside.unlink(missing_ok=True)
+        self._listener = protocol.listen(beside)
         self._selector.register(self._listener, selectors.EVENT_READ)
-        temporary.rename(stem.with_suffix(".socket"))
+        beside.rename(files.with_suffix(".socket"))
 
     def serve(self) -> Launch | None:
-        """Answer requests until retired or idle; in a forked kernel, return its launch."""
+        """Answer until retired or idle. In a forked kernel, return what it was forked for."""
         while self._kernels or not self._retired:
-            remaining = self._idle_since + self._idle_seconds - time.monotonic()
-            if not self._kernels and remaining <= 0:
+            left = self._free_since + self._idle - time.monotonic()
+            if not self._kernels and left <= 0:
                 break
-            ready = self._selector.select(None if self._kernels else remaining)
+            ready = self._selector.select(None if self._kernels else left)
             for key, _ in ready:
                 if key.fileobj is self._listener:
                     if launch := self._answer():
                         return launch
                 elif key.data.pidfd == key.fd:
-                    self._report_exit(key.data)
+                    self._tell_exit_code(key.data)
                 else:
                     self._release(key.data)
-        for suffix in FILE_SUFFIXES:
-            self._stem.with_suffix(suffix).unlink(missing_ok=True)
+        for suffix in (".socket", ".log", ".lock"):
+            self._files.with_suffix(suffix).unlink(missing_ok=True)
         return None
 
     def _answer(self) -> Launch | None:
         connection, _ = self._listener.accept()
-        connection.settimeout(_REQUEST_SECONDS)
+        connection.settimeout(_PATIENCE)
         try:
-            if protocol.peer_user(connection) != os.geteuid():
-                raise PermissionError("the request of another user")
+            if protocol.user(connection) != os.geteuid():
+                raise PermissionError("another user asks")
             message, descriptors = protocol.receive(connection)
             if message["ask"] != "kernel":
                 if message["ask"] == "retire":
@@ -105,14 +92,14 @@ class Zygote:
     def _fork(
         self, connection: socket.socket, request: protocol.Message, descriptors: list[int]
     ) -> Launch | None:
-        """Fork a kernel; return its launch in the fork, and None in the zygote."""
-        reason = fork_hazard()
+        """Fork a kernel; return in it what to do, and None in the zygote."""
+        reason = unfit()
         try:
             pid = None if reason else os.fork()
         except OSError as error:
             pid, reason = None, str(error)
         if pid == 0:
-            self._close_all()
+            self._leave()
             return Launch(connection, request, descriptors, self._preloaded, stream_handlers())
         for descriptor in descriptors:
             os.close(descriptor)
@@ -125,20 +112,20 @@ class Zygote:
         return None
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:
-        self._retire()  # a new zygote may be able to fork
+        self._retire()  # the next may do better
         with connection, suppress(OSError):
             protocol.send(connection, {"refused": reason})
 
-    def _close_all(self) -> None:
-        """In a fork, close the zygote's descriptors before their numbers are used again."""
+    def _leave(self) -> None:
+        """In a fork: let go of all that is the zygote's, before the numbers are used anew."""
         self._selector.close()
         self._listener.close()
         for kernel in self._kernels.values():
             os.close(kernel.pidfd)
             kernel.connection.close()
 
-    def _report_exit(self, kernel: Kernel) -> None:
-        """Send the exit code; keep the process ID from being used again until it has arrived."""
+    def _tell_exit_code(self, kernel: Kernel) -> None:
+        """Tell the server, and keep the process ID from being used again until it has heard."""
         self._selector.unregister(kernel.pidfd)
         end = os.waitid(os.P_PIDFD, kernel.pidfd, os.WEXITED | os.WNOWAIT)
         assert end
@@ -151,12 +138,11 @@ class Zygote:
             self._selector.register(kernel.connection, selectors.EVENT_READ, kernel)
 
     def _release(self, kernel: Kernel) -> None:
-        """Forget an ended kernel once its server has closed the connection."""
         try:
-            closed = not kernel.connection.recv(1)
+            over = not kernel.connection.recv(1)
         except OSError:
-            closed = True
-        if closed:
+            over = True
+        if over:
             self._selector.unregister(kernel.connection)
             self._forget(kernel)
 
@@ -165,19 +151,19 @@ class Zygote:
         kernel.connection.close()
         os.waitpid(kernel.pid, 0)
         del self._kernels[kernel.pid]
-        self._idle_since = time.monotonic()
+        self._free_since = time.monotonic()
 
     def _retire(self) -> None:
-        """Fork no more kernels, and leave the names of the files to a successor."""
+        """Fork no more kernels, and make place for a successor under the same name."""
         if self._retired:
             return
         self._retired = True
-        retired = self._stem.with_name(f"{self._stem.name}-{os.getpid()}")
-        for suffix in FILE_SUFFIXES:
-            path = self._stem.with_suffix(suffix)
+        retired = self._files.with_name(f"{self._files.name}-{os.getpid()}")
+        for suffix in (".socket", ".log", ".lock"):
+            path = self._files.with_suffix(suffix)
             if path.exists():
                 path.rename(retired.with_suffix(suffix))
-        self._stem = retired
+        self._files = retired
 
     def _status(self) -> protocol.Message:
         return {
@@ -189,32 +175,32 @@ class Zygote:
 
 
 def main() -> None:
-    """Import the libraries, then serve; in a forked kernel, run that kernel."""
-    stem, lock, idle_seconds, warm_up_seconds = Path(sys.argv[1]), *map(int, sys.argv[2:])
-    if pid := os.fork():
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(pid).encode(), 0)
-        os._exit(0)  # so that the server has no child to wait for
+    """Load the libraries, then serve; in a forked kernel, be that kernel."""
+    files, lock, idle, warm_up = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    if os.fork():
+        os._exit(0)  # the server has no child to wait for
     os.set_inheritable(lock, False)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(warm_up_seconds)
+    signal.alarm(warm_up)
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     preloaded = preload()
-    prepare_to_fork()
-    if reason := fork_hazard():
+    settle()
+    if reason := unfit():
         raise SystemExit(f"a fork would not be safe: {reason}")
     gc.freeze()
     signal.alarm(0)
-    zygote = Zygote(stem, idle_seconds, preloaded)
-    _unload_dltlab()
+    zygote = Zygote(files, idle, preloaded)
+    _forget_dltlab()
     if launch := zygote.serve():
         del zygote
         run(launch)
 
 
-def _unload_dltlab() -> None:
-    """Let each kernel import dltlab as it is on disk when the kernel starts."""
+def _forget_dltlab() -> None:
+    """A kernel imports dltlab as it is on disk then."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "dltlab"]:
         del sys.modules[name]
 

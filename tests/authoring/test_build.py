@@ -1,80 +1,108 @@
+import importlib
 import json
+from pathlib import Path
 
+import nbformat
 import pytest
 
-from dltlab.authoring import build
-from dltlab.authoring.build import (
-    differences,
-    execute_solutions,
-    orphans,
-    stale,
-    write_without_executing,
-)
-from dltlab.authoring.new import new_lab
-from dltlab.course.front_matter import SourceError
-from dltlab.errors import LabError
+from dltlab.authoring import build, differences, new_lab
+from dltlab.course import SourceError
+from dltlab.errors import Invalid, NotFound
 from dltlab.exercises import Outcome, Verdict, record_outcome
 from dltlab.paths import short_path
 
+NAME = "01_my_topic"
 NOT_YET = Verdict("square", "not yet", "No.", Outcome.NOT_YET)._repr_html_()
 
 
 @pytest.fixture
 def learner(built):
-    return built.labs / "01_my_topic.ipynb"
+    """The learner's notebook."""
+    return built.labs / f"{NAME}.ipynb"
 
 
 @pytest.fixture
-def twin(built):
-    return built.solutions / "01_my_topic.ipynb"
+def solution(built):
+    """The executed notebook."""
+    return built.solutions / f"{NAME}.ipynb"
 
 
 @pytest.fixture
 def change():
-    """Change the notebook in a file."""
+    """Return a function that changes the notebook in a file."""
 
-    def apply(path, change):
+    def apply(path, edit):
         notebook = json.loads(path.read_text())
-        change(notebook)
+        edit(notebook)
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
     return apply
 
 
-def _last_code(notebook):
+@pytest.fixture
+def executed(monkeypatch):
+    """Names of the labs that are executed, without running their cells."""
+    names = []
+
+    def pretend(notebook, lab, environment):
+        names.append(lab.name)
+        notebook = nbformat.from_dict(notebook)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.execution_count = 1
+        return notebook
+
+    module = importlib.import_module("dltlab.authoring.build")
+    monkeypatch.setattr(module, "execute_notebook", pretend)
+    return names
+
+
+def last_code(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]
 
 
-def _exercise(notebook):
+def exercise(notebook):
     return next(c for c in notebook["cells"] if "exercise" in c["metadata"].get("tags", ()))
 
 
-def _outputs(path):
+def outputs(path):
     cells = json.loads(path.read_text())["cells"]
     return [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_what_was_built_has_no_differences(built):
-    labs = built.read()
-
-    assert differences(built, labs) == []
-    assert stale(built, labs) == []
-    assert orphans(built) == []
+def test_a_built_course_has_no_differences_and_is_not_executed_again(built, executed):
+    assert differences(built, built.read()) == []
+    assert build(built, built.read()) == 0
+    assert executed == []
 
 
-def test_a_notebook_written_and_read_again_is_the_same(built, twin, learner, change):
-    for path in (twin, learner):
+def test_an_unchanged_notebook_is_not_written_again(built, learner, solution):
+    times = [path.stat().st_mtime_ns for path in (learner, solution)]
+
+    build(built, built.read())
+
+    assert [path.stat().st_mtime_ns for path in (learner, solution)] == times
+
+
+def test_a_notebook_that_is_read_and_written_again_is_the_same(solution, learner, change):
+    for path in (solution, learner):
         before = path.read_text()
         change(path, lambda notebook: None)
         assert path.read_text() == before
 
 
-def test_only_the_lab_whose_source_changed_is_stale(built, edit):
+def test_only_new_and_changed_labs_are_executed_and_reported(built, edit, executed):
+    lines = []
     new_lab("second", built.root)
-    assert [lab.name for lab in stale(built, built.read())] == ["02_second"]
+    assert build(built, built.read(), report=lines.append) == 1
+    assert executed == ["02_second"]
+    assert lines[0] == "02_second: verifying its exercises and executing it …"
+    assert lines[1].startswith("02_second: done in ")
 
     edit(built.resolve("1"), "seed=0", "seed=1")
-    assert [lab.name for lab in stale(built, built.read(["1"]))] == ["01_my_topic"]
+    assert build(built, built.read()) == 1
+    assert executed == ["02_second", NAME]
+    assert differences(built, built.read()) == []
 
 
 @pytest.mark.parametrize(
@@ -86,113 +114,132 @@ def test_only_the_lab_whose_source_changed_is_stale(built, edit):
         lambda path: path.write_text(path.read_text().replace("My topic", "Your topic")),
         lambda path: path.write_bytes(b"\xff\xfe"),
     ],
-    ids=["missing", "empty", "truncated", "edited", "no text"],
+    ids=["missing", "empty", "truncated", "edited", "not text"],
 )
-def test_a_learners_notebook_that_differs_is_told(built, learner, damage):
+def test_a_learners_notebook_that_differs_is_reported_and_rebuilt(built, learner, damage, executed):
     damage(learner)
 
     assert differences(built, built.read()) == [
-        f"{short_path(learner)} is not what 01_my_topic.py makes; run: dltlab build"
+        f"{short_path(learner)} differs from its source {NAME}.py; run: dltlab build"
     ]
+    assert build(built, built.read()) == 0
+    assert differences(built, built.read()) == []
+
+
+DIFFERS = f"differs from its source {NAME}.py or from the checks"
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
-        (lambda nb: _last_code(nb).update(source=["x = 1"]), "is not what 01_my_topic.py makes"),
-        (lambda nb: nb["cells"].remove(_last_code(nb)), "is not what 01_my_topic.py makes"),
+        (lambda nb: last_code(nb).update(source=["x = 1"]), DIFFERS),
+        (lambda nb: nb["cells"].remove(last_code(nb)), DIFFERS),
         (lambda nb: nb["metadata"].update(kernelspec={}), "is missing or not a notebook"),
-        (lambda nb: nb["metadata"].update(other=1), "is not what 01_my_topic.py makes"),
+        (lambda nb: nb["metadata"].update(other=1), DIFFERS),
         (lambda nb: nb.update(cells=5), "is missing or not a notebook"),
-        (lambda nb: _last_code(nb).update(execution_count=None), "was not executed to its end"),
+        (lambda nb: last_code(nb).update(execution_count=None), "was not executed to its end"),
         (
-            lambda nb: _last_code(nb)["outputs"].append(
+            lambda nb: last_code(nb)["outputs"].append(
                 {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
             ),
-            "holds an error",
+            "contains an error",
         ),
         (
-            lambda nb: _exercise(nb)["outputs"][0].update(
+            lambda nb: exercise(nb)["outputs"][0].update(
                 data={"text/plain": "square: not yet. No.", "text/html": NOT_YET}
             ),
-            "holds an answer that does not pass: square: not yet. No.",
+            "contains an answer that does not pass: square: not yet. No.",
         ),
     ],
 )
-def test_a_twin_that_differs_is_told_and_stale(built, twin, change, damage, said):
-    change(twin, damage)
+def test_a_solution_notebook_that_differs_is_reported_and_executed_again(
+    built, solution, change, damage, reason, executed
+):
+    change(solution, damage)
 
-    assert differences(built, built.read()) == [f"{short_path(twin)} {said}; run: dltlab build"]
-    assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
+    assert differences(built, built.read()) == [
+        f"{short_path(solution)} {reason}; run: dltlab build"
+    ]
+    assert build(built, built.read()) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])
-def test_a_twin_that_is_no_notebook_is_told(built, twin, content):
-    twin.unlink() if content is None else twin.write_text(content)
+def test_a_solution_that_is_not_a_notebook_is_reported(built, solution, content):
+    solution.unlink() if content is None else solution.write_text(content)
 
     assert differences(built, built.read()) == [
-        f"{short_path(twin)} is missing or not a notebook; run: dltlab build"
+        f"{short_path(solution)} is missing or not a notebook; run: dltlab build"
     ]
 
 
-def test_outputs_that_differ_are_no_difference(built, twin, change):
-    change(twin, lambda notebook: _last_code(notebook)["outputs"].clear())
+def test_outputs_are_not_compared(built, solution, change):
+    change(solution, lambda notebook: last_code(notebook)["outputs"].clear())
 
     assert differences(built, built.read()) == []
 
 
-def test_comparing_executes_nothing(built, source, edit, monkeypatch):
-    monkeypatch.setattr(build, "execute", lambda *_: pytest.fail("a lab was executed"))
+def test_comparing_executes_nothing(built, source, edit, executed):
     edit(source, "seed=0", "seed=1")
 
     assert len(differences(built, built.read())) == 2
+    assert executed == []
 
 
-def test_notebooks_without_a_source_are_told(built, learner, twin):
+def test_notebooks_without_a_source_are_reported(built, learner, solution):
     learner.with_name("02_gone.ipynb").touch()
-    twin.with_name("03_gone.ipynb").touch()
+    solution.with_name("03_gone.ipynb").touch()
 
-    assert orphans(built) == [
-        f"{short_path(path)} has no source in solutions/; delete it or write one"
-        for path in (learner.with_name("02_gone.ipynb"), twin.with_name("03_gone.ipynb"))
+    assert differences(built, built.read()) == [
+        f"{short_path(path)} has no source in solutions/; delete it or write a source"
+        for path in (learner.with_name("02_gone.ipynb"), solution.with_name("03_gone.ipynb"))
     ]
 
 
-def test_a_failing_cell_leaves_the_old_twin_as_it_was(built, source, twin, edit):
-    before = twin.read_bytes()
+def test_a_failing_cell_leaves_the_old_notebook(built, source, solution, edit):
+    before = solution.read_bytes()
     edit(source, "rng = np.random", "1 / 0\nrng = np.random")
 
     with pytest.raises(SourceError, match=r"01_my_topic\.py:33: raised ZeroDivisionError"):
-        execute_solutions(built, built.read()[0])
-    assert twin.read_bytes() == before
+        build(built, built.read())
+    assert solution.read_bytes() == before
 
 
-def test_an_answer_that_does_not_pass_in_the_lab_leaves_the_old_twin_as_it_was(
-    built, source, twin, edit
-):
-    before = twin.read_bytes()
+def test_an_answer_that_fails_in_the_lab_leaves_the_old_notebook(built, source, solution, edit):
+    before = solution.read_bytes()
     edit(source, "check(mean_squared_error)", "check(lambda predictions, truth: 20.0)")
 
-    with pytest.raises(SourceError, match=r"does not pass in the lab: mean_squared_error: not yet"):
-        execute_solutions(built, built.read()[0])
-    assert twin.read_bytes() == before
+    with pytest.raises(SourceError, match=r"lab does not pass: mean_squared_error: not yet"):
+        build(built, built.read())
+    assert solution.read_bytes() == before
 
 
-def test_executing_writes_the_twin_and_nothing_else(course, progress_file):
-    (lab,) = course.read()
-    record_outcome("01_my_topic", "mean_squared_error", Outcome.ERROR)
+def test_an_exercise_that_fails_verification_is_an_error_before_executing(
+    built, source, edit, executed
+):
+    edit(source, "return float(np.mean(", "return float(np.sum(")
+
+    with pytest.raises(Invalid, match=r"exercises of checks\.my_topic have faults"):
+        build(built, built.read())
+    assert executed == []
+
+
+def test_building_writes_two_notebooks_and_keeps_the_authors_progress(course, progress_file):
+    record_outcome(NAME, "mean_squared_error", Outcome.ERROR)
     progress = progress_file.read_bytes()
     before = set(course.root.rglob("*"))
 
-    twin = execute_solutions(course, lab)
+    build(course, course.read())
 
-    new = set(course.root.rglob("*")) - before
-    assert {path for path in new if "__pycache__" not in path.parts} == {twin}
+    new = {path.relative_to(course.root) for path in {*course.root.rglob("*")} - before}
+    assert {path for path in new if "__pycache__" not in path.parts} == {
+        Path(f"labs/{NAME}.ipynb"),
+        Path(f"solutions/{NAME}.ipynb"),
+    }
     assert progress_file.read_bytes() == progress
 
 
-def test_a_twin_shows_the_answers_passing_and_nothing_of_the_machine(twin, tmp_path):
-    text = twin.read_text()
+def test_a_solution_notebook_shows_passed_answers_and_nothing_of_the_machine(solution, tmp_path):
+    text = solution.read_text()
 
     assert "mean_squared_error: passed." in text
     assert "widget-view" not in text
@@ -200,46 +247,50 @@ def test_a_twin_shows_the_answers_passing_and_nothing_of_the_machine(twin, tmp_p
     assert "/tmp" not in text
 
 
-def test_changed_prose_is_taken_over_and_the_outputs_are_kept(built, source, twin, edit):
-    outputs = _outputs(twin)
+def test_changed_prose_is_copied_and_the_outputs_are_kept(built, source, solution, edit, executed):
+    before = outputs(solution)
     edit(source, "## The question", "## The riddle")
 
-    write_without_executing(built, built.read()[0])
+    build(built, built.read())
 
-    assert stale(built, built.read()) == []
-    assert "## The riddle" in twin.read_text()
-    assert _outputs(twin) == outputs
-
-
-@pytest.mark.parametrize("damage", [("seed=0", "seed=1"), ("# %%\n", '# %% tags=["x"]\n')])
-def test_changed_code_or_tags_leave_the_twin_to_be_executed(built, source, twin, edit, damage):
-    before = twin.read_bytes()
-    edit(source, *damage)
-
-    write_without_executing(built, built.read()[0])
-
-    assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
-    assert twin.read_bytes() == before
+    assert executed == []
+    assert "## The riddle" in solution.read_text()
+    assert outputs(solution) == before
 
 
-def test_changed_checks_make_the_lab_stale(built, edit):
+@pytest.mark.parametrize("change", [("seed=0", "seed=1"), ("# %%\n", '# %% tags=["x"]\n')])
+def test_changed_code_or_tags_are_executed_again(built, source, edit, change, executed):
+    edit(source, *change)
+
+    build(built, built.read())
+
+    assert executed == [NAME]
+
+
+def test_changed_checks_are_executed_again(built, edit, executed):
     edit(built.root / "checks" / "my_topic.py", "Subtract", "First subtract")
 
-    assert [lab.name for lab in stale(built, built.read())] == ["01_my_topic"]
-    (found,) = differences(built, built.read())
-    assert found.endswith("01_my_topic.ipynb is not what 01_my_topic.py makes; run: dltlab build")
+    (message,) = differences(built, built.read())
+    assert message.endswith(f"{NAME}.ipynb {DIFFERS}; run: dltlab build")
+    build(built, built.read())
+    assert executed == [NAME]
 
 
-def test_missing_checks_are_told(built):
+def test_a_missing_module_of_exercises_is_an_error(built):
     (built.root / "checks" / "my_topic.py").unlink()
 
-    with pytest.raises(LabError, match=r"from checks\.my_topic: there is no such module"):
-        stale(built, built.read())
+    with pytest.raises(NotFound, match=r"exercises from checks\.my_topic, which does not exist"):
+        build(built, built.read())
 
 
-def test_learner_notebooks_are_made_without_executing(course, monkeypatch):
-    monkeypatch.setattr(build, "execute", lambda *_: pytest.fail("a lab was executed"))
+def test_a_course_finds_its_checks_and_leaves_the_import_path_unchanged(
+    course, executed, monkeypatch
+):
+    import sys
 
-    write_without_executing(course, course.read()[0])
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(course.root)])
+    before = list(sys.path)
 
-    assert not any(_outputs(course.labs / "01_my_topic.ipynb"))
+    assert build(course, course.read()) == 1
+    assert sys.path == before
+    assert not any(outputs(course.labs / f"{NAME}.ipynb"))

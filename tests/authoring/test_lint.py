@@ -1,14 +1,17 @@
 import pytest
 
-from dltlab.authoring.lint import CODE_LINES, PROSE_WORDS, RULES, lint
+from dltlab.authoring import lint, new_lab
+from dltlab.authoring.lint import CODE_LINES, PROSE_WORDS, RULES
+from dltlab.course import Course
+from dltlab.errors import NotFound
 from dltlab.paths import short_path
 
 CODE, PROSE = "# %%\n", "# %% [markdown]\n"
 EXERCISE = '# %% tags=["exercise"]\n'
-SOLVED = "    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n"
+ANSWER = "    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n"
 
-# The rule, a cell added to a clean lab, the line of it that must be named, and what must be said.
-FAULTS = [
+# The rule, a cell added to a clean lab, its line that must be named, and a part of the message.
+VIOLATIONS = [
     ("heading-order", PROSE + "# # Title", 1, "a first-level heading"),
     ("heading-order", PROSE + "# #### Deep", 1, "a heading of level 4 under one of level 2"),
     ("alt-text", PROSE + "# Look:\n#\n# ![](curve.png)", 3, "an image without alt text"),
@@ -35,12 +38,12 @@ FAULTS = [
     ("network", CODE + "from urllib.request import urlopen", 1, "'urllib.request' is imported"),
     ("network", CODE + "# !pip install x", 1, "'!pip install x' needs the network"),
     ("network", CODE + "# %pip install x", 1, "'%pip install x' needs the network"),
-    ("network", CODE + 'x = "https://example.org/x"', 1, "an address on the network"),
+    ("network", CODE + 'x = "https://example.org/x"', 1, "an internet address"),
     ("cell-length", CODE + "x = 1\n" * (CODE_LINES + 1), 1, "a cell of 31 lines"),
     ("cell-length", PROSE + "# word" + " word" * PROSE_WORDS, 1, "a cell of 151 words"),
     (
         "exercise",
-        PROSE + "# ### Exercise\n\n" + CODE + "def mean_squared_error():\n" + SOLVED,
+        PROSE + "# ### Exercise\n\n" + CODE + "def mean_squared_error():\n" + ANSWER,
         4,
         "a solution in a cell that is not tagged 'exercise'",
     ),
@@ -52,25 +55,25 @@ FAULTS = [
     ),
     (
         "exercise",
-        PROSE + "# Now you.\n\n" + EXERCISE + "def mean_squared_error():\n" + SOLVED,
+        PROSE + "# Now you.\n\n" + EXERCISE + "def mean_squared_error():\n" + ANSWER,
         4,
-        "an exercise that no heading announces",
+        "an exercise without a heading",
     ),
     (
         "exercise",
-        PROSE + "# ### Exercise\n\n" + EXERCISE + "def unasked():\n" + SOLVED,
+        PROSE + "# ### Exercise\n\n" + EXERCISE + "def unasked():\n" + ANSWER,
         4,
-        "an exercise that is never checked",
+        "an exercise without a check",
     ),
     ("spelling", PROSE + "# We use numpy.", 1, "'numpy' is spelled 'NumPy'"),
     ("spelling", PROSE + "# A Gpu is fast.", 1, "'Gpu' is spelled 'GPU'"),
     ("spelling", PROSE + "# Tensorflow runs.", 1, "'Tensorflow' is spelled 'TensorFlow'"),
 ]
 
-# What looks like a fault and is none.
-FINE = {
+# What looks like a violation but is allowed.
+ALLOWED = {
     "a heading one level deeper": PROSE + "# ### Deeper\n#\n# ## Up again",
-    "a comment that is no heading": CODE + "# # one\nx = 1",
+    "a comment that is not a heading": CODE + "# # one\nx = 1",
     "an image with alt text": PROSE + "# ![A falling curve.](curve.png)",
     "an HTML image with alt text": PROSE + '# <img src="curve.png" alt="A falling curve.">',
     "a figure with alt text": CODE + 'show(figure, "A falling curve.")',
@@ -82,34 +85,34 @@ FINE = {
     "an address on this machine": CODE + 'x = "http://localhost:6006"',
     "a division": CODE + "x = 1/ 2 /3",
     "a package in code quotes": PROSE + "# `import numpy`, from `tensorflow`.",
-    "a term that begins a sentence": PROSE + "# Softmax divides. Scikit-learn fits.",
-    "a cell of just the length": CODE + "x = 1\n" * CODE_LINES,
+    "a term at the beginning of a sentence": PROSE + "# Softmax divides. Scikit-learn fits.",
+    "a cell of the maximal length": CODE + "x = 1\n" * CODE_LINES,
     "a challenge": PROSE
     + "# ## The challenge\n\n"
     + EXERCISE
     + "def mean_squared_error():\n"
-    + SOLVED,
+    + ANSWER,
 }
 
 
 @pytest.fixture
 def add(source):
-    """Add cells to the lab's end; returns the number of the line before the first of them."""
+    """Return a function that adds cells to the lab and returns the number of the line before."""
 
-    def at_its_end(cells: str) -> int:
+    def append(cells: str) -> int:
         before = source.read_text()
         source.write_text(f"{before}\n{cells}\n")
         return len(before.splitlines()) + 2
 
-    return at_its_end
+    return append
 
 
 def test_a_new_lab_is_clean(course):
     assert lint(course) == []
 
 
-@pytest.mark.parametrize(("rule", "cells", "line", "message"), FAULTS)
-def test_a_fault_is_told_with_its_rule_file_line_and_mend(
+@pytest.mark.parametrize(("rule", "cells", "line", "message"), VIOLATIONS)
+def test_a_violation_is_reported_with_its_rule_file_line_and_fix(
     course, source, add, rule, cells, line, message
 ):
     before = add(cells)
@@ -119,49 +122,45 @@ def test_a_fault_is_told_with_its_rule_file_line_and_mend(
     assert finding.rule == rule
     assert finding.place == f"{short_path(source)}:{before + line}"
     assert message in finding.message
-    mend = next(each.mend for each in RULES if each.name == rule)
-    assert str(finding) == f"{finding.place}: {rule}: {finding.message}. {mend}"
+    (fix,) = [known.fix for known in RULES if known.name == rule]
+    assert str(finding) == f"{finding.place}: {rule}: {finding.message}. {fix}"
 
 
-@pytest.mark.parametrize("cells", FINE.values(), ids=FINE)
-def test_what_is_no_fault_is_not_told(course, add, cells):
+@pytest.mark.parametrize("cells", ALLOWED.values(), ids=ALLOWED)
+def test_what_is_allowed_is_not_reported(course, add, cells):
     add(cells)
 
     assert lint(course) == []
 
 
-def test_every_rule_is_triggered_above_and_says_how_to_mend():
-    assert {rule for rule, *_ in FAULTS} == {rule.name for rule in RULES}
-    assert all(rule.mend.endswith(".") and rule.check.__doc__ for rule in RULES)
+def test_every_rule_has_a_violation_above_a_fix_and_a_docstring():
+    assert {rule for rule, *_ in VIOLATIONS} == {rule.name for rule in RULES}
+    assert all(rule.fix.endswith(".") and rule.check.__doc__ for rule in RULES)
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
-def test_a_source_that_cannot_be_read_is_a_finding_and_the_others_are_still_read(course, add):
-    from dltlab.authoring.new import new_lab
-
+def test_an_invalid_source_is_a_finding_and_the_other_labs_are_still_read(course, add):
     add(PROSE + "# We use numpy.")
     broken, _ = new_lab("broken", course.root)
     broken.write_text(broken.read_text().replace("# summary:", "# sumary:"))
 
-    spelling, unreadable = lint(course)
+    spelling, invalid = lint(course)
 
     assert spelling.rule == "spelling"
-    assert unreadable.rule == "source"
-    assert unreadable.place == f"{short_path(broken)}:3"
-    assert "unknown key 'sumary'" in str(unreadable)
+    assert invalid.rule == "source"
+    assert invalid.place == f"{short_path(broken)}:3"
+    assert "unknown key 'sumary'" in str(invalid)
 
 
-def test_only_the_labs_asked_for_are_read(course, add):
-    from dltlab.authoring.new import new_lab
-
+def test_only_the_named_labs_are_read(course, add):
     add(PROSE + "# We use numpy.")
     new_lab("second", course.root)
 
     assert lint(course, ["2"]) == []
     assert len(lint(course, ["1", "2"])) == 1
+    with pytest.raises(NotFound, match="There is no lab '3'"):
+        lint(course, ["3"])
 
 
 def test_the_course_is_clean():
-    from dltlab.course.catalog import Course
-
     assert [str(finding) for finding in lint(Course.own())] == []

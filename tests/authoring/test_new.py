@@ -2,81 +2,79 @@ import subprocess
 
 import pytest
 
-from dltlab.authoring.new import new_lab
-from dltlab.errors import LabError
+from dltlab import paths
+from dltlab.authoring import new_lab
+from dltlab.course import read_lab
+from dltlab.errors import Invalid, Unavailable
 
 
-def test_a_new_lab_gets_the_next_number(course):
+def test_a_new_lab_has_the_next_number(course):
     source, checks = new_lab("another", course.root)
 
     assert source == course.solutions / "02_another.py"
     assert checks == course.root / "checks" / "another.py"
 
 
-def test_numbers_left_out_stay_free(course, source):
+def test_gaps_in_the_numbers_are_not_filled(course, source):
     source.rename(source.with_name("07_my_topic.py"))
 
     assert new_lab("another", course.root)[0].name == "08_another.py"
 
 
-def test_after_the_last_number_a_new_lab_is_refused(course, source):
+def test_there_is_no_new_lab_after_number_99(course, source):
     source.rename(source.with_name("99_my_topic.py"))
 
-    with pytest.raises(LabError, match="No number follows 99"):
+    with pytest.raises(Invalid, match="99 is the last number of a lab"):
         new_lab("another", course.root)
     assert course.lab_names() == ["99_my_topic"]
 
 
 @pytest.mark.parametrize("topic", ["", "My_topic", "my topic", "1st", "../x", "my-topic", "class"])
-def test_what_cannot_name_a_module_is_no_topic(tmp_path, topic):
-    with pytest.raises(LabError, match="is no topic: use lower-case words joined by '_'"):
+def test_a_topic_must_be_the_name_of_a_module(tmp_path, topic):
+    with pytest.raises(Invalid, match="cannot be a topic: use lower-case words joined by '_'"):
         new_lab(topic, tmp_path / "course")
     assert not (tmp_path / "course").exists()
 
 
 @pytest.mark.parametrize("topic", ["yes", "null", "on"])
-def test_a_topic_that_means_something_in_yaml_is_only_a_title(tmp_path, topic):
-    from dltlab.course.source import read_lab
-
+def test_a_topic_that_is_a_yaml_keyword_is_a_valid_title(tmp_path, topic):
     assert read_lab(new_lab(topic, tmp_path)[0]).front_matter.title == topic.capitalize()
 
 
-def test_a_topic_that_is_taken_is_refused(course, source):
+def test_a_topic_that_is_in_use_is_an_error(course, source):
     before = source.read_bytes()
 
-    with pytest.raises(LabError, match="There is a lab 'my_topic' already"):
+    with pytest.raises(Invalid, match="There is already a lab 'my_topic'"):
         new_lab("my_topic", course.root)
     assert source.read_bytes() == before
 
 
-def test_checks_that_exist_are_never_overwritten(course):
+def test_existing_checks_are_not_overwritten(course):
     checks = course.root / "checks" / "another.py"
     checks.write_text("mine")
 
-    with pytest.raises(LabError, match=r"another\.py exists already"):
+    with pytest.raises(Invalid, match=r"another\.py already exists"):
         new_lab("another", course.root)
     assert checks.read_text() == "mine"
     assert course.lab_names() == ["01_my_topic"]
 
 
-def test_a_file_where_the_course_should_be_is_told_in_one_sentence(tmp_path):
+def test_a_file_in_the_place_of_the_course_is_an_error(tmp_path):
     (tmp_path / "course").touch()
 
-    with pytest.raises(LabError, match=r"cannot be made .* choose another"):
+    with pytest.raises(Unavailable, match="There is a file where a folder must be"):
         new_lab("topic", tmp_path / "course")
 
 
-def test_the_course_inside_an_installed_package_is_not_for_editing(tmp_path, monkeypatch):
-    from dltlab.course import catalog as catalog
-
+def test_the_course_inside_an_installed_package_cannot_be_edited(tmp_path, monkeypatch):
     (tmp_path / "dltlab" / "_course" / "solutions").mkdir(parents=True)
-    monkeypatch.setattr(catalog, "_PACKAGE", tmp_path / "dltlab")
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "dltlab" / "paths.py"))
 
-    with pytest.raises(LabError, match="start one of your own: dltlab new topic --course DIR"):
+    with pytest.raises(Unavailable, match="start a course of your own: dltlab new topic --course"):
         new_lab("topic")
 
 
-def test_a_new_lab_outside_the_repository_builds_lints_and_shows_in_the_list(tmp_path, script):
+def test_a_new_lab_builds_passes_lint_and_is_listed(tmp_path, script):
     def run(*command: str) -> str:
         done = subprocess.run(
             [script, *command, "--course", "course"], cwd=tmp_path, capture_output=True, text=True
@@ -86,7 +84,7 @@ def test_a_new_lab_outside_the_repository_builds_lints_and_shows_in_the_list(tmp
 
     assert "course/solutions/01_wave_equation.py" in run("new", "wave_equation")
     assert run("lint") == ""
-    assert "Executed anew: 1" in run("build")
+    assert "Executed: 1." in run("build")
     assert run("build", "--check") == ""
     assert "Wave equation" in run("list")
     assert "0 of 1" in run("progress")

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from dltlab.authoring.new import new_lab
-from dltlab.course.catalog import Course
-from dltlab.course.front_matter import SourceError
-from dltlab.errors import LabError
+from dltlab.authoring import new_lab
+from dltlab.course import Course, SourceError
+from dltlab.errors import Invalid, NotFound
 
 
 @pytest.fixture
@@ -15,18 +14,18 @@ def two_labs(course):
     return course
 
 
-def test_two_labs_with_one_number_are_refused_by_name(course, source):
+def test_two_labs_with_the_same_number_are_an_error(course, source):
     source.with_name("01_other.py").write_text(source.read_text())
 
-    with pytest.raises(LabError, match=r"01_other\.py and 01_my_topic\.py have one number"):
+    with pytest.raises(Invalid, match=r"01_other\.py and 01_my_topic\.py have the same number"):
         course.sources()
 
 
 @pytest.mark.parametrize("name", ["topic.py", "1_topic.py", "01-topic.py", "01_Topic.py", "01_.py"])
-def test_a_source_with_another_kind_of_name_is_refused(course, source, name):
+def test_a_source_that_is_not_named_nn_topic_is_an_error(course, source, name):
     source.rename(source.with_name(name))
 
-    with pytest.raises(LabError, match=r"named NN_topic\.py; rename it"):
+    with pytest.raises(Invalid, match=r"named NN_topic\.py; rename it"):
         course.sources()
 
 
@@ -34,13 +33,13 @@ def test_a_source_with_another_kind_of_name_is_refused(course, source, name):
     "name",
     ["2", "02", "second_topic", "02_second_topic", "02_second_topic.ipynb", "02_second_topic.py"],
 )
-def test_a_lab_is_found_by_number_topic_or_file(two_labs, name):
+def test_resolve_finds_a_lab_by_number_topic_or_file_name(two_labs, name):
     assert two_labs.resolve(name).name == "02_second_topic.py"
 
 
 @pytest.mark.parametrize("name", ["3", "", "my", "nothing", "../01_my_topic"])
-def test_an_unknown_lab_is_told_with_those_there_are(two_labs, name):
-    with pytest.raises(LabError) as caught:
+def test_resolve_reports_an_unknown_lab_with_the_known_ones(two_labs, name):
+    with pytest.raises(NotFound) as caught:
         two_labs.resolve(name)
 
     assert str(caught.value) == (
@@ -48,7 +47,7 @@ def test_an_unknown_lab_is_told_with_those_there_are(two_labs, name):
     )
 
 
-def test_labs_come_in_the_order_of_their_numbers(two_labs):
+def test_labs_are_sorted_by_number_or_read_in_the_order_of_the_names(two_labs):
     assert two_labs.lab_names() == ["01_my_topic", "02_second_topic"]
     assert [lab.name for lab in two_labs.read(["2", "1"])] == ["02_second_topic", "01_my_topic"]
 
@@ -58,11 +57,11 @@ def test_a_required_lab_must_come_earlier(two_labs, source, edit):
     assert two_labs.read()[1].front_matter.requires == ["01_my_topic"]
 
     edit(source, "requires: []", "requires: [02_second_topic]")
-    with pytest.raises(SourceError, match="requires '02_second_topic', which is no earlier lab"):
+    with pytest.raises(SourceError, match="'requires' names '02_second_topic', no earlier lab"):
         two_labs.read()
 
 
-def test_a_data_set_needs_a_card(course, source, edit):
+def test_a_data_set_must_have_a_card(course, source, edit):
     edit(source, "datasets: []", "datasets: [digits]")
     with pytest.raises(SourceError, match="data set 'digits' has no card in datasets/"):
         course.read()
@@ -71,7 +70,7 @@ def test_a_data_set_needs_a_card(course, source, edit):
     assert course.read()[0].front_matter.datasets == ["digits"]
 
 
-def test_a_fault_of_the_course_names_the_line_of_the_front_matter(course, source, edit):
+def test_an_error_of_the_course_names_the_line_of_the_front_matter(course, source, edit):
     edit(source, "requires: []", "requires: [09_other]")
 
     with pytest.raises(SourceError) as caught:
@@ -80,7 +79,7 @@ def test_a_fault_of_the_course_names_the_line_of_the_front_matter(course, source
     assert source.read_text().splitlines()[caught.value.line - 1] == "# requires: [09_other]"
 
 
-def test_the_course_is_named_by_argument_then_environment_then_dltlabs_own(
+def test_find_takes_the_argument_then_the_environment_then_dltlabs_own_course(
     course, tmp_path, monkeypatch, repository
 ):
     other = tmp_path / "other"
@@ -93,12 +92,12 @@ def test_the_course_is_named_by_argument_then_environment_then_dltlabs_own(
     assert Course.find() == Course.own() == Course(repository)
 
 
-def test_a_folder_without_sources_is_no_course(tmp_path):
-    with pytest.raises(LabError, match="is not a course: it has no folder 'solutions'"):
+def test_a_folder_without_solutions_is_not_a_course(tmp_path):
+    with pytest.raises(NotFound, match="is not a course: it has no folder 'solutions'"):
         Course.find(tmp_path)
 
 
-def test_a_kernel_finds_a_course_of_ones_own_and_its_checks(course, monkeypatch):
+def test_the_environment_leads_a_kernel_to_the_course_and_its_checks(course, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
 
     assert course.environment == {
@@ -108,7 +107,7 @@ def test_a_kernel_finds_a_course_of_ones_own_and_its_checks(course, monkeypatch)
     assert Course.own().environment == {}
 
 
-def test_a_course_may_be_named_by_a_relative_path(course, monkeypatch):
+def test_find_accepts_a_relative_path(course, monkeypatch):
     monkeypatch.chdir(course.root.parent)
 
     assert Course.find(Path("course")) == course

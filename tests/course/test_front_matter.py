@@ -1,13 +1,13 @@
 import pytest
 
-from dltlab.course.front_matter import Block, SourceError
-from dltlab.course.source import read_lab
+from dltlab.course import SourceError, read_lab
+from dltlab.course.front_matter import Block
 from dltlab.paths import short_path
 
 OBJECTIVE = "#   - measure how far predictions are from the truth\n"
 
-# What is changed in a good source, the text of the line that must be named, and what must be said.
-FAULTS = {
+# Old and new text, a part of the line that must be named, and a part of the message.
+ERRORS = {
     "a misspelled key": ("# summary:", "# sumary:", "# sumary", "unknown key 'sumary'"),
     "a misspelled nested key": ("read: 5", "raed: 5", "# minutes", "unknown key 'minutes.raed'"),
     "an unknown profile": ("#   full:", "#   fast: {}\n#   full:", "fast", "'profiles.fast'"),
@@ -25,18 +25,23 @@ FAULTS = {
         "smoke",
         "profile 'smoke' sets unknown parameter 'SAMPLE'; known: SAMPLES",
     ),
-    "a workshop profile unlike the cell": (
+    "a workshop profile that differs from the cell": (
         "workshop: {}",
         "workshop: {SAMPLES: 5}",
         "workshop",
         "make them equal",
     ),
-    "a word for a number": ("memory_gb: 1", "memory_gb: lots", "memory_gb", "a valid number"),
-    "a number for a word": ('title: "My topic"', "title: 7", "# title", "a valid string"),
-    "no minutes at all": ("read: 5", "read: 0", "# minutes", "greater than 0"),
+    "a string in place of a number": (
+        "memory_gb: 1",
+        "memory_gb: lots",
+        "memory_gb",
+        "a valid number",
+    ),
+    "a number in place of a string": ('title: "My topic"', "title: 7", "# title", "a valid string"),
+    "zero minutes": ("read: 5", "read: 0", "# minutes", "greater than 0"),
     "half a minute": ("read: 5", "read: 0.5", "# minutes", "a valid integer"),
-    "an unknown GPU need": ("gpu: none", "gpu: maybe", "# devices", "'none', 'optional'"),
-    "a number for an objective": (
+    "an unknown value for gpu": ("gpu: none", "gpu: maybe", "# devices", "'none', 'optional'"),
+    "a number in place of an objective": (
         OBJECTIVE,
         OBJECTIVE + "#   - 3\n",
         "#   - 3",
@@ -59,8 +64,8 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "line", "said"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_names_the_file_the_line_and_what_is_wrong(source, edit, old, new, line, said):
+@pytest.mark.parametrize(("old", "new", "line", "message"), ERRORS.values(), ids=ERRORS)
+def test_an_error_names_the_file_the_line_and_the_problem(source, edit, old, new, line, message):
     edit(source, old, new)
 
     with pytest.raises(SourceError) as caught:
@@ -69,11 +74,11 @@ def test_a_fault_names_the_file_the_line_and_what_is_wrong(source, edit, old, ne
     lines = source.read_text().splitlines()
     number = next(n for n, text in enumerate(lines, start=1) if line in text)
     assert str(caught.value).startswith(f"{short_path(source)}:{number}: ")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "\n" not in caught.value.message
 
 
-def test_an_unknown_key_is_told_with_the_known_ones(source, edit):
+def test_an_unknown_key_is_reported_with_the_known_ones(source, edit):
     edit(source, "exercise: 5", "exercises: 5")
 
     with pytest.raises(SourceError, match="known here: read, exercise, compute"):
@@ -81,7 +86,7 @@ def test_an_unknown_key_is_told_with_the_known_ones(source, edit):
 
 
 @pytest.mark.parametrize("values", ["- a\n# - b", "hello"])
-def test_front_matter_that_holds_no_keys_is_refused(source, values):
+def test_front_matter_without_keys_is_an_error(source, values):
     source.write_text(f"# ---\n# {values}\n# ---\n")
 
     with pytest.raises(SourceError, match="must be lines 'key: value'"):
@@ -89,7 +94,7 @@ def test_front_matter_that_holds_no_keys_is_refused(source, values):
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# %%\nx = 1\n"])
-def test_a_source_without_front_matter_is_refused_at_its_first_line(source, text):
+def test_a_source_without_front_matter_is_an_error_in_line_1(source, text):
     source.write_text(text)
 
     with pytest.raises(SourceError) as caught:
@@ -98,7 +103,7 @@ def test_a_source_without_front_matter_is_refused_at_its_first_line(source, text
     assert (caught.value.line, caught.value.path) == (1, source)
 
 
-def test_good_front_matter_comes_back_as_it_was_written(source):
+def test_valid_front_matter_is_read_with_its_types(source):
     front_matter = read_lab(source).front_matter
 
     assert front_matter.title == "My topic"
@@ -107,16 +112,9 @@ def test_good_front_matter_comes_back_as_it_was_written(source):
     assert front_matter.profiles.smoke == {"SAMPLES": 10}
 
 
-def test_a_line_is_that_of_the_nearest_parent_of_a_missing_key(source):
+def test_the_line_of_a_missing_key_is_that_of_its_nearest_parent(source):
     block = Block(source, source.read_text())
 
     assert block.line("minutes", "nothing") == block.line("minutes") == 6
     assert block.line("nothing") == 1
     assert block.line("objectives", 0) == 5
-
-
-def test_a_path_is_shown_as_typed_here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    assert short_path(tmp_path / "solutions" / "01_a.py") == "solutions/01_a.py"
-    assert short_path(tmp_path.parent) == str(tmp_path.parent)

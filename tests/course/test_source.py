@@ -1,19 +1,23 @@
 import pytest
 
-from dltlab.course.front_matter import SourceError
-from dltlab.course.notebooks import dumps, learner_notebook, solution_notebook
-from dltlab.course.source import read_lab
-from dltlab.errors import LabError
+from dltlab.course import (
+    SourceError,
+    learner_notebook,
+    notebook_text,
+    read_lab,
+    solution_notebook,
+)
+from dltlab.errors import Damaged, NotFound
 
 BEGIN, END = "    ### BEGIN SOLUTION\n", "    ### END SOLUTION\n"
 ANSWER = "    return float(np.mean((predictions - truth) ** 2))\n"
 
 
 @pytest.fixture
-def fault(source, edit):
-    """The fault that `read_lab` finds once the source is changed, and the line it names."""
+def error_after(source, edit):
+    """Change the source; return the error of `read_lab` and the text of the line that it names."""
 
-    def find(old: str, new: str) -> tuple[str, str]:
+    def read_changed(old: str, new: str) -> tuple[str, str]:
         edit(source, old, new)
         with pytest.raises(SourceError) as caught:
             read_lab(source)
@@ -21,12 +25,12 @@ def fault(source, edit):
         assert "\n" not in caught.value.message
         return caught.value.message, source.read_text().split("\n")[caught.value.line - 1]
 
-    return find
+    return read_changed
 
 
 @pytest.fixture
 def with_cell(source):
-    """The lab with cells added at its end."""
+    """Return a function that reads the lab with cells added at its end."""
 
     def add(text: str):
         source.write_text(f"{source.read_text()}\n{text}")
@@ -35,27 +39,27 @@ def with_cell(source):
     return add
 
 
-def test_a_solution_inside_a_solution_is_refused(fault):
-    message, line = fault(ANSWER, BEGIN + ANSWER + END)
+def test_a_solution_inside_a_solution_is_an_error(error_after):
+    message, line = error_after(ANSWER, BEGIN + ANSWER + END)
     assert "solution inside that of line 46" in message
     assert line == BEGIN.rstrip()
 
 
-def test_an_unclosed_solution_is_refused_where_it_begins(fault):
-    message, line = fault(END, "")
+def test_an_unclosed_solution_is_an_error_where_it_begins(error_after):
+    message, line = error_after(END, "")
     assert "'### END SOLUTION' is missing" in message
     assert line == BEGIN.rstrip()
 
 
-def test_an_end_without_a_beginning_is_refused(fault):
-    message, line = fault(BEGIN, "")
-    assert "without a beginning" in message
+def test_an_end_without_a_beginning_is_an_error(error_after):
+    message, line = error_after(BEGIN, "")
+    assert "without '### BEGIN SOLUTION'" in message
     assert line == END.rstrip()
 
 
-def test_an_end_indented_otherwise_is_refused(fault):
-    message, line = fault(END, END.lstrip())
-    assert "not indented as its beginning, line 46" in message
+def test_an_end_with_another_indentation_is_an_error(error_after):
+    message, line = error_after(END, END.lstrip())
+    assert "is not indented as line 46" in message
     assert line == END.strip()
 
 
@@ -75,39 +79,39 @@ def test_an_end_indented_otherwise_is_refused(fault):
         "x = 1  ### BEGIN SOLUTION",
     ],
 )
-def test_a_malformed_marker_is_refused(fault, marker):
-    message, line = fault("### BEGIN SOLUTION", marker)
+def test_a_malformed_marker_is_an_error(error_after, marker):
+    message, line = error_after("### BEGIN SOLUTION", marker)
     assert "malformed solution marker: write '### BEGIN SOLUTION'" in message
     assert line.strip() == marker
 
 
-def test_markers_behind_code_never_leave_the_answer_in_the_learners_notebook(fault):
-    message, _ = fault(
+def test_markers_after_code_are_an_error_and_never_leave_the_answer_in(error_after):
+    message, _ = error_after(
         BEGIN + ANSWER + END, "    x = 0  ### BEGIN SOLUTION\n    return x  ### END SOLUTION\n"
     )
     assert "malformed" in message
 
 
-def test_a_marker_in_markdown_is_refused(fault):
-    message, line = fault("# ## What you learned\n", "# ### BEGIN SOLUTION\n")
+def test_a_marker_in_markdown_is_an_error(error_after):
+    message, line = error_after("# ## What you learned\n", "# ### BEGIN SOLUTION\n")
     assert "malformed" in message
     assert line == "# ### BEGIN SOLUTION"
 
 
-def test_prose_about_solutions_is_no_marker(with_cell):
+def test_prose_about_solutions_is_not_a_marker(with_cell):
     lab = with_cell("# %% [markdown]\n# ## The end\n#\n# In the beginning, a solution.\n")
     assert lab.cells[-1].source == "## The end\n\nIn the beginning, a solution."
 
 
 @pytest.mark.parametrize("lines", ["rng = = 1", "def f(", "x = 'unclosed", "  indented = 1"])
-def test_what_is_not_python_is_refused_at_its_line(fault, lines):
-    message, line = fault("rng = np.random.default_rng(seed=0)", lines)
+def test_a_syntax_error_is_reported_at_its_line(error_after, lines):
+    message, line = error_after("rng = np.random.default_rng(seed=0)", lines)
     assert message.startswith("not Python: ")
     assert line == lines
 
 
-def test_a_cell_that_only_parses_with_its_neighbors_is_refused(fault):
-    message, line = fault("rng = np.random.default_rng(seed=0)\n", "x = (1\n# %%\n  + 2)\n")
+def test_a_cell_that_only_parses_with_its_neighbors_is_an_error(error_after):
+    message, line = error_after("rng = np.random.default_rng(seed=0)\n", "x = (1\n# %%\n  + 2)\n")
     assert message.startswith("the cell is not Python on its own")
     assert line == "x = (1"
 
@@ -125,26 +129,28 @@ def test_a_cell_that_only_parses_with_its_neighbors_is_refused(fault):
         "    # %%",
     ],
 )
-def test_a_cell_that_opens_in_another_way_is_refused(fault, opening):
-    message, line = fault('# %% tags=["exercise"]', opening)
+def test_another_form_of_cell_marker_is_an_error(error_after, opening):
+    message, line = error_after('# %% tags=["exercise"]', opening)
     assert message.startswith("a cell begins with '# %%'")
     assert line == opening
 
 
-def test_what_stands_before_the_first_cell_is_refused(fault):
-    message, _ = fault("# %% [markdown]\n# ## The question", "x = 1\n\n# %% [markdown]\n# ## The q")
+def test_code_before_the_first_cell_is_an_error(error_after):
+    message, _ = error_after(
+        "# %% [markdown]\n# ## The question", "x = 1\n\n# %% [markdown]\n# ## The q"
+    )
     assert "the first cell must begin with a line '# %%'" in message
 
 
-def test_a_cell_mark_inside_a_string_begins_no_cell(with_cell):
+def test_a_cell_marker_inside_a_string_does_not_begin_a_cell(with_cell):
     lab = with_cell('# %%\ntext = """\n# %%\n"""\n')
     assert lab.cells[-1].source == 'text = """\n# %%\n"""'
 
 
-def test_a_source_that_is_not_utf8_is_refused_by_name(source):
+def test_a_source_that_is_not_utf8_is_an_error(source):
     source.write_bytes(source.read_bytes() + b"\n# %%\nx = '\xe9'\n")
 
-    with pytest.raises(LabError, match=r"01_my_topic\.py cannot be read as UTF-8 text"):
+    with pytest.raises(Damaged, match=r"01_my_topic\.py cannot be read as UTF-8 text"):
         read_lab(source)
 
 
@@ -155,25 +161,25 @@ def test_a_source_that_is_not_utf8_is_refused_by_name(source):
         lambda text: b"\xef\xbb\xbf" + text,
         lambda text: text + b"\n\n\n",
     ],
-    ids=["Windows line ends", "a byte-order mark", "blank lines at the end"],
+    ids=["Windows line endings", "a byte-order mark", "blank lines at the end"],
 )
-def test_how_an_editor_saves_makes_no_difference_to_the_notebooks(source, change):
+def test_line_endings_and_byte_order_mark_do_not_change_the_notebooks(source, change):
     before = read_lab(source)
     source.write_bytes(change(source.read_bytes()))
     after = read_lab(source)
 
-    assert dumps(learner_notebook(after)) == dumps(learner_notebook(before))
-    assert dumps(solution_notebook(after)) == dumps(solution_notebook(before))
+    assert notebook_text(learner_notebook(after)) == notebook_text(learner_notebook(before))
+    assert notebook_text(solution_notebook(after)) == notebook_text(solution_notebook(before))
     assert [cell.line for cell in after.cells] == [cell.line for cell in before.cells]
 
 
-def test_cells_carry_the_line_where_their_source_begins(source):
+def test_cells_have_the_line_where_their_source_begins(source):
     lines = source.read_text().splitlines()
     for cell in read_lab(source).cells:
         assert lines[cell.line - 1].removeprefix("# ") == cell.source.splitlines()[0]
 
 
-def test_cell_ids_are_the_same_each_time_and_depend_on_the_cell_alone(source, edit):
+def test_a_cell_id_is_reproducible_and_depends_only_on_its_cell(source, edit):
     before = [cell.id for cell in read_lab(source).cells]
     assert [cell.id for cell in read_lab(source).cells] == before
 
@@ -184,7 +190,7 @@ def test_cell_ids_are_the_same_each_time_and_depend_on_the_cell_alone(source, ed
     assert after[1:] == before[1:]
 
 
-def test_cells_with_the_same_source_have_ids_of_their_own(with_cell):
+def test_cells_with_the_same_source_have_different_ids(with_cell):
     lab = with_cell("# %%\nx = 1\n\n# %%\nx = 1\n\n# %%\nx = 1\n")
     ids = [cell.id for cell in lab.cells]
 
@@ -192,7 +198,7 @@ def test_cells_with_the_same_source_have_ids_of_their_own(with_cell):
     assert ids[-2:] == [f"{ids[-3]}-2", f"{ids[-3]}-3"]
 
 
-def test_the_stub_keeps_signature_and_docstring_and_leaves_an_ellipsis(source):
+def test_the_stub_has_signature_docstring_and_an_ellipsis(source):
     cell = read_lab(source).defining("mean_squared_error")
     function = cell.stub.split("\n\n\n")[0]
 
@@ -204,7 +210,7 @@ def test_the_stub_keeps_signature_and_docstring_and_leaves_an_ellipsis(source):
     compile(cell.stub, "stub", "exec")
 
 
-def test_each_block_of_an_exercise_becomes_one_ellipsis(with_cell):
+def test_the_stub_has_one_ellipsis_for_each_solution_block(with_cell):
     lab = with_cell(
         '# %% tags=["exercise"]\n'
         "def two():\n"
@@ -225,14 +231,14 @@ def test_each_block_of_an_exercise_becomes_one_ellipsis(with_cell):
     assert "SOLUTION" not in lab.cells[-1].solution
 
 
-def test_the_solution_is_the_cell_without_the_markers(source):
+def test_the_solution_is_the_cell_without_markers(source):
     cell = read_lab(source).defining("mean_squared_error")
 
     assert ANSWER in cell.solution
     assert "SOLUTION" not in cell.solution
 
 
-def test_a_lab_knows_its_name_parameters_exercises_and_module(source):
+def test_a_lab_has_its_name_parameters_exercises_and_module(source):
     lab = read_lab(source)
 
     assert (lab.name, lab.number, lab.topic) == ("01_my_topic", "01", "my_topic")
@@ -249,18 +255,18 @@ def test_a_lab_knows_its_name_parameters_exercises_and_module(source):
         ("import checks.my_topic", None),
     ],
 )
-def test_the_exercise_module_is_what_the_lab_imports_as_ex(source, edit, line, module):
+def test_the_exercise_module_is_the_one_imported_as_ex(source, edit, line, module):
     edit(source, "from checks import my_topic as ex", line)
 
     assert read_lab(source).exercise_module == module
 
 
-def test_a_question_that_is_asked_counts_as_an_exercise(with_cell):
+def test_a_question_counts_as_an_exercise(with_cell):
     assert with_cell("# %%\nex.why.ask()\n").exercises == ("mean_squared_error", "why")
 
 
-def test_a_lab_without_the_function_asked_for_says_so(source):
-    with pytest.raises(LabError, match="no cell that defines the function 'nothing'"):
+def test_defining_reports_a_function_that_no_cell_defines(source):
+    with pytest.raises(NotFound, match="no cell that defines the function 'nothing'"):
         read_lab(source).defining("nothing")
 
 
@@ -277,30 +283,30 @@ def test_parameters_may_be_any_literal(source, edit):
 @pytest.mark.parametrize(
     "parameter", ["SAMPLES = 10 * 100", "SAMPLES: int = 1000", "A = SAMPLES = 1", "print()"]
 )
-def test_a_parameter_that_is_no_plain_literal_is_refused(fault, parameter):
-    message, line = fault("SAMPLES = 1000", parameter)
-    assert message == "the 'parameters' cell holds only NAME = literal"
+def test_a_parameter_that_is_not_a_literal_is_an_error(error_after, parameter):
+    message, line = error_after("SAMPLES = 1000", parameter)
+    assert message == "the 'parameters' cell may only hold lines 'NAME = literal'"
     assert line == parameter
 
 
-def test_a_lab_without_a_parameters_cell_is_refused(fault):
-    message, _ = fault('# %% tags=["parameters"]', "# %%")
-    assert message == "no cells are tagged 'parameters', not one"
+def test_a_lab_without_a_parameters_cell_is_an_error(error_after):
+    message, _ = error_after('# %% tags=["parameters"]', "# %%")
+    assert message == "no cells are tagged 'parameters'; tag one"
 
 
-def test_a_second_parameters_cell_is_refused_where_it_stands(fault):
-    message, line = fault('# %% tags=["exercise"]', '# %% tags=["exercise", "parameters"]')
-    assert message == "2 cells are tagged 'parameters', not one"
+def test_a_second_parameters_cell_is_an_error_at_its_line(error_after):
+    message, line = error_after('# %% tags=["exercise"]', '# %% tags=["exercise", "parameters"]')
+    assert message == "2 cells are tagged 'parameters'; tag one"
     assert line.startswith("def mean_squared_error")
 
 
-def test_magics_and_shell_lines_are_no_syntax_errors(with_cell):
+def test_magics_and_shell_lines_are_not_syntax_errors(with_cell):
     lab = with_cell("# %%\n# %matplotlib inline\n# !echo hello\nremainder = (7\n    % 4)\n")
     assert lab.cells[-1].source.splitlines()[0] == "%matplotlib inline"
     assert lab.exercises == ("mean_squared_error",)
 
 
-def test_an_operator_at_the_start_of_a_line_is_no_magic(with_cell):
+def test_an_operator_at_the_start_of_a_line_is_not_a_magic(with_cell):
     lab = with_cell("# %%\nremainder = (7\n    % 4)\n")
     assert "% 4" in lab.cells[-1].source
     assert lab.exercises == ("mean_squared_error",)

@@ -4,20 +4,20 @@ import re
 import pytest
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 
-from dltlab.authoring.new import new_lab
-from dltlab.course.workspace import Workspace
-from dltlab.errors import LabError
+from dltlab.authoring import new_lab
+from dltlab.course import Workspace
+from dltlab.errors import Unavailable
 
 LAB = "01_my_topic"
 
 
 @pytest.fixture
 def workspace(built, tmp_path, monkeypatch):
-    """The built course's workspace, in the working folder and with every lab laid out."""
+    """A workspace with every lab of the built course, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    found = Workspace(tmp_path / "workspace", built)
-    assert found.update() == []
-    return found
+    workspace = Workspace(tmp_path / "workspace", built)
+    assert workspace.update() == []
+    return workspace
 
 
 @pytest.fixture
@@ -27,22 +27,22 @@ def course_copy(built):
 
 @pytest.fixture
 def change():
-    """Change the notebook in a file; returns what the file holds then."""
+    """Return a function that changes the notebook in a file and returns the file's new content."""
 
-    def save(path, change):
+    def apply(path, edit):
         notebook = json.loads(path.read_text())
-        change(notebook)
+        edit(notebook)
         path.write_text(json.dumps(notebook))
         return path.read_bytes()
 
-    return save
+    return apply
 
 
-def _write_source(notebook):
+def write_source(notebook):
     notebook["cells"][1]["source"] = "Mine."
 
 
-def _names(workspace):
+def file_names(workspace):
     return {
         str(path.relative_to(workspace.folder))
         for path in workspace.folder.rglob("*")
@@ -50,44 +50,42 @@ def _names(workspace):
     }
 
 
-def test_a_learner_gets_every_lab_as_the_course_has_it(workspace, course_copy):
+def test_a_learner_gets_a_copy_of_every_lab(workspace, course_copy):
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
-    assert _names(workspace) == {f"{LAB}.ipynb", ".dltlab.json"}
+    assert file_names(workspace) == {f"{LAB}.ipynb", ".dltlab.json"}
 
 
-def test_nothing_is_said_or_written_where_nothing_has_changed(workspace):
+def test_an_update_without_changes_writes_nothing(workspace):
     before = {path: path.stat().st_mtime_ns for path in workspace.folder.rglob("*")}
 
     assert workspace.update() == []
     assert {path: path.stat().st_mtime_ns for path in workspace.folder.rglob("*")} == before
 
 
-def test_an_unedited_copy_follows_the_course(workspace, course_copy, change):
-    change(course_copy, _write_source)
+def test_an_unedited_copy_is_updated(workspace, course_copy, change):
+    change(course_copy, write_source)
 
-    assert workspace.update() == [
-        f"workspace/{LAB}.ipynb is up to date again: you had not changed it."
-    ]
+    assert workspace.update() == [f"workspace/{LAB}.ipynb is updated; you had not edited it."]
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
     assert workspace.update() == []
 
 
-def test_a_copy_that_jupyterlab_only_saved_is_not_edited(workspace, course_copy, change):
+def test_a_copy_that_jupyterlab_only_saved_counts_as_unedited(workspace, course_copy, change):
     server = LargeFileManager(root_dir=str(workspace.folder))
     model = server.get(f"{LAB}.ipynb")
     model["content"]["metadata"]["language_info"]["version"] = "3.13.1"
     server.save(model, f"{LAB}.ipynb")
     assert workspace.copy(LAB).read_bytes() != course_copy.read_bytes()
-    change(course_copy, _write_source)
+    change(course_copy, write_source)
 
-    assert "you had not changed it" in workspace.update()[0]
+    assert "you had not edited it" in workspace.update()[0]
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
 
 
 @pytest.mark.parametrize(
     "edit",
     [
-        _write_source,
+        write_source,
         lambda notebook: notebook["cells"].append(notebook["cells"][1] | {"id": "mine"}),
         lambda notebook: notebook["cells"].pop(),
         lambda notebook: notebook["cells"][1].update(id="mine"),
@@ -99,25 +97,25 @@ def test_a_copy_that_jupyterlab_only_saved_is_not_edited(workspace, course_copy,
     ],
     ids=["source", "new cell", "deleted cell", "id", "ran", "output", "emptied"],
 )
-def test_an_edited_copy_is_kept_and_the_new_lab_laid_beside_it(
+def test_an_edited_copy_is_kept_and_the_new_version_written_next_to_it(
     workspace, course_copy, change, edit
 ):
-    mine = change(workspace.copy(LAB), edit)
+    edited = change(workspace.copy(LAB), edit)
     change(course_copy, lambda notebook: notebook["cells"][1].update(source="Theirs."))
 
     (message,) = workspace.update()
 
     assert message == (
-        f"The course's {LAB} has changed. Your copy is untouched: workspace/{LAB}.ipynb; "
-        f"the new one is beside it: workspace/{LAB}-new.ipynb."
+        f"The course has a new version of {LAB}: workspace/{LAB}-new.ipynb. "
+        f"Your edited copy workspace/{LAB}.ipynb is unchanged."
     )
-    assert workspace.copy(LAB).read_bytes() == mine
-    beside = workspace.folder / f"{LAB}-new.ipynb"
-    assert beside.read_bytes() == course_copy.read_bytes()
+    assert workspace.copy(LAB).read_bytes() == edited
+    new = workspace.folder / f"{LAB}-new.ipynb"
+    assert new.read_bytes() == course_copy.read_bytes()
 
 
-def test_an_edited_copy_is_told_of_a_change_once(workspace, course_copy, change):
-    change(workspace.copy(LAB), _write_source)
+def test_a_new_version_is_reported_once(workspace, course_copy, change):
+    change(workspace.copy(LAB), write_source)
     assert workspace.update() == []
 
     change(course_copy, lambda notebook: notebook["cells"].pop())
@@ -125,65 +123,63 @@ def test_an_edited_copy_is_told_of_a_change_once(workspace, course_copy, change)
     assert workspace.update() == []
 
 
-def test_each_change_of_the_course_is_laid_beside_under_a_name_of_its_own(
-    workspace, course_copy, change
-):
-    mine = change(workspace.copy(LAB), _write_source)
+def test_each_new_version_gets_its_own_name(workspace, course_copy, change):
+    edited = change(workspace.copy(LAB), write_source)
     for name in (f"{LAB}-new.ipynb", f"{LAB}-new-2.ipynb"):
         new = change(course_copy, lambda notebook: notebook["cells"].pop())
         assert f"workspace/{name}." in workspace.update()[0]
         assert (workspace.folder / name).read_bytes() == new
-    assert workspace.copy(LAB).read_bytes() == mine
+    assert workspace.copy(LAB).read_bytes() == edited
 
 
-@pytest.mark.parametrize("notes", [None, "", '{"01_my', "[]"])
-def test_without_its_notes_every_copy_counts_as_edited(workspace, course_copy, change, notes):
+@pytest.mark.parametrize("hashes", [None, "", '{"01_my', "[]"])
+def test_without_the_hashes_every_copy_counts_as_edited(workspace, course_copy, change, hashes):
     path = workspace.folder / ".dltlab.json"
-    path.unlink() if notes is None else path.write_text(notes)
-    mine = workspace.copy(LAB).read_bytes()
-    change(course_copy, _write_source)
+    path.unlink() if hashes is None else path.write_text(hashes)
+    before = workspace.copy(LAB).read_bytes()
+    change(course_copy, write_source)
 
-    assert "Your copy is untouched" in workspace.update()[0]
-    assert workspace.copy(LAB).read_bytes() == mine
+    assert "is unchanged" in workspace.update()[0]
+    assert workspace.copy(LAB).read_bytes() == before
 
 
-def test_an_update_that_was_stopped_before_its_notes_lays_nothing_beside_twice(
+def test_an_update_that_was_stopped_before_the_hashes_writes_no_version_twice(
     workspace, course_copy, change
 ):
-    change(workspace.copy(LAB), _write_source)
+    change(workspace.copy(LAB), write_source)
     change(course_copy, lambda notebook: notebook["cells"].pop())
-    notes = (workspace.folder / ".dltlab.json").read_bytes()
+    hashes = (workspace.folder / ".dltlab.json").read_bytes()
     workspace.update()
-    (workspace.folder / ".dltlab.json").write_bytes(notes)
+    (workspace.folder / ".dltlab.json").write_bytes(hashes)
 
     assert f"workspace/{LAB}-new.ipynb." in workspace.update()[0]
-    assert _names(workspace) == {f"{LAB}.ipynb", f"{LAB}-new.ipynb", ".dltlab.json"}
+    assert file_names(workspace) == {f"{LAB}.ipynb", f"{LAB}-new.ipynb", ".dltlab.json"}
 
 
-def test_a_deleted_copy_comes_back_and_the_learner_is_told(workspace, course_copy):
+def test_a_deleted_copy_is_replaced_and_reported(workspace, course_copy):
     workspace.copy(LAB).unlink()
 
-    assert workspace.update() == [f"workspace/{LAB}.ipynb was missing: a fresh copy is there."]
+    assert workspace.update() == [f"workspace/{LAB}.ipynb was missing; it is copied again."]
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 1000])
-def test_a_truncated_copy_is_left_as_it_is_and_the_learner_told(workspace, length):
-    mine = workspace.copy(LAB).read_bytes()[:length]
-    workspace.copy(LAB).write_bytes(mine)
+def test_a_truncated_copy_is_left_as_it_is_and_reported(workspace, length):
+    truncated = workspace.copy(LAB).read_bytes()[:length]
+    workspace.copy(LAB).write_bytes(truncated)
 
     assert workspace.update() == [
         f"workspace/{LAB}.ipynb cannot be read as a notebook; it is left as it is. "
-        f"`dltlab reset {LAB}` starts the lab over and keeps the file."
+        f"To start the lab over and keep the file, run: dltlab reset {LAB}"
     ]
-    assert workspace.copy(LAB).read_bytes() == mine
-    kept = workspace.reset(LAB)
-    assert kept is not None
-    assert kept.read_bytes() == mine
+    assert workspace.copy(LAB).read_bytes() == truncated
+    backup = workspace.reset(LAB)
+    assert backup is not None
+    assert backup.read_bytes() == truncated
     assert workspace.update() == []
 
 
-def test_a_lab_that_is_new_in_the_course_is_added(workspace, built, course_copy):
+def test_a_new_lab_of_the_course_is_added(workspace, built, course_copy):
     new_lab("second", built.root)
     (built.labs / "02_second.ipynb").write_bytes(course_copy.read_bytes())
 
@@ -191,75 +187,77 @@ def test_a_lab_that_is_new_in_the_course_is_added(workspace, built, course_copy)
     assert workspace.copy("02_second").exists()
 
 
-def test_a_lab_that_left_the_course_stays_with_the_learner(workspace, source):
+def test_a_lab_that_was_removed_from_the_course_is_kept(workspace, source):
     source.unlink()
 
     assert workspace.update() == []
     assert workspace.copy(LAB).exists()
 
 
-def test_a_lab_that_was_not_built_is_told_with_the_command_that_builds_it(workspace, course_copy):
+def test_a_lab_that_was_not_built_is_reported_with_the_command(workspace, course_copy):
     course_copy.unlink()
 
-    with pytest.raises(LabError, match=r"01_my_topic\.ipynb cannot be read .*dltlab build"):
+    with pytest.raises(Unavailable, match=r"01_my_topic\.ipynb cannot be read .*dltlab build"):
         workspace.update()
 
 
 def test_reset_starts_a_lab_over_and_keeps_the_old_copy(workspace, course_copy, change):
-    mine = change(workspace.copy(LAB), _write_source)
+    edited = change(workspace.copy(LAB), write_source)
 
-    kept = workspace.reset(LAB)
+    backup = workspace.reset(LAB)
 
-    assert kept is not None
-    assert kept.read_bytes() == mine
-    assert kept.parent == workspace.folder / "old"
-    assert re.fullmatch(rf"{LAB} \d{{4}}-\d\d-\d\d \d\d\.\d\d\.\d\d\.ipynb", kept.name)
+    assert backup is not None
+    assert backup.read_bytes() == edited
+    assert backup.parent == workspace.folder / "old"
+    assert re.fullmatch(rf"{LAB} \d{{4}}-\d\d-\d\d \d\d\.\d\d\.\d\d\.ipynb", backup.name)
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
 
 
-def test_every_reset_keeps_a_copy_of_its_own(workspace, change):
-    kept = []
+def test_every_reset_keeps_its_own_backup(workspace, change):
+    contents = {}
     for text in ("one", "two", "three"):
-        mine = change(workspace.copy(LAB), lambda nb, text=text: nb["cells"][1].update(source=text))
-        kept.append((workspace.reset(LAB), mine))
+        edited = change(
+            workspace.copy(LAB), lambda nb, text=text: nb["cells"][1].update(source=text)
+        )
+        contents[workspace.reset(LAB)] = edited
 
-    assert len({path for path, _ in kept}) == 3
-    assert all(path.read_bytes() == mine for path, mine in kept)
+    assert len(contents) == 3
+    assert all(path.read_bytes() == content for path, content in contents.items())
 
 
-def test_a_lab_that_was_reset_follows_the_course_again(workspace, course_copy, change):
-    change(workspace.copy(LAB), _write_source)
+def test_a_lab_is_updated_again_after_a_reset(workspace, course_copy, change):
+    change(workspace.copy(LAB), write_source)
     workspace.reset(LAB)
     change(course_copy, lambda notebook: notebook["cells"].pop())
 
-    assert "up to date again" in workspace.update()[0]
+    assert "is updated" in workspace.update()[0]
 
 
-def test_reset_brings_a_deleted_copy_back_and_has_nothing_to_keep(workspace, course_copy):
+def test_reset_of_a_deleted_copy_has_no_backup(workspace, course_copy):
     workspace.copy(LAB).unlink()
 
     assert workspace.reset(LAB) is None
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
 
 
-def test_reset_in_an_empty_folder_lays_the_lab_out(built, tmp_path):
+def test_reset_in_a_new_folder_copies_the_lab(built, tmp_path):
     workspace = Workspace(tmp_path / "new", built)
 
     assert workspace.reset(LAB) is None
     assert workspace.update() == []
 
 
-def test_a_file_where_the_workspace_should_be_is_told_in_one_sentence(built, tmp_path):
+def test_a_file_in_the_place_of_the_workspace_is_an_error(built, tmp_path):
     (tmp_path / "workspace").write_text("mine")
 
-    with pytest.raises(LabError, match=r"A file is where a folder should be"):
+    with pytest.raises(Unavailable, match="There is a file where a folder must be"):
         Workspace(tmp_path / "workspace", built).update()
     assert (tmp_path / "workspace").read_text() == "mine"
 
 
-def test_a_folder_in_the_place_of_a_copy_is_told_by_name(workspace):
+def test_a_folder_in_the_place_of_a_copy_is_an_error(workspace):
     workspace.copy(LAB).unlink()
     workspace.copy(LAB).mkdir()
 
-    with pytest.raises(LabError, match=r"01_my_topic\.ipynb cannot be read \(Is a directory\)"):
+    with pytest.raises(Unavailable, match=r"01_my_topic\.ipynb cannot be read \(Is a directory\)"):
         workspace.update()

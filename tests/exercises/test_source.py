@@ -3,7 +3,7 @@ import importlib
 import numpy as np
 import pytest
 
-from dltlab.course.source import read_lab
+from dltlab.course import read_lab
 from dltlab.errors import Invalid, NotFound
 from dltlab.exercises import lab_of, reference
 from dltlab.exercises.source import is_stub

@@ -1,0 +1,30 @@
+from .catalog import Course
+from .front_matter import SourceError
+from .notebooks import (
+    execute_notebook,
+    learner_notebook,
+    notebook_text,
+    read_notebook,
+    solution_notebook,
+    without_outputs,
+)
+from .server import jupyterlab_command, jupyterlab_environment
+from .source import Cell, Lab, read_lab
+from .workspace import Workspace
+
+__all__ = [
+    "Cell",
+    "Course",
+    "Lab",
+    "SourceError",
+    "Workspace",
+    "execute_notebook",
+    "jupyterlab_command",
+    "jupyterlab_environment",
+    "learner_notebook",
+    "notebook_text",
+    "read_lab",
+    "read_notebook",
+    "solution_notebook",
+    "without_outputs",
+]
