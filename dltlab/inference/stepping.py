@@ -9,9 +9,8 @@ from dltlab.errors import LabError
 from dltlab.inference.backends import Arrays
 from dltlab.inference.engine import Engine
 from dltlab.inference.optimization import optimize
-from dltlab.models import in_precision
+from dltlab.models import in_precision, step_model
 from dltlab.models.loading import load_model
-from dltlab.models.stepping import row_of, step_model
 
 _SYMBOLS = 64  # that the engine is judged by, with the states that they lead to
 
@@ -90,14 +89,9 @@ def step_engine(
         )
     if not isinstance(model, keras.Model):
         model = load_model(Path(model))
-    first, *_ = row_of(model)
-    if not isinstance(first, keras.layers.Embedding):
-        raise LabError(
-            f"{model.name} begins with {first.name}, so that it reads no symbols: begin it with an "
-            "Embedding, as models.char_rnn."
-        )
-    num_symbols = first.input_dim
     step = step_model(in_precision(model, "float32"))
+    embeddings = (layer for layer in step.layers if isinstance(layer, keras.layers.Embedding))
+    num_symbols = next(embeddings).input_dim
     validation = _read(step, num_symbols)
     engine = optimize(
         step, backend=backend, precision=precision, validation=validation, tolerance=tolerance

@@ -1,4 +1,4 @@
-"""A recurrent network that reads one symbol at a time: `step_model`."""
+"""Run a recurrent network one symbol at a time: `step_model`."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
-# Layers whose output at a place depends on their input at that place alone.
+# Layers whose output at a position depends on their input at that position only.
 _POINTWISE = (
     layers.Dense,
     layers.Dropout,
@@ -18,77 +18,106 @@ _POINTWISE = (
     layers.LayerNormalization,
     layers.RMSNormalization,
 )
-_LAST_AXIS = (-1, 2)  # of (b, t, features)
+_FEATURE_AXIS = (-1, 2)  # of (b, t, features)
+
+_NOT_A_CHAIN = (
+    "The model {} is not a chain of layers with one input and one output, each called once, so it "
+    "cannot run step by step: build it with keras.Sequential or models.char_rnn."
+)
 
 
 def step_model(model: keras.Model) -> keras.Model:
-    """One step of a recurrent network, with its state as inputs and outputs.
+    """Build the network that computes one time step of a recurrent network.
 
     Args:
-        model: As `row_of` takes it. What it learns later is not in the result.
+        model: An embedding of symbols, followed by recurrent layers and layers that act on each
+            position separately, as `char_rnn` builds it. Its weights are copied, in the same
+            order: `step.set_weights(model.get_weights())` updates the copy after more training.
 
     Returns:
-        It takes the symbol, int32 `(b, 1)`, and each state, `(b, units)`; it gives what the model
-        gives at that place, `(b, num_symbols)`, and each state afterwards.
+        A model with the inputs `symbol`, int32 `(b, 1)`, and each recurrent state, `(b, units)`.
+        Its outputs are those of `model` at this position, `(b, num_symbols)`, and each new state,
+        in the order of the inputs. The first step takes zeros as states.
 
     Raises:
-        LabError: The model cannot be run step by step.
+        Invalid: The model cannot be computed step by step; the message names the layer.
     """
     symbol = x = keras.Input((1,), dtype="int32", name="symbol")
-    before, after = [], []
-    for layer in row_of(model):
+    states: list[keras.KerasTensor] = []
+    new_states: list[keras.KerasTensor] = []
+    for layer in _layers_in_order(model):
         if isinstance(layer, layers.RNN):
-            # Keras calls all cells alike, and a model's layers need different names.
+            # All cells of one kind have the same name; the layers of a model need different ones.
             cell = layer.cell.__class__.from_config({**layer.cell.get_config(), "name": layer.name})
-            empty = layer.cell.get_initial_state(batch_size=1)
-            states = keras.tree.map_structure(
-                lambda each: keras.Input(each.shape[1:], dtype=each.dtype), empty
-            )
-            output, new = cell(x[:, 0], states)
+            cell_states = _state_inputs(cell)
+            output, new_cell_states = cell(x[:, 0], cell_states)
             cell.set_weights(layer.cell.get_weights())
-            before += keras.tree.flatten(states)
-            after += keras.tree.flatten(new)
+            states += keras.tree.flatten(cell_states)
+            new_states += keras.tree.flatten(new_cell_states)
             x = keras.ops.expand_dims(output, 1)
         else:
             copy = layer.__class__.from_config(layer.get_config())
             x = copy(x)
             copy.set_weights(layer.get_weights())
-    return keras.Model([symbol, *before], [x[:, 0], *after], name=model.name)
+    return keras.Model([symbol, *states], [x[:, 0], *new_states], name=model.name)
 
 
-def row_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model in the order in which they run, those of inner models among them.
+def _state_inputs(cell: keras.layers.Layer) -> Any:
+    """Return an input for each state of a cell, nested as the cell nests its states."""
+    return keras.tree.map_structure(
+        lambda state: keras.Input(state.shape[1:], dtype=state.dtype),
+        cell.get_initial_state(batch_size=1),
+    )
+
+
+def _layers_in_order(model: keras.Model) -> list[Any]:
+    """Return the layers of a chain, first to last, and check that it reads symbols.
 
     Raises:
-        LabError: They are not in a row, or not built, or one needs more than a symbol at a time.
+        Invalid: The model is not such a chain; the message names the layer.
     """
-    is_known = isinstance(model, keras.Sequential) or hasattr(model, "operations")
-    if is_known and not model.built:
-        raise LabError(
+    chain = _chain(model)
+    first = chain[0] if chain else model
+    if not isinstance(first, layers.Embedding):
+        raise Invalid(
+            f"The model {model.name} begins with {first.name}, so it does not read symbols: begin "
+            "it with an Embedding, as models.char_rnn does."
+        )
+    return chain
+
+
+def _chain(model: keras.Model) -> list[Any]:
+    """Return the layers of a model, including those of nested models, in the order they run.
+
+    Raises:
+        Invalid: The layers are not a chain or not built, or one of them needs several positions.
+    """
+    is_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    if is_graph and not model.built:
+        raise Invalid(
             f"The model {model.name} has no weights yet: begin it with keras.Input, as in "
-            'keras.Input((None,), dtype="int32"), and train it before it writes.'
+            'keras.Input((None,), dtype="int32"), and train it before you generate text.'
         )
-    if not is_known or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise LabError(
-            f"The model {model.name} is no row of layers with one input and one output, so that "
-            "it cannot be run step by step: build it with keras.Sequential or models.char_rnn."
-        )
-    row: list[Any] = []
+    if not is_graph or len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise Invalid(_NOT_A_CHAIN.format(model.name))
+    chain: list[Any] = []
     for layer in getattr(model, "operations", model.layers):
         if isinstance(layer, keras.Model):
-            row += row_of(layer)
+            chain += _chain(layer)
         elif not isinstance(layer, layers.InputLayer):
-            if why := _obstacle(layer):
-                raise LabError(
-                    f"The layer {layer.name} ({type(layer).__name__}) {why}, so that the model "
-                    "cannot write step by step: leave it out, or train models.char_rnn."
+            if reason := _obstacle(layer):
+                raise Invalid(
+                    f"The layer {layer.name} ({type(layer).__name__}) {reason}, so the model "
+                    "cannot run step by step: leave it out, or use models.char_rnn."
                 )
-            row.append(layer)
-    return row
+            chain.append(layer)
+    if any(len(layer.get("inbound_nodes", [])) > 1 for layer in model.get_config()["layers"]):
+        raise Invalid(_NOT_A_CHAIN.format(model.name))  # it calls a layer more than once
+    return chain
 
 
 def _obstacle(layer: Any) -> str:
-    """Why a layer cannot be run for one symbol at a time; empty where it can."""
+    """Return why a layer cannot run on one position at a time; empty if it can."""
     if isinstance(layer, layers.Embedding):
         return "masks the symbol 0" if layer.mask_zero else ""
     if isinstance(layer, layers.RNN):
@@ -96,4 +125,4 @@ def _obstacle(layer: Any) -> str:
     if not isinstance(layer, _POINTWISE):
         return "needs more than one symbol and its state"
     axes = np.atleast_1d(getattr(layer, "axis", -1))
-    return "" if set(axes.tolist()) <= set(_LAST_AXIS) else "works across places of the text"
+    return "" if set(axes.tolist()) <= set(_FEATURE_AXIS) else "works across positions of the text"

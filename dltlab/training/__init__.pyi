@@ -2,7 +2,7 @@ from .classification import classify
 from .cudnn import CudnnCheck, check_cudnn
 from .evaluation import Evaluation, evaluate
 from .fitting import fit, resume
-from .generation import generate
+from .generation import TextGenerator, generate
 from .inspection import inspect
 from .lr_finder import lr_range_test
 from .monitor import Monitor
@@ -13,6 +13,7 @@ __all__ = [
     "CudnnCheck",
     "Evaluation",
     "Monitor",
+    "TextGenerator",
     "bits_per_character",
     "check_cudnn",
     "classify",

@@ -52,11 +52,11 @@ class TextSampler:
     ) -> None:
         import ipywidgets
 
-        from dltlab.training.generation import Generator
+        from dltlab.training import TextGenerator
 
         if num_characters < 1:
             raise LabError(f"num_characters is {num_characters}; it must be 1 or more.")
-        self._generator = Generator(model, vocabulary)
+        self._generator = TextGenerator(model, vocabulary)
         self._num_characters = num_characters
         self._prompt = ipywidgets.Textarea(
             prompt, description="Prompt", placeholder="what the text begins with",

@@ -117,12 +117,12 @@ def test_of_many_mistakes_the_worst_64_stay() -> None:
 def test_the_data_set_is_read_once_and_no_batch_is_held() -> None:
     begun = []
 
-    def images() -> Iterator[tuple[np.ndarray, int]]:
+    def generator() -> Iterator[tuple[np.ndarray, int]]:
         begun.append(True)
         yield from zip(images(one_hot([0] * 10, 2)), [1] * 10, strict=True)
 
     spec = (tf.TensorSpec((1, 2, 1)), tf.TensorSpec((), tf.int64))
-    dataset = tf.data.Dataset.from_generator(images, output_signature=spec).batch(5)
+    dataset = tf.data.Dataset.from_generator(generator, output_signature=spec).batch(5)
     found = evaluate(echo(2), dataset)
     assert (len(begun), found.num_images, len(found.worst)) == (1, 10, 10)
     # A view would keep the batch that it looks into.

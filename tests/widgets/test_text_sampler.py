@@ -98,7 +98,7 @@ def test_what_goes_wrong_while_it_writes_is_said(model: keras.Model) -> None:
     broken.set_weights([each * np.nan for each in broken.get_weights()])
     sampler = TextSampler(broken, VOCABULARY)
     press(sampler)
-    assert "gives NaN" in sampler._said.value
+    assert "returns NaN" in sampler._said.value
     assert sampler._button.description == "Write"
 
 
