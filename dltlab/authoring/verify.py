@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from dltlab.errors import Invalid
 from dltlab.exercises import (
     CodedExercise,
@@ -40,7 +42,9 @@ def verify(module: str) -> list[str]:
         raise Invalid(
             f"The exercises' module {module} cannot be imported ({type(error).__name__}: {error})."
         ) from error
-    return [f"{member.name}: {fault}" for member in members for fault in _faults(member)]
+    # On a busy machine the threads of OpenBLAS wait for each other ten times as long as they work.
+    with threadpool_limits(1, user_api="blas"):
+        return [f"{member.name}: {fault}" for member in members for fault in _faults(member)]
 
 
 def require_verified(module: str) -> None:
@@ -81,6 +85,10 @@ def _exercise_faults(exercise: Exercise) -> Iterator[str]:
             yield f"{_place(answer)} is not accepted: {verdict}"
     if isinstance(exercise, DeclaredExercise):
         yield from _case_faults(exercise)
+        for altered in exercise.altered_solutions():
+            verdict = exercise.evaluate(altered)
+            if verdict.outcome is not Outcome.NOT_YET:
+                yield f"the solution with one value altered is not rejected: {verdict}"
         yield from _mistake_faults(exercise)
     elif not exercise.rejected:
         yield "declares no wrong answer: add `rejects`"
@@ -98,17 +106,20 @@ def _case_faults(exercise: DeclaredExercise) -> Iterator[str]:
 
 
 def _mistake_faults(exercise: DeclaredExercise) -> Iterator[str]:
-    if not exercise.mistakes and not exercise.rejected:
+    mistakes = exercise.known_mistakes
+    if not mistakes and not exercise.rejected:
         yield "declares no wrong answer: add `mistake` or `rejects`"
-    for mistake in exercise.mistakes:
-        place = _place(mistake.answer)
+    for mistake in mistakes:
         verdict = exercise.evaluate(exercise.completed(mistake))
         if not exercise.is_comparable(mistake):
-            yield f"{place} gets a message of the engine, so use `rejects`: {verdict}"
+            reason = f"gets a message of the engine, so use `rejects`: {verdict}"
         elif not exercise.differs(mistake):
-            yield f"{place}: no case tells this mistake from the solution"
+            reason = "differs from the solution on no case"
         elif verdict.text != (own := exercise.message(mistake)):
-            yield f"{place} should get its own sentence, '{own}', but gets: {verdict}"
+            reason = f"should get its own sentence, '{own}', but gets: {verdict}"
+        else:
+            continue
+        yield f"the mistake of line {mistake.line}, '{exercise.sentence(mistake)}', {reason}"
 
 
 def _rejection_faults(exercise: Exercise) -> Iterator[str]:

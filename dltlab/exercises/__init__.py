@@ -20,6 +20,12 @@ returned, and the known mistakes:
     def _(x, h, kernel, recurrent_kernel, bias):
         return np.tanh(x @ kernel + h @ recurrent_kernel)
 
+    @rnn_step.mistakes                     # several that share intermediate values
+    def _(x, h, kernel, recurrent_kernel, bias):
+        total = x @ kernel + h @ recurrent_kernel + bias
+        yield "You return the sum as it is: the tanh is missing.", total
+        yield "You add the bias twice.", np.tanh(total + bias)
+
     @rnn_step.accepts                      # another correct answer
     def _(x, h, kernel, recurrent_kernel, bias):
         return np.tanh(np.hstack([x, h]) @ np.vstack([kernel, recurrent_kernel]) + bias)
@@ -41,11 +47,14 @@ returned, and the known mistakes:
   exceptions, changed arguments and types; then mistakes; then shapes, dtypes and nan; then
   `otherwise`. So a mistake may have a wrong shape or return nan and have a sentence of its own.
 - *Mistakes* are tried in their order. One applies where the answer agrees with it on every case on
-  which it differs from the solution. With several values, `...` stands for one that does not
-  matter: `return kernel * gamma, ...`. A sentence may contain `{call}` and `{value}`, or be a
-  function of the learner's value: `lambda p: f"The first row adds up to {p[0].sum():.3f}."`. Never
-  tell the expected value. `ex.reference()` is the author's function: a mistake can be written as
+  which it differs from the solution. `...` stands for a value that does not matter: for one of
+  several, as in `return kernel * gamma, ...`, or for all on a case on which the mistake makes no
+  difference. A sentence may contain `{call}` and `{value}`, or be a function of the learner's
+  value: `lambda p: f"The first row adds up to {p[0].sum():.3f}."`. Never tell the expected value.
+  `ex.reference()` is the author's function: a mistake can be written as
   `return windows.reference()(series, length, horizon + 1, stride)`.
+- *Rejects* is for what the engine says itself. The engine's tests prove its messages: declare only
+  an answer that may well be given, such as one with a size written into it.
 - *Otherwise* is the sentence for all other wrong values. With several values it may be a dict from
   the name of each to a sentence, in the order in which they are looked at.
 - *Behavior.* Where several results are correct, no comparison can tell. `@rnn_step.behavior`
@@ -90,7 +99,8 @@ which verification takes seconds; the executed notebook proves the defaults:
         ]
 
 `dltlab.authoring.verify` proves a module: the stub is unattempted; the solution and all accepted
-answers pass; each mistake gets its own sentence; each rejected answer gets its message.
+answers pass; each mistake gets its own sentence; each rejected answer gets its message; the
+solution with one value altered does not pass.
 '''
 
 import lazy_loader

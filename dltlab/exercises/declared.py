@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cache, cached_property
 from inspect import isgeneratorfunction, signature
 from typing import Any
 
@@ -19,22 +19,26 @@ from dltlab.exercises.specs import Several, Spec
 
 Cases = Callable[[], Iterable[tuple[Any, ...]]]
 Sentence = str | Callable[[Any], str]
+Mistakes = Callable[..., Iterator[tuple[Sentence, Any]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mistake:
-    """A known wrong answer and what the learner who gives it is told."""
+    """A known wrong answer and the sentence that it gets.
+
+    Attributes:
+        answer: Returns the wrong value.
+        sentence: Returns the sentence, from the arguments of a case.
+        line: Where it is declared.
+    """
 
     answer: Answer
-    sentence: Sentence
+    sentence: Callable[..., Sentence]
+    line: int
 
 
 class DeclaredExercise(Exercise):
-    """An exercise whose answer is compared with the author's solution on several cases.
-
-    Attributes:
-        mistakes: In the order in which they are tried.
-    """
+    """An exercise whose answer is compared with the author's solution on several cases."""
 
     def __init__(
         self,
@@ -52,19 +56,20 @@ class DeclaredExercise(Exercise):
         if isinstance(otherwise, Mapping):
             _require_part_names(name, returns, otherwise)
         super().__init__(name, cases.__module__, hints)
-        self.mistakes: list[Mistake] = []
         self._make_cases = cases
         self._spec = returns
         self._otherwise = otherwise
-        self._mistaken: dict[int, list[Any]] = {}
+        self._declarations: list[Callable[[], list[Mistake]]] = []
+        self._mistaken: dict[Mistake, list[Any]] = {}
         self._behaviors: list[Check] = []
 
     def mistake(self, sentence: Sentence) -> Callable[[Answer], Answer]:
         """Declare a wrong answer and the sentence it gets.
 
         The mistakes are tried in the order of their declaration. One applies where the learner's
-        answer agrees with it on every case on which it differs from the author's solution. Where
-        several values are returned, a mistake may return `...` for a value that does not matter.
+        answer agrees with it on every case on which it differs from the author's solution. A
+        mistake may return `...` where it makes no difference, and for one of several values that
+        does not matter.
 
         Args:
             sentence: Text, in which `{call}` and `{value}` stand for the call and the learner's
@@ -73,10 +78,34 @@ class DeclaredExercise(Exercise):
         """
 
         def declare(answer: Answer) -> Answer:
-            self.mistakes.append(Mistake(answer, sentence))
+            declared = Mistake(answer, lambda *arguments: sentence, answer.__code__.co_firstlineno)
+            self._declarations.append(lambda: [declared])
             return answer
 
         return declare
+
+    def mistakes(self, generator: Mistakes) -> Mistakes:
+        """Declare several wrong answers that share intermediate values.
+
+        The decorated function takes the arguments of a case and yields pairs of a sentence and a
+        wrong value, equally many on every case. See `mistake`.
+        """
+
+        @cache
+        def declared() -> list[Mistake]:
+            return self._mistakes_of(generator)
+
+        self._declarations.append(declared)
+        return generator
+
+    @property
+    def known_mistakes(self) -> list[Mistake]:
+        """The declared mistakes, in the order in which they are tried.
+
+        Raises:
+            Invalid: A generator yields more mistakes on one case than on another.
+        """
+        return [mistake for declared in self._declarations for mistake in declared()]
 
     def behavior(self, check: Check) -> Check:
         """Declare a check that is code, for what a comparison cannot show.
@@ -119,6 +148,11 @@ class DeclaredExercise(Exercise):
         """Return whether a mistake differs from the author's solution on some case."""
         return any(self._differing(mistake))
 
+    def sentence(self, mistake: Mistake) -> str:
+        """Return the declared sentence of a mistake, to name it."""
+        sentence = mistake.sentence(*self.cases[0].fresh())
+        return sentence if isinstance(sentence, str) else "a function"
+
     def message(self, mistake: Mistake) -> str:
         """Return what a learner is told whose answer is this mistake."""
         return self._mistake_message(mistake, self._values(self.completed(mistake)))
@@ -126,13 +160,29 @@ class DeclaredExercise(Exercise):
     def completed(self, mistake: Mistake) -> Answer:
         """Return the mistake as an answer: with the author's values where it returns `...`."""
 
-        @wraps(mistake.answer)
         def answer(*arguments: Any) -> Any:
             value = mistake.answer(*arguments)
+            if value is ...:
+                return self.reference()(*arguments)
             if isinstance(value, tuple | list) and any(part is ... for part in value):
                 expected = list(self.reference()(*arguments))
                 return [e if v is ... else v for v, e in zip(value, expected, strict=True)]
             return value
+
+        return answer
+
+    def altered_solutions(self) -> Iterator[Answer]:
+        """Yield answers that return wrong values on one case, and one of several values there."""
+        for case, expected in zip(self.cases, self._expected, strict=True):
+            for value in self._spec.altered(expected):
+                yield self._except_on(case, value)
+
+    def _except_on(self, case: Case, value: Any) -> Answer:
+        """Return the solution as an answer, which returns `value` on one case."""
+        solution = self.reference()
+
+        def answer(*arguments: Any) -> Any:
+            return solution(*arguments) if case.changed(arguments) else value
 
         return answer
 
@@ -143,7 +193,7 @@ class DeclaredExercise(Exercise):
             for check in self._behaviors:
                 check(guard(answer))
             return
-        for mistake in self.mistakes:
+        for mistake in self.known_mistakes:
             if self._applies(mistake, values):
                 raise NotYet(self._mistake_message(mistake, values))
         for case, value, solution in zip(self.cases, values, expected, strict=True):
@@ -158,9 +208,9 @@ class DeclaredExercise(Exercise):
 
     def _values(self, answer: Answer) -> list[Any]:
         """Return the converted values of an answer on all cases, or raise what the learner gets."""
-        return [self._value(answer, case) for case in self.cases]
+        return [self._value(answer, case, self._spec.convert) for case in self.cases]
 
-    def _value(self, answer: Answer, case: Case) -> Any:
+    def _value(self, answer: Answer, case: Case, convert: Callable[[Any], Any]) -> Any:
         arguments = case.fresh()
         try:
             with _comparable():
@@ -169,7 +219,7 @@ class DeclaredExercise(Exercise):
                 raise NotYet(f"Your function changes its argument `{changed}`. Work on a copy.")
             if value is None:
                 raise NotYet("Your function returns nothing. Is there a `return`?")
-            return self._spec.convert(value)
+            return convert(value)
         except (NotYet, AnswerRaised) as error:
             raise type(error)(str(error) + self._where(case)) from error
 
@@ -178,17 +228,38 @@ class DeclaredExercise(Exercise):
 
     def _mistaken_values(self, mistake: Mistake) -> list[Any]:
         """Return the values of a mistake; none where it never gets as far as a comparison."""
-        if id(mistake) not in self._mistaken:
+        if mistake not in self._mistaken:
             try:
-                self._mistaken[id(mistake)] = self._values(mistake.answer)
+                self._mistaken[mistake] = [
+                    self._value(mistake.answer, case, self._spec.convert_open)
+                    for case in self.cases
+                ]
             except (NotYet, AnswerRaised):
-                self._mistaken[id(mistake)] = []
-        return self._mistaken[id(mistake)]
+                self._mistaken[mistake] = []
+        return self._mistaken[mistake]
+
+    def _mistakes_of(self, generator: Mistakes) -> list[Mistake]:
+        with _comparable():
+            counts = [len(list(generator(*case.fresh()))) for case in self.cases]
+        if len(set(counts)) != 1:
+            raise Invalid(
+                f"{self.name}: `mistakes` must yield as many pairs on each case, not {counts}; "
+                "yield `...` as a value where a mistake makes no difference."
+            )
+        return [
+            Mistake(
+                lambda *arguments, number=number: list(generator(*arguments))[number][1],
+                lambda *arguments, number=number: list(generator(*arguments))[number][0],
+                generator.__code__.co_firstlineno,
+            )
+            for number in range(counts[0])
+        ]
 
     def _differing(self, mistake: Mistake) -> list[bool]:
         """Return for each case whether the mistake differs from the author's solution."""
         wrong = self._mistaken_values(mistake)
-        return [not self._spec.agrees(e, w) for e, w in zip(self._expected, wrong, strict=False)]
+        pairs = zip(self._expected, wrong, strict=False)
+        return [w is not ... and not self._spec.agrees(e, w) for e, w in pairs]
 
     def _applies(self, mistake: Mistake, values: list[Any]) -> bool:
         pairs = zip(self._differing(mistake), values, self._mistaken_values(mistake), strict=False)
@@ -197,7 +268,9 @@ class DeclaredExercise(Exercise):
 
     def _mistake_message(self, mistake: Mistake, values: list[Any]) -> str:
         place = self._differing(mistake).index(True)
-        return self._render(mistake.sentence, place, values[place])
+        with _comparable():
+            sentence = mistake.sentence(*self.cases[place].fresh())
+        return self._render(sentence, place, values[place])
 
     def _otherwise_message(self, values: list[Any]) -> str:
         pairs = list(zip(values, self._expected, strict=True))

@@ -31,6 +31,10 @@ class Spec(ABC):
             NotYet: It has a type that cannot be converted.
         """
 
+    def convert_open(self, value: Any) -> Any:
+        """Convert what a mistake returned, in which `...` stands for any value."""
+        return value if value is ... else self.convert(value)
+
     @abstractmethod
     def agrees(self, value: Any, expected: Any) -> bool:
         """Return whether two converted values are equal, within the tolerance."""
@@ -38,6 +42,10 @@ class Spec(ABC):
     @abstractmethod
     def fault(self, value: Any, expected: Any) -> str | None:
         """Describe what is wrong with a converted value without comparing its numbers."""
+
+    def altered(self, value: Any) -> list[Any]:
+        """Return wrong values that resemble a converted one, for verification."""
+        return []
 
 
 class Array(Spec):
@@ -131,6 +139,14 @@ class Array(Spec):
         if strange.size and np.isfinite(expected).all():
             return self._not_finite(strange)
         return None
+
+    def altered(self, value: np.ndarray) -> list[Any]:
+        """Return the array with other numbers in it."""
+        if value.dtype.kind == "b":
+            return [~value]
+        if value.dtype.kind in "iu":
+            return [value + value.dtype.type(1)]
+        return [1.37 * value + 0.11]
 
     def _shape_fault(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
         return f"Your {self.name} has the shape {shape}; expected {expected}."
@@ -240,6 +256,10 @@ class Text(Equal):
         )
         return str(value)
 
+    def altered(self, value: str) -> list[str]:
+        """Return the string with another character."""
+        return [f"{value}?"]
+
 
 class Several(Spec):
     """A fixed number of values; written as a tuple of specs.
@@ -252,17 +272,25 @@ class Several(Spec):
         self.parts = tuple(parts)
 
     def convert(self, value: Any) -> list[Any]:
-        """Return a list of the converted parts; `...` as a part stays."""
+        """Return a list of the converted parts."""
+        values = self._unpack(value)
+        return [spec.convert(part) for spec, part in zip(self.parts, values, strict=True)]
+
+    def convert_open(self, value: Any) -> Any:
+        """Convert what a mistake returned; also a part may be `...`."""
+        if value is ...:
+            return value
+        values = self._unpack(value)
+        return [spec.convert_open(part) for spec, part in zip(self.parts, values, strict=True)]
+
+    def _unpack(self, value: Any) -> list[Any]:
         expected = f"return {_count(len(self.parts), 'value')}: {self.name}."
         values = _unpack(value, expected)
         require(
             len(values) == len(self.parts),
             f"You return {_count(len(values), 'value')}; {expected}",
         )
-        return [
-            part if part is ... else spec.convert(part)
-            for spec, part in zip(self.parts, values, strict=True)
-        ]
+        return values
 
     def agrees(self, value: list[Any], expected: list[Any]) -> bool:
         """Return whether all parts agree; `...` agrees with anything."""
@@ -279,6 +307,14 @@ class Several(Spec):
         )
         return next(filter(None, faults), None)
 
+    def altered(self, value: list[Any]) -> list[Any]:
+        """Return the values with one of them altered, for each of them."""
+        return [
+            [*value[:number], part, *value[number + 1 :]]
+            for number, spec in enumerate(self.parts)
+            for part in spec.altered(value[number])
+        ]
+
 
 class ListOf(Spec):
     """As many values of one kind as the author's solution returns; written as `[spec]`."""
@@ -289,7 +325,7 @@ class ListOf(Spec):
 
     def convert(self, value: Any) -> list[Any]:
         """Return a list of the converted items."""
-        values = _unpack(value, f"return a list with one {self.name} for each.")
+        values = _unpack(value, f"return a list with one {self.name} per entry.")
         return [self._item.convert(item) for item in values]
 
     def agrees(self, value: list[Any], expected: list[Any]) -> bool:
@@ -301,6 +337,10 @@ class ListOf(Spec):
         if len(value) != len(expected):
             return f"Your list has {_count(len(value), 'entry')}; expected {len(expected)}."
         return next(filter(None, map(self._item.fault, value, expected)), None)
+
+    def altered(self, value: list[Any]) -> list[Any]:
+        """Return the list with its last item altered."""
+        return [[*value[:-1], item] for item in self._item.altered(value[-1])] if value else []
 
 
 def as_spec(returns: Any) -> Spec | None:

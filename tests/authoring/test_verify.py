@@ -129,7 +129,7 @@ def test_a_wrong_solution_contradicts_the_accepted_answers_and_the_mistakes(sour
 
     faults = verify(MODULE)
     assert any("is not accepted" in fault for fault in faults)
-    assert any("no case tells this mistake from the solution" in fault for fault in faults)
+    assert any("differs from the solution on no case" in fault for fault in faults)
 
 
 def test_an_accepted_answer_that_does_not_pass_is_a_fault_with_its_line(checks, edit):
@@ -143,7 +143,7 @@ def test_an_accepted_answer_that_does_not_pass_is_a_fault_with_its_line(checks, 
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
-        ("return np.mean((predictions - truth) ** 2)", "no case tells this mistake from"),
+        ("return np.mean((predictions - truth) ** 2)", "differs from the solution on no case"),
         ("pass", "gets a message of the engine, so use `rejects`: "),
         ("return 1 / 0", "gets a message of the engine, so use `rejects`: "),
         ("predictions[:] = 0; return 0.0", "gets a message of the engine, so use `rejects`: "),
@@ -203,6 +203,14 @@ def test_an_exercise_without_wrong_answers_is_a_fault(checks, decorator):
 
     (fault,) = verify(MODULE)
     assert fault.startswith(f"{NAME}: declares no wrong answer: add ")
+
+
+def test_a_tolerance_that_lets_wrong_values_pass_is_a_fault(checks, edit):
+    edit(checks, 'Number("error")', 'Number("error", atol=5)')
+    edit(checks, "    yield random_arrays((7,), (7,))", "    yield np.zeros(2), 1e3 * np.ones(2)")
+
+    faults = verify(MODULE)
+    assert any("the solution with one value altered is not rejected" in fault for fault in faults)
 
 
 def test_one_case_is_a_fault(checks, edit):

@@ -218,6 +218,33 @@ def test_a_mistake_without_a_value_is_never_told(scaled, mistake):
     assert scaled.evaluate(lambda x, factor: x - factor).text == OTHERWISE
 
 
+def test_several_mistakes_share_intermediate_values(scaled):
+    @scaled.mistakes
+    def _(x, factor):
+        total = x + factor
+        yield "You add.", total
+        yield f"You add and multiply by {factor}.", total * factor
+        yield "You forget the second.", x if x.ndim == 1 else ...
+
+    assert scaled.evaluate(lambda x, factor: x + factor).text == "You add."
+    verdict = scaled.evaluate(lambda x, factor: (x + factor) * factor)
+    assert verdict.text == "You add and multiply by 3.0."
+    verdict = scaled.evaluate(lambda x, factor: x if x.ndim == 1 else x * factor)
+    assert verdict.text == "You forget the second."
+
+
+def test_as_many_mistakes_must_be_yielded_on_each_case(scaled):
+    @scaled.mistakes
+    def _(x, factor):
+        if x.ndim == 1:
+            yield "You add.", x + factor
+
+    verdict = scaled.evaluate(lambda x, factor: x)
+
+    assert verdict.outcome is None
+    assert "`mistakes` must yield as many pairs on each case, not [0, 1]" in verdict.text
+
+
 def test_a_sentence_may_show_the_call_and_the_value(cost):
     cost.mistake("`{call}`: {value} counts one.")(lambda units, batch: 8 * units**2)
 
@@ -254,7 +281,7 @@ def test_a_mistake_may_leave_a_value_open(parts):
     assert parts.evaluate(lambda x: (x.sum(), x - x.mean())).text == "You return the sum."
     assert parts.evaluate(lambda x: (x.sum(), 0 * x)).text == "You return the sum."
     assert parts.evaluate(lambda x: (0.0, x - x.mean())).text == "Only the mean is wrong: 0."
-    assert parts.evaluate(parts.completed(parts.mistakes[0])).text == "You return the sum."
+    assert parts.evaluate(parts.completed(parts.known_mistakes[0])).text == "You return the sum."
 
 
 def test_the_values_may_come_in_anything_that_unpacks(parts):
@@ -372,3 +399,10 @@ def test_a_wrong_declaration_is_an_error(make, message):
         make()
 
     assert message in str(caught.value)
+
+
+def test_altered_solutions_are_rejected(scaled, parts, cost):
+    for declared, number in ((scaled, 2), (parts, 4), (cost, 2)):
+        verdicts = [declared.evaluate(answer) for answer in declared.altered_solutions()]
+
+        assert [verdict.outcome for verdict in verdicts] == [Outcome.NOT_YET] * number

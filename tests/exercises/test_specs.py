@@ -210,8 +210,16 @@ def test_a_value_that_does_not_unpack_is_told(value, message):
 def test_a_part_may_be_left_open():
     spec = as_spec((Array("state"), Number("loss")))
 
-    assert spec.agrees([np.array([1.0]), np.array(2.0)], spec.convert(([1.0], ...)))
-    assert not spec.agrees([np.array([9.0]), np.array(2.0)], spec.convert(([1.0], ...)))
+    assert spec.agrees([np.array([1.0]), np.array(2.0)], spec.convert_open(([1.0], ...)))
+    assert not spec.agrees([np.array([9.0]), np.array(2.0)], spec.convert_open(([1.0], ...)))
+    assert spec.convert_open(...) is ...
+    assert Array("state").convert_open(...) is ...
+
+
+@pytest.mark.parametrize("value", [..., ([1.0], ...)])
+def test_an_answer_may_leave_nothing_open(value):
+    with pytest.raises(NotYet, match="type `ellipsis`"):
+        as_spec((Array("state"), Number("loss"))).convert(value)
 
 
 def test_a_fault_of_a_part_is_named():
@@ -236,7 +244,7 @@ def test_a_list_holds_as_many_items_as_the_solutions():
     assert spec.fault(spec.convert([np.ones(3), np.ones(4)]), expected) == (
         "Your gradient has the shape (3,); expected (3, 2)."
     )
-    with pytest.raises(NotYet, match="type `float`; return a list with one gradient for each"):
+    with pytest.raises(NotYet, match="type `float`; return a list with one gradient per entry"):
         spec.convert(3.0)
 
 
