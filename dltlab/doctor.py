@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dltlab.devices import cgroups, libraries, nvml, processor
-from dltlab.errors import LabError
+from dltlab.errors import LabError, Unavailable
 from dltlab.paths import COLD_KERNELS, DATA_MIRROR, cold_kernels, data_dir, mirror_dir
 
 _GIB = 1 << 30
@@ -307,11 +307,11 @@ def _warm_kernels() -> Iterator[Line]:
 
 
 def _zygotes() -> Line:
-    from dltlab.kernels import pool, protocol
+    from dltlab.kernels import list_zygotes
 
     try:
-        states = pool.zygotes()
-    except (OSError, protocol.Refused) as error:
+        states = list_zygotes()
+    except (OSError, Unavailable) as error:
         mend = "Labs work all the same, each kernel starting cold"
         return _warning("warm kernels", f"not to be had: {error}", mend)
     ready = sum(each.ready for each in states)

@@ -14,7 +14,8 @@ import pytest
 from dltlab import doctor
 from dltlab.devices import libraries
 from dltlab.doctor import Level, diagnose
-from dltlab.kernels import PROVISIONER, pool, protocol
+from dltlab.errors import Unavailable
+from dltlab.kernels import PROVISIONER, pool
 from dltlab.paths import COLD_KERNELS
 
 GIB = 1 << 30
@@ -232,7 +233,7 @@ def warm(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv(COLD_KERNELS, raising=False)
-    monkeypatch.setattr(pool, "zygotes", lambda: [SimpleNamespace(ready=True)])
+    monkeypatch.setattr(pool, "list_zygotes", lambda: [SimpleNamespace(ready=True)])
     return found
 
 
@@ -246,13 +247,13 @@ def test_warm_kernels_are_told(warm, monkeypatch):
 
 def test_warm_kernels_that_cannot_be_had_are_a_warning(warm, monkeypatch):
     def refuse() -> None:
-        raise protocol.Refused("the folder must be your own")
+        raise Unavailable("The folder must be your own.")
 
-    monkeypatch.setattr(pool, "zygotes", refuse)
+    monkeypatch.setattr(pool, "list_zygotes", refuse)
     (line,) = doctor._warm_kernels()
     assert (line.level, line.says) == (
         Level.WARNING,
-        "not to be had: the folder must be your own",
+        "not to be had: The folder must be your own.",
     )
 
     warm.clear()

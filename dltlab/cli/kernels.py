@@ -4,7 +4,7 @@ import typer
 
 from dltlab.cli.common import print_table
 
-app = typer.Typer(help="See and stop warm kernels.", no_args_is_help=True)
+app = typer.Typer(help="Show and stop the processes behind warm kernels.", no_args_is_help=True)
 
 
 @app.command()
@@ -14,24 +14,23 @@ def status() -> None:
 
     from rich.table import Table
 
-    from dltlab.kernels import pool
+    from dltlab.kernels import list_zygotes
 
     table = Table("process", "state", "since", "kernels", "memory", box=None, pad_edge=False)
-    for each in pool.zygotes():
-        state = "retired" if each.retired else "ready" if each.ready else "warming up"
-        since = f"{datetime.fromtimestamp(each.since):%H:%M:%S}" if each.ready else ""
-        memory = f"{each.memory / 1e6:.0f} MB"
-        table.add_row(str(each.pid), state, since, str(len(each.kernels)), memory)
+    for zygote in list_zygotes():
+        state = "retired" if zygote.retired else "ready" if zygote.ready else "warming up"
+        since = f"{datetime.fromtimestamp(zygote.since):%H:%M:%S}" if zygote.ready else ""
+        memory = f"{zygote.memory_bytes / 1e6:.0f} MB"
+        table.add_row(str(zygote.pid), state, since, str(len(zygote.kernels)), memory)
     print_table(table)
 
 
 @app.command()
 def stop() -> None:
-    """End them; kernels that run go on."""
-    from dltlab.kernels import pool
+    """Stop these processes; running kernels go on."""
+    from dltlab.kernels import stop_zygotes
 
-    states = pool.stop()
-    last = sum(bool(each.kernels) for each in states)
-    typer.echo(
-        f"Stopped: {len(states) - last}." + (f" With their last kernel: {last}." if last else "")
-    )
+    zygotes = stop_zygotes()
+    num_busy = sum(bool(zygote.kernels) for zygote in zygotes)
+    later = f" Stopping with their last kernel: {num_busy}." if num_busy else ""
+    typer.echo(f"Stopped: {len(zygotes) - num_busy}.{later}")

@@ -25,7 +25,7 @@ def lab(
 ) -> None:
     """Open the course in JupyterLab."""
     from dltlab.course import Course, Workspace, jupyterlab_command, jupyterlab_environment
-    from dltlab.kernels import PROVISIONER
+    from dltlab.kernels import PROVISIONER, prestart
     from dltlab.paths import COLD_KERNELS, short_path
 
     workspace = Workspace(folder, Course.find(course))
@@ -41,6 +41,7 @@ def lab(
         **jupyterlab_environment(workspace),
         **({COLD_KERNELS: "1"} if cold else {}),
     }
+    prestart(environment)
     os.execve(command[0], command, environment)  # noqa: S606
 
 

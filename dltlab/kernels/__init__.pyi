@@ -1,3 +1,4 @@
-from .provisioner import PROVISIONER, WarmProvisioner
+from .pool import list_zygotes, stop_zygotes
+from .provisioner import PROVISIONER, WarmProvisioner, prestart
 
-__all__ = ["PROVISIONER", "WarmProvisioner"]
+__all__ = ["PROVISIONER", "WarmProvisioner", "list_zygotes", "prestart", "stop_zygotes"]

@@ -13,15 +13,18 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from dltlab.kernels import protocol
 from dltlab.kernels.preload import Preloaded
 
-GO = b"go"  # what a server says when it takes the kernel; from then on there is no way back
+# The server's second message: it takes the fork, which then starts the kernel. Until then the fork
+# has done nothing, and the server may start a cold kernel instead.
+GO = b"go"
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class Launch:
 
     Attributes:
         connection: To the server.
-        request: What `provisioner.request` has made.
+        request: The message of `request.KernelRequest`.
         descriptors: The server's pidfd, and the kernel's stdout and stderr.
         preloaded: What the zygote has imported.
-        handlers: The log handlers of that.
+        handlers: The log handlers of the preloaded libraries.
     """
 
     connection: socket.socket
@@ -43,22 +46,26 @@ class Launch:
     handlers: Sequence["logging.StreamHandler[Any]"]
 
 
-def run(launch: Launch) -> None:
-    """Be a kernel until it ends. Until the server says `GO`, give way to a cold one."""
+def run(launch: Launch) -> NoReturn:
+    """Run the kernel until it ends; end at once unless the server says `GO`."""
     try:
         server = _prepare(launch)
-        me = os.pidfd_open(os.getpid())
-        protocol.send(launch.connection, {"pid": os.getpid()}, [me])
-        os.close(me)
+        own_pidfd = os.pidfd_open(os.getpid())
+        protocol.send(launch.connection, {"pid": os.getpid()}, [own_pidfd])
+        os.close(own_pidfd)
         launch.connection.settimeout(None)
         if launch.connection.recv(len(GO)) != GO:
             os._exit(0)
     except BaseException as error:
-        _give_way(launch.connection, error)
-    _start(server, launch)
+        _refuse(launch.connection, error)
+    try:
+        _run_kernel(server, launch)
+    except BaseException:  # such as a port that is taken; threads would keep the process alive
+        traceback.print_exc()
+        _exit(1)
 
 
-def _give_way(connection: socket.socket, error: BaseException) -> None:
+def _refuse(connection: socket.socket, error: BaseException) -> NoReturn:
     try:
         protocol.send(connection, {"refused": f"{type(error).__name__}: {error}"})
     finally:
@@ -66,7 +73,7 @@ def _give_way(connection: socket.socket, error: BaseException) -> None:
 
 
 def _prepare(launch: Launch) -> int:
-    """Take over what a new process has from its parent; return the server's pidfd."""
+    """Take over what a new process inherits from its parent; return the server's pidfd."""
     request = launch.request
     os.setsid()
     server = _take_over_files(launch.connection, launch.descriptors)
@@ -77,26 +84,24 @@ def _prepare(launch: Launch) -> int:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update({**launch.preloaded.variables, **request["env"]})
-    sys.argv = [_launcher(), *request["argv"]]
+    sys.argv = [_ipykernel_launcher(), *request["argv"]]
     sys.orig_argv = request["command"]
-    _forget_the_zygote()
+    _reset_library_state()
     return server
 
 
 def _take_over_files(connection: socket.socket, descriptors: Sequence[int]) -> int:
     server, out, err = descriptors
-    silent, nobody = os.pipe()  # reads as ended, as a cold kernel's stdin does
-    os.close(nobody)
-    for number, descriptor in enumerate((silent, out, err)):
+    stdin, write_end = os.pipe()  # at its end from the start, as a cold kernel's stdin
+    os.close(write_end)
+    for number, descriptor in enumerate((stdin, out, err)):
         os.dup2(descriptor, number)
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
-    keep = {0, 1, 2, server, connection.fileno()}
+    used = {0, 1, 2, server, connection.fileno()}
     for name in os.listdir("/proc/self/fd"):
-        if int(name) not in keep:
-            try:
+        if int(name) not in used:
+            with suppress(OSError):  # the descriptor that listed the folder is closed
                 os.close(int(name))
-            except OSError:
-                continue  # the descriptor that listed the folder
     return server
 
 
@@ -104,14 +109,14 @@ def _restore_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)  # as Python has it
+        signal.signal(number, signal.SIG_IGN)  # as Python does when it starts
     if signal.SIGINT not in ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _forget_the_zygote() -> None:
-    """Undo what libraries have remembered from the process that imported them."""
+def _reset_library_state() -> None:
+    """Reset what libraries have stored about the process that imported them."""
     time.tzset()
     tempfile.tempdir = None
     if numpy := sys.modules.get("numpy"):
@@ -121,45 +126,47 @@ def _forget_the_zygote() -> None:
         process.current_process().authkey = os.urandom(32)
 
 
-def _launcher() -> str:
+def _ipykernel_launcher() -> str:
     spec = importlib.util.find_spec("ipykernel_launcher")
     assert spec
     assert spec.origin
     return spec.origin
 
 
-def _start(server: int, launch: Launch) -> None:
-    """What `python -m ipykernel_launcher` does."""
+def _run_kernel(server: int, launch: Launch) -> NoReturn:
+    """Do what `python -m ipykernel_launcher` does."""
     from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance(parent_handle=int(os.environ["JPY_PARENT_PID"]))
 
-    def listening() -> None:
-        """Once its sockets are bound a client need not knock twice, which takes it 0.1 s."""
+    def report_listening() -> None:
+        """Tell the server that the sockets are bound: a client that retries would lose 0.1 s."""
         IPKernelApp.log_connection_info(app)
         protocol.send(launch.connection, {"listening": True})
         launch.connection.close()
 
-    app.log_connection_info = listening
-    ipkernel.sys = _SystemOf(launch.preloaded.modules)
+    app.log_connection_info = report_listening
+    ipkernel.sys = _EarlySys(launch.preloaded.modules)
     app.initialize()
     ipkernel.sys = sys
     del app.log_connection_info
-    app.poller = _ServerWatch(server)  # ipykernel's own would watch the zygote
+    app.poller = ServerWatch(server)  # ipykernel's own would watch the zygote
     for handler in launch.handlers:
         handler.setStream(sys.stdout if handler.stream is sys.__stdout__ else sys.stderr)
     app.start()
-    # It may still flush, which takes 10 s once an exit function has stopped the thread that sends.
+    # The kernel may still flush, which takes 10 s once an exit function has stopped this thread.
     app.control_thread.stop()
     app.control_thread.join()
-    _end()
+    _finalize()
+    _exit(0)
 
 
-class _SystemOf:
-    """The module `sys` as a cold kernel finds it at its start, with few modules loaded.
+class _EarlySys:
+    """The module `sys` as a cold kernel sees it at its start, with few modules loaded.
 
-    The debugger leaves out the files of these. To go through all that is loaded also takes long.
+    The debugger leaves out the files of these modules, and takes long to go through all that a
+    zygote has loaded.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -169,25 +176,29 @@ class _SystemOf:
         return getattr(sys, name)
 
 
-def _end() -> None:
-    """End as Python does, except for taking modules apart, which takes ten times as long."""
+def _finalize() -> None:
+    """Do what Python does at exit, except for unloading modules, which takes ten times as long."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+
+
+def _exit(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):
             stream.flush()
     ctypes.PyDLL(None).fflush(None)
-    os._exit(0)
+    os._exit(code)
 
 
-class _ServerWatch(threading.Thread):
-    """Ends the kernel as soon as its server is gone."""
+class ServerWatch(threading.Thread):
+    """Ends the kernel as soon as its server has ended."""
 
     def __init__(self, server: int) -> None:
         super().__init__(daemon=True)
         self._server = server
 
     def run(self) -> None:
+        """Wait for the end of the server."""
         poll = select.poll()
         poll.register(self._server, select.POLLIN)
         poll.poll()

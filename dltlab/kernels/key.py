@@ -1,4 +1,7 @@
-"""Which kernels one zygote can serve: those that would import the same libraries the same way."""
+"""The key of a zygote: which kernels it can serve.
+
+A zygote serves the kernels that would import the same libraries in the same way.
+"""
 
 import hashlib
 import json
@@ -17,7 +20,7 @@ _READ_ON_IMPORT = re.compile(
     r"|JAX_|TORCH_|GRPC_|ABSL_|PROTOCOL_BUFFERS_|HDF5_|MPL|MATPLOTLIB|PYDEVD_|DEBUGPY_"
     r"|SKLEARN_|SCIPY_|PANDAS_).*|HOME|XDG_.*_HOME|LANG|LANGUAGE|PATH"
 )
-_SETTINGS = (".keras/keras.json", ".config/matplotlib/matplotlibrc")
+_SETTINGS_FILES = (".keras/keras.json", ".config/matplotlib/matplotlibrc")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -26,9 +29,9 @@ class Key:
     """What a zygote and the kernels that it forks have in common.
 
     Attributes:
-        identity: Who runs which interpreter with which variables, and within which limits.
-        stamp: When the installed packages and the user's settings were last changed.
-        variables: The environment for the zygote itself: nothing that is a kernel's own.
+        identity: Hash of the user, the interpreter, the variables and the resource limits.
+        stamp: Hash of the time when the installed packages and the user's settings last changed.
+        variables: The environment of the zygote: the variables that libraries read on import.
     """
 
     identity: str
@@ -37,50 +40,47 @@ class Key:
 
     @property
     def name(self) -> str:
-        """The name that a zygote's files begin with."""
+        """The name that the zygote's files begin with."""
         return f"{self.identity}-{self.stamp}"
 
 
-def key_of(interpreter: Sequence[str], environment: Mapping[str, str]) -> Key:
-    """The key of a kernel that this process would start.
+def make_key(interpreter: Sequence[str], environment: Mapping[str, str]) -> Key:
+    """Return the key of a kernel that this process would start.
 
     Args:
         interpreter: Python and its own options, as in `["/usr/bin/python3", "-X", "dev"]`.
-        environment: The kernel's.
+        environment: The kernel's environment variables.
     """
-    variables = {name: environment[name] for name in sorted(environment) if _matters(name)}
+    variables = {
+        name: environment[name] for name in sorted(environment) if _READ_ON_IMPORT.fullmatch(name)
+    }
     home = Path(environment.get("HOME", "/"))
-    settings = [home / name for name in _SETTINGS]
-    identity = {"interpreter": list(interpreter), "variables": variables, **_surroundings()}
-    stamp = [[str(path), _changed(path)] for path in [*_installed(), *settings]]
+    settings = [home / name for name in _SETTINGS_FILES]
+    identity = {"interpreter": list(interpreter), "variables": variables, **_process_attributes()}
+    stamp = [[str(path), _modified(path)] for path in [*_package_folders(), *settings]]
     return Key(_digest(identity), _digest(stamp), variables)
 
 
-def _matters(name: str) -> bool:
-    return _READ_ON_IMPORT.fullmatch(name) is not None
-
-
-def _surroundings() -> dict[str, object]:
-    """What a process inherits, and cannot change later in its life."""
+def _process_attributes() -> dict[str, object]:
+    """Return what a process inherits and cannot change later."""
     limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-    hard = {name: resource.getrlimit(getattr(resource, name))[1] for name in limits}
     return {
         "user": [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), sorted(os.getgroups())],
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "cores": sorted(os.sched_getaffinity(0)),
-        "limits": hard,
+        "limits": {name: resource.getrlimit(getattr(resource, name))[1] for name in limits},
         "group": Path("/proc/self/cgroup").read_text(),
-        "namespaces": [os.readlink(f"/proc/self/ns/{each}") for each in _NAMESPACES],
+        "namespaces": [os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES],
     }
 
 
-def _installed() -> list[Path]:
-    """The folders that hold installed packages; each changes when a package comes or goes."""
+def _package_folders() -> list[Path]:
+    """Return the folders of installed packages; installing or removing one changes the folder."""
     folders = (Path(entry) for entry in sys.path)
-    return [each for each in folders if each.name in ("site-packages", "dist-packages")]
+    return [folder for folder in folders if folder.name in ("site-packages", "dist-packages")]
 
 
-def _changed(path: Path) -> int | None:
+def _modified(path: Path) -> int | None:
     try:
         return path.stat().st_mtime_ns
     except OSError:

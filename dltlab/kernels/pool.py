@@ -1,4 +1,8 @@
-"""The zygotes of this user: where their files are, how one is started, seen and stopped."""
+"""The zygotes of this user: their files, and how to start, list and stop them.
+
+Each zygote has three files whose names begin with the name of its key: `.lock` is locked as long as
+it lives and holds its process ID, `.socket` exists as soon as it can fork, `.log` is its output.
+"""
 
 import fcntl
 import os
@@ -11,30 +15,32 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dltlab.errors import Unavailable
 from dltlab.kernels import protocol
 from dltlab.kernels.key import Key
 
-MOST = 3  # zygotes at a time
-IDLE = 1200  # seconds without a kernel after which a zygote ends
-WARM_UP = 300  # seconds; an import that takes longer hangs
-AGAIN = 60.0  # seconds after which a zygote that did not get ready is tried again
-_PATIENCE = 5.0  # seconds for a zygote to answer
+FILE_SUFFIXES = (".socket", ".log", ".lock")
+MAX_ZYGOTES = 3  # at a time
+IDLE_SECONDS = 1200  # without a kernel, after which a zygote ends
+WARM_UP_SECONDS = 300  # an import that takes longer hangs
+RETRY_SECONDS = 60.0  # after which a key whose zygote failed to start is tried again
+ANSWER_SECONDS = 5.0  # for a zygote to answer
 
 
 @dataclass(frozen=True)
-class State:
-    """What `dltlab kernels status` tells of a zygote.
+class ZygoteState:
+    """What is known of a running zygote.
 
     Attributes:
-        files: The path that its files begin with.
+        stem: The path that its files begin with.
         pid: Its process ID.
-        ready: It answers; else it warms up, or hangs.
+        ready: Whether it answers; otherwise it is warming up, or hangs.
         since: When it became ready, in seconds since 1970.
         kernels: The process IDs of its kernels.
-        retired: It takes no more kernels, and ends with its last.
+        retired: Whether it forks no more kernels and ends with its last one.
     """
 
-    files: Path
+    stem: Path
     pid: int
     ready: bool = False
     since: float = 0.0
@@ -42,54 +48,55 @@ class State:
     retired: bool = False
 
     @property
-    def memory(self) -> int:
-        """What it takes, in bytes; of what it has in common with its kernels, its share."""
+    def memory_bytes(self) -> int:
+        """Proportional set size: memory shared with its kernels counts by its share of it."""
         usage = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         return int(usage.partition("Pss:")[2].split()[0]) * 1024
 
 
-def folder() -> Path:
-    """Where zygotes have their files: a folder that only this user may enter.
+def runtime_folder() -> Path:
+    """Return the folder of the zygotes' files, which only this user may enter; create it.
 
     Raises:
-        protocol.Refused: It is not.
-        OSError: It cannot be made.
+        Unavailable: Another user may enter the folder, or it is not a folder.
+        OSError: It cannot be created.
     """
     from jupyter_core.paths import jupyter_runtime_dir
 
     path = Path(os.environ.get("XDG_RUNTIME_DIR") or jupyter_runtime_dir()) / "dltlab-kernels"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = path.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-        raise protocol.Refused(f"{path} must be a folder of your own that nobody else may enter")
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise Unavailable(f"{path} must be your own folder and closed to others: chmod 700 {path}")
     return path
 
 
-def files_of(key: Key) -> Path:
-    """The path that the files of the zygote for `key` begin with."""
-    return folder() / key.name
+def stem_of(key: Key) -> Path:
+    """Return the path that the files of the zygote for `key` begin with."""
+    return runtime_folder() / key.name
 
 
-def start(key: Key, interpreter: Sequence[str]) -> None:
-    """Start the zygote for `key`, unless one is there.
+def start_zygote(key: Key, interpreter: Sequence[str]) -> None:
+    """Start the zygote for `key` unless it is running; return before it is ready.
 
     Raises:
-        protocol.Refused: There are too many with kernels, or the last one did not get ready.
-        OSError: It cannot be started.
+        Unavailable: There are too many zygotes with kernels, or the last one for `key` failed to
+            start less than `RETRY_SECONDS` ago.
+        OSError: The process cannot be started.
     """
-    files = files_of(key)
-    lock = _lock(files)
+    stem = stem_of(key)
+    lock = _acquire_lock(stem)
     if lock is None:
         return
     try:
-        if _has_failed(files):
-            raise protocol.Refused(f"the last zygote did not get ready, see {files}.log")
+        if _has_failed(stem):
+            raise Unavailable(f"The last zygote failed to start, see {stem}.log")
         _make_room(key)
-        files.with_suffix(".socket").unlink(missing_ok=True)
+        stem.with_suffix(".socket").unlink(missing_ok=True)
         command = [*interpreter, "-m", "dltlab.kernels.zygote"]
-        command += map(str, (files, lock, IDLE, WARM_UP))
-        with files.with_suffix(".log").open("wb") as log:
-            launched = subprocess.Popen(
+        command += map(str, (stem, lock, IDLE_SECONDS, WARM_UP_SECONDS))
+        with stem.with_suffix(".log").open("wb") as log:
+            launcher = subprocess.Popen(
                 command,
                 cwd="/",
                 env=dict(key.variables),
@@ -99,81 +106,100 @@ def start(key: Key, interpreter: Sequence[str]) -> None:
                 pass_fds=[lock],
                 start_new_session=True,
             )
-        launched.wait()
+        launcher.wait()  # it forks the zygote and ends at once
     finally:
         os.close(lock)
 
 
-def zygotes() -> list[State]:
-    """Those that are there, the oldest first."""
-    found = []
-    for path in folder().glob("*.lock"):
-        files = path.with_suffix("")
-        lock = _lock(files)
+def list_zygotes() -> list[ZygoteState]:
+    """Return the running zygotes, the oldest first.
+
+    Raises:
+        Unavailable, OSError: As `runtime_folder` does.
+    """
+    states = []
+    for path in runtime_folder().glob("*.lock"):
+        stem = path.with_suffix("")
+        lock = _acquire_lock(stem)
         if lock is None:
-            found += _ask(files, "status")
+            states += _send(stem, "status")
             continue
-        if not _has_failed(files):  # it has died without a chance to tidy up
-            for suffix in (".socket", ".log", ".lock"):
-                files.with_suffix(suffix).unlink(missing_ok=True)
+        if not _has_failed(stem):  # it was killed and could not remove its files
+            for suffix in FILE_SUFFIXES:
+                stem.with_suffix(suffix).unlink(missing_ok=True)
         os.close(lock)
-    return sorted(found, key=lambda state: state.since)
+    return sorted(states, key=lambda state: state.since)
 
 
-def stop() -> list[State]:
+def stop_zygotes() -> list[ZygoteState]:
     """Retire every zygote: one without kernels ends at once, the others with their last kernel.
 
-    One that does not answer is killed; kernels survive that too.
+    A zygote that does not answer is killed. Kernels go on in either case.
+
+    Returns:
+        The zygotes that were running.
+
+    Raises:
+        Unavailable, OSError: As `runtime_folder` does.
     """
-    states = [state for each in zygotes() for state in _ask(each.files, "retire")]
-    for each in states:
-        if not each.ready:
+    states = [state for zygote in list_zygotes() for state in _send(zygote.stem, "retire")]
+    for state in states:
+        if not state.ready:
             with suppress(ProcessLookupError):
-                os.kill(each.pid, signal.SIGKILL)
+                os.kill(state.pid, signal.SIGKILL)
     return states
 
 
-def _has_failed(files: Path) -> bool:
-    """Whether a zygote has ended a moment ago without getting ready."""
+def warming_up(stem: Path) -> int | None:
+    """Return the process ID of the zygote if it still imports its libraries, else None."""
     try:
-        last_words = files.with_suffix(".log").stat().st_mtime
+        pid = int(stem.with_suffix(".lock").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return None if stem.with_suffix(".socket").exists() else pid
+
+
+def _has_failed(stem: Path) -> bool:
+    """Return whether a zygote has ended a short while ago without getting ready."""
+    try:
+        last_output = stem.with_suffix(".log").stat().st_mtime
     except FileNotFoundError:
         return False
-    return not files.with_suffix(".socket").exists() and time.time() - last_words < AGAIN
+    return not stem.with_suffix(".socket").exists() and time.time() - last_output < RETRY_SECONDS
 
 
 def _make_room(key: Key) -> None:
     """Retire the zygotes that `key` makes obsolete, and idle ones where there are too many."""
-    others = [each for each in zygotes() if each.files.name != key.name]
-    obsolete = [each for each in others if each.files.name.startswith(key.identity)]
-    idle = [each for each in others if each.ready and not each.kernels]
-    room = MOST - 1
-    for each in [*obsolete, *idle]:
-        if each in obsolete or len(others) > room:
-            _ask(each.files, "retire")
-            others = [other for other in others if other is not each or other.kernels]
-    if len(others) > room:
-        raise protocol.Refused(f"{len(others)} zygotes with kernels are there already")
+    others = [state for state in list_zygotes() if state.stem.name != key.name]
+    obsolete = [state for state in others if state.stem.name.startswith(key.identity)]
+    idle = [state for state in others if state.ready and not state.kernels]
+    for state in [*obsolete, *idle]:
+        if state in obsolete or len(others) >= MAX_ZYGOTES:
+            _send(state.stem, "retire")
+            others = [other for other in others if other is not state or other.kernels]
+    if len(others) >= MAX_ZYGOTES:
+        raise Unavailable(f"There are {len(others)} zygotes with kernels already.")
 
 
-def _ask(files: Path, what: str) -> list[State]:
-    """The zygote as it says it is; none where it has just ended."""
+def _send(stem: Path, action: str) -> list[ZygoteState]:
+    """Send "status" or "retire" to a zygote; return its state, or nothing if it has just ended."""
     try:
-        pid = int(files.with_suffix(".lock").read_text())
+        pid = int(stem.with_suffix(".lock").read_text())
     except (FileNotFoundError, ValueError):
         return []
     try:
-        with protocol.connect(files.with_suffix(".socket"), _PATIENCE) as connection:
-            protocol.send(connection, {"ask": what})
-            return [State(ready=True, **{**protocol.receive(connection)[0], "files": files})]
-    except (OSError, EOFError, protocol.Refused):
-        return [State(files, pid)]
+        with protocol.connect(stem.with_suffix(".socket"), ANSWER_SECONDS) as connection:
+            protocol.send(connection, {"ask": action})
+            return [ZygoteState(stem, ready=True, **protocol.receive(connection)[0])]
+    except (OSError, EOFError, Unavailable):
+        return [ZygoteState(stem, pid)]
 
 
-def _lock(files: Path) -> int | None:
-    """A descriptor that holds the lock, or None where a zygote does."""
+def _acquire_lock(stem: Path) -> int | None:
+    """Return a descriptor that holds the lock, or None where a zygote holds it."""
     while True:
-        lock = os.open(files.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(stem.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -181,4 +207,4 @@ def _lock(files: Path) -> int | None:
             return None
         if os.fstat(lock).st_nlink:
             return lock
-        os.close(lock)  # whoever held it has tidied up meanwhile
+        os.close(lock)  # its previous owner has removed the file meanwhile

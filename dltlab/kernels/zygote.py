@@ -1,8 +1,8 @@
-"""The zygote: it imports TensorFlow once, touches no device, and forks a kernel when asked to.
+"""The zygote: it imports TensorFlow once, touches no device, and forks a kernel on request.
 
-It runs as `python -m dltlab.kernels.zygote FILES LOCK IDLE WARM_UP`: the path that its files begin
+It runs as `python -m dltlab.kernels.zygote STEM LOCK IDLE WARM_UP`: the path that its files begin
 with, a descriptor that holds their lock, the seconds without a kernel after which it ends, and the
-seconds after which it gives up an import.
+seconds after which it gives up importing.
 """
 
 import gc
@@ -18,14 +18,21 @@ from pathlib import Path
 
 from dltlab.kernels import protocol
 from dltlab.kernels.child import Launch, run
-from dltlab.kernels.preload import Preloaded, preload, settle, stream_handlers, unfit
+from dltlab.kernels.pool import FILE_SUFFIXES
+from dltlab.kernels.preload import (
+    Preloaded,
+    fork_hazard,
+    preload,
+    prepare_to_fork,
+    stream_handlers,
+)
 
-_PATIENCE = 1.0  # seconds for a server to say what it wants
+_REQUEST_SECONDS = 1.0  # for a server to send its request
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that this zygote has forked, and the connection of the server that asked for it."""
+    """A forked kernel, and the connection of the server that asked for it."""
 
     pid: int
     pidfd: int
@@ -33,49 +40,55 @@ class Kernel:
 
 
 class Zygote:
-    """Serves one socket: forks kernels, and tells their exit codes."""
+    """Listens on a socket, forks kernels, and reports their exit codes.
 
-    def __init__(self, files: Path, idle: int, preloaded: Preloaded) -> None:
-        self._files = files
-        self._idle = idle
+    Args:
+        stem: The path that its files begin with.
+        idle_seconds: Without a kernel, after which it ends.
+        preloaded: What it has imported.
+    """
+
+    def __init__(self, stem: Path, idle_seconds: int, preloaded: Preloaded) -> None:
+        self._stem = stem
+        self._idle_seconds = idle_seconds
         self._preloaded = preloaded
         self._since = time.time()
-        self._free_since = time.monotonic()
+        self._idle_since = time.monotonic()
         self._kernels: dict[int, Kernel] = {}
         self._retired = False
         self._selector = selectors.DefaultSelector()
-        # Whoever finds the socket under its name finds a zygote that is ready.
-        beside = files.with_suffix(f".{os.getpid()}")
-        beside.unlink(missing_ok=True)
-        self._listener = protocol.listen(beside)
+        # The rename is atomic: who finds the socket under its name finds a zygote that is ready.
+        temporary = stem.with_suffix(f".{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        self._listener = protocol.listen(temporary)
         self._selector.register(self._listener, selectors.EVENT_READ)
-        beside.rename(files.with_suffix(".socket"))
+        temporary.rename(stem.with_suffix(".socket"))
 
     def serve(self) -> Launch | None:
-        """Answer until retired or idle. In a forked kernel, return what it was forked for."""
+        """Answer requests until retired or idle; in a forked kernel, return its launch."""
         while self._kernels or not self._retired:
-            left = self._free_since + self._idle - time.monotonic()
-            if not self._kernels and left <= 0:
+            remaining = self._idle_since + self._idle_seconds - time.monotonic()
+            if not self._kernels and remaining <= 0:
                 break
-            ready = self._selector.select(None if self._kernels else left)
+            ready = self._selector.select(None if self._kernels else remaining)
             for key, _ in ready:
                 if key.fileobj is self._listener:
                     if launch := self._answer():
                         return launch
                 elif key.data.pidfd == key.fd:
-                    self._tell_exit_code(key.data)
+                    self._report_exit(key.data)
                 else:
                     self._release(key.data)
-        for suffix in (".socket", ".log", ".lock"):
-            self._files.with_suffix(suffix).unlink(missing_ok=True)
+        for suffix in FILE_SUFFIXES:
+            self._stem.with_suffix(suffix).unlink(missing_ok=True)
         return None
 
     def _answer(self) -> Launch | None:
         connection, _ = self._listener.accept()
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_REQUEST_SECONDS)
         try:
-            if protocol.user(connection) != os.geteuid():
-                raise PermissionError("another user asks")
+            if protocol.peer_user(connection) != os.geteuid():
+                raise PermissionError("the request of another user")
             message, descriptors = protocol.receive(connection)
             if message["ask"] != "kernel":
                 if message["ask"] == "retire":
@@ -92,14 +105,14 @@ class Zygote:
     def _fork(
         self, connection: socket.socket, request: protocol.Message, descriptors: list[int]
     ) -> Launch | None:
-        """Fork a kernel; return in it what to do, and None in the zygote."""
-        reason = unfit()
+        """Fork a kernel; return its launch in the fork, and None in the zygote."""
+        reason = fork_hazard()
         try:
             pid = None if reason else os.fork()
         except OSError as error:
             pid, reason = None, str(error)
         if pid == 0:
-            self._leave()
+            self._close_all()
             return Launch(connection, request, descriptors, self._preloaded, stream_handlers())
         for descriptor in descriptors:
             os.close(descriptor)
@@ -112,20 +125,20 @@ class Zygote:
         return None
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:
-        self._retire()  # the next may do better
+        self._retire()  # a new zygote may be able to fork
         with connection, suppress(OSError):
             protocol.send(connection, {"refused": reason})
 
-    def _leave(self) -> None:
-        """In a fork: let go of all that is the zygote's, before the numbers are used anew."""
+    def _close_all(self) -> None:
+        """In a fork, close the zygote's descriptors before their numbers are used again."""
         self._selector.close()
         self._listener.close()
         for kernel in self._kernels.values():
             os.close(kernel.pidfd)
             kernel.connection.close()
 
-    def _tell_exit_code(self, kernel: Kernel) -> None:
-        """Tell the server, and keep the process ID from being used again until it has heard."""
+    def _report_exit(self, kernel: Kernel) -> None:
+        """Send the exit code; keep the process ID from being used again until it has arrived."""
         self._selector.unregister(kernel.pidfd)
         end = os.waitid(os.P_PIDFD, kernel.pidfd, os.WEXITED | os.WNOWAIT)
         assert end
@@ -138,11 +151,12 @@ class Zygote:
             self._selector.register(kernel.connection, selectors.EVENT_READ, kernel)
 
     def _release(self, kernel: Kernel) -> None:
+        """Forget an ended kernel once its server has closed the connection."""
         try:
-            over = not kernel.connection.recv(1)
+            closed = not kernel.connection.recv(1)
         except OSError:
-            over = True
-        if over:
+            closed = True
+        if closed:
             self._selector.unregister(kernel.connection)
             self._forget(kernel)
 
@@ -151,19 +165,19 @@ class Zygote:
         kernel.connection.close()
         os.waitpid(kernel.pid, 0)
         del self._kernels[kernel.pid]
-        self._free_since = time.monotonic()
+        self._idle_since = time.monotonic()
 
     def _retire(self) -> None:
-        """Fork no more kernels, and make place for a successor under the same name."""
+        """Fork no more kernels, and leave the names of the files to a successor."""
         if self._retired:
             return
         self._retired = True
-        retired = self._files.with_name(f"{self._files.name}-{os.getpid()}")
-        for suffix in (".socket", ".log", ".lock"):
-            path = self._files.with_suffix(suffix)
+        retired = self._stem.with_name(f"{self._stem.name}-{os.getpid()}")
+        for suffix in FILE_SUFFIXES:
+            path = self._stem.with_suffix(suffix)
             if path.exists():
                 path.rename(retired.with_suffix(suffix))
-        self._files = retired
+        self._stem = retired
 
     def _status(self) -> protocol.Message:
         return {
@@ -175,32 +189,32 @@ class Zygote:
 
 
 def main() -> None:
-    """Load the libraries, then serve; in a forked kernel, be that kernel."""
-    files, lock, idle, warm_up = Path(sys.argv[1]), *map(int, sys.argv[2:])
-    if os.fork():
-        os._exit(0)  # the server has no child to wait for
+    """Import the libraries, then serve; in a forked kernel, run that kernel."""
+    stem, lock, idle_seconds, warm_up_seconds = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    if pid := os.fork():
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(pid).encode(), 0)
+        os._exit(0)  # so that the server has no child to wait for
     os.set_inheritable(lock, False)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(warm_up)
+    signal.alarm(warm_up_seconds)
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     preloaded = preload()
-    settle()
-    if reason := unfit():
+    prepare_to_fork()
+    if reason := fork_hazard():
         raise SystemExit(f"a fork would not be safe: {reason}")
     gc.freeze()
     signal.alarm(0)
-    zygote = Zygote(files, idle, preloaded)
-    _forget_dltlab()
+    zygote = Zygote(stem, idle_seconds, preloaded)
+    _unload_dltlab()
     if launch := zygote.serve():
         del zygote
         run(launch)
 
 
-def _forget_dltlab() -> None:
-    """A kernel imports dltlab as it is on disk then."""
+def _unload_dltlab() -> None:
+    """Let each kernel import dltlab as it is on disk when the kernel starts."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "dltlab"]:
         del sys.modules[name]
 

@@ -1,27 +1,33 @@
-"""A warm kernel behaves as a cold one: every test runs on both."""
+"""A warm kernel behaves like a cold one: every test runs on both."""
 
 import asyncio
 import os
 import signal
+import socket
+import subprocess
 
 import pytest
+from deadlines import HANG_SECONDS
 from jupyter_client.ioloop import AsyncIOLoopKernelManager
+from jupyter_client.manager import KernelManager
 from traitlets.config import Config
+
+from dltlab.kernels import warm_kernel
 
 PNG = "image/png"
 VIEW = "application/vnd.jupyter.widget-view+json"
 FIT = """
 import keras, numpy as np
 
-class Tell(keras.callbacks.Callback):
+class Report(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         print("running", flush=True)
 
 model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
-model.fit(np.zeros((64, 8)), np.zeros((64, 1)), epochs=10**6, verbose=0, callbacks=[Tell()])
+model.fit(np.zeros((64, 8)), np.zeros((64, 1)), epochs=10**6, verbose=0, callbacks=[Report()])
 """
-SEEN = {"TZ": "Asia/Kathmandu", "COURSE": "the learner's"}
+VARIABLES = {"TZ": "Asia/Kathmandu", "COURSE": "the learner's"}
 # TensorFlow and others set these when they are imported, so that a warm kernel begins with them.
 SET_BY_IMPORTS = {
     "ENABLE_RUNTIME_UPTIME_TELEMETRY",
@@ -32,7 +38,7 @@ SET_BY_IMPORTS = {
     "TPU_ML_PLATFORM",
     "TPU_ML_PLATFORM_VERSION",
 }
-LEFT_TO_DO = """
+EXIT_WORK = """
 import atexit, pathlib, threading, weakref
 folder = pathlib.Path({folder!r})
 _ = atexit.register(lambda: (folder / "atexit").touch())
@@ -48,7 +54,7 @@ class Deleted:
 deleted = Deleted()
 _ = weakref.finalize(deleted, (folder / "weak").touch)
 """
-# What a process is made of, as far as a learner's code can see it.
+# The properties of a process that a learner's code can see.
 SNAPSHOT = """
 import builtins, gc, locale, os, resource, signal, sys, threading, time
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
@@ -57,7 +63,7 @@ files = {int(name) for name in os.listdir("/proc/self/fd")}
 snapshot = {
     "argv": sys.argv[:-1],
     "affinity": os.sched_getaffinity(0),
-    "builtins": [each for each in dir(builtins) if not each.startswith("__pybind11")],
+    "builtins": [name for name in dir(builtins) if not name.startswith("__pybind11")],
     "cwd": os.getcwd(),
     "encoding": (locale.getencoding(), sys.getfilesystemencoding(), sys.stdout.encoding),
     "environment": dict(os.environ),
@@ -66,10 +72,10 @@ snapshot = {
     "flags": (str(sys.flags), sys._xoptions, sys.warnoptions),
     "gc": (gc.isenabled(), gc.get_threshold()),
     "group": os.getpgid(0) == os.getsid(0) == os.getpid(),
-    "handlers": {each: str(signal.getsignal(each)) for each in (1, 2, 10, 13, 14, 15, 17, 25)},
-    "hooks": [type(each).__name__ for each in (sys.displayhook, sys.excepthook)],
+    "handlers": {n: str(signal.getsignal(n)) for n in (1, 2, 10, 13, 14, 15, 17, 25)},
+    "hooks": [type(hook).__name__ for hook in (sys.displayhook, sys.excepthook)],
     "ignored": status["SigIgn"], "blocked": status["SigBlk"], "umask": status["Umask"],
-    "kernel modules": [each for each in get_ipython().kernel._kernel_modules if "keras" in each],
+    "kernel modules": [name for name in get_ipython().kernel._kernel_modules if "keras" in name],
     "limits": [(name, resource.getrlimit(getattr(resource, name))) for name in limits],
     "main": sorted(name for name in dir() if name.startswith("__")),
     "main module": sys.modules["__main__"].__dict__ is globals(),
@@ -80,14 +86,14 @@ snapshot = {
     "recursion": sys.getrecursionlimit(),
     "stdin": os.read(0, 1),
     "switch": sys.getswitchinterval(),
-    "threads": sorted(type(each).__name__ for each in threading.enumerate()),
+    "threads": sorted(type(thread).__name__ for thread in threading.enumerate()),
     "time zone": time.tzname,
 }
 """
 
 
 def test_streams(kernel):
-    said = kernel.run(
+    result = kernel.run(
         "import os, sys\n"
         "print('printed')\n"
         "print('warned', file=sys.stderr)\n"
@@ -97,13 +103,13 @@ def test_streams(kernel):
     )
 
     for text in ("printed\n", "shell\n", "bang", "raw"):
-        assert text in said.stdout
+        assert text in result.stdout
     for text in ("warned\n", "trouble\n"):
-        assert text in said.stderr
+        assert text in result.stderr
 
 
 def test_tensorflow_chooses_the_same_streams(kernel):
-    said = kernel.run(
+    result = kernel.run(
         "import sys, tensorflow as tf\n"
         "tf.print('default')\n"
         "tf.print('out', output_stream=sys.stdout)\n"
@@ -114,46 +120,46 @@ def test_tensorflow_chooses_the_same_streams(kernel):
         "traced()\n"
     )
 
-    assert said.stdout == "default\nout\nWARNING:tensorflow:logged\ntraced\n"
+    assert result.stdout == "default\nout\nWARNING:tensorflow:logged\ntraced\n"
 
 
 def test_figures_are_shown_inline(kernel):
     shown = kernel.run("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
     left_open = kernel.run("figure, axes = plt.subplots()\n_ = axes.plot([1, 2])")
 
-    assert [PNG in each for each in shown.data] == [True]
-    assert [PNG in each for each in left_open.data] == [True]
-    assert kernel.tell("plt.get_backend()") in (
+    assert [PNG in data for data in shown.data] == [True]
+    assert [PNG in data for data in left_open.data] == [True]
+    assert kernel.evaluate("plt.get_backend()") in (
         "inline",
         "module://matplotlib_inline.backend_inline",
     )
 
 
-def test_widgets_are_shown_and_answer(kernel):
-    said = kernel.run(
+def test_widgets_are_shown_and_updated(kernel):
+    result = kernel.run(
         "import ipywidgets\nslider = ipywidgets.IntSlider()\ndisplay(slider)\nslider.comm.comm_id"
     )
-    comm = eval(said.data[-1]["text/plain"])
+    comm = eval(result.data[-1]["text/plain"])
     data = {"method": "update", "state": {"value": 7}, "buffer_paths": []}
     kernel.client.shell_channel.send(
         kernel.client.session.msg("comm_msg", {"comm_id": comm, "data": data})
     )
 
-    assert "comm_open" in said.messages
-    assert any(VIEW in each for each in said.data)
-    assert kernel.tell("slider.value") == 7
+    assert "comm_open" in result.message_types
+    assert any(VIEW in data for data in result.data)
+    assert kernel.evaluate("slider.value") == 7
 
 
 def test_input_asks_the_client(kernel):
-    asked = []
+    prompts = []
 
     def answer(message):
-        asked.append(message["content"]["prompt"])
+        prompts.append(message["content"]["prompt"])
         kernel.client.input("Ada")
 
-    said = kernel.run("print(input('Who? '))", allow_stdin=True, stdin_hook=answer)
+    result = kernel.run("print(input('Who? '))", allow_stdin=True, stdin_hook=answer)
 
-    assert (asked, said.stdout) == (["Who? "], "Ada\n")
+    assert (prompts, result.stdout) == (["Who? "], "Ada\n")
 
 
 @pytest.mark.parametrize(
@@ -168,26 +174,26 @@ def test_input_asks_the_client(kernel):
 def test_an_interrupt_stops_the_cell_and_not_the_kernel(kernel, code, outcome):
     interrupted = []
 
-    def hear(message):
+    def interrupt(message):
         if message["msg_type"] == "stream" and not interrupted:
             interrupted.append(kernel.manager.interrupt_kernel())
 
-    said = kernel.try_to_run(code, hear)
+    result = kernel.try_to_run(code, interrupt)
 
-    assert said.reply.get("ename") == outcome
-    assert kernel.tell("1 + 1") == 2
+    assert result.reply.get("ename") == outcome
+    assert kernel.evaluate("1 + 1") == 2
 
 
-def test_a_restart_begins_anew(start):
+def test_a_restart_starts_with_an_empty_namespace(start):
     kernel = start()
-    first = kernel.tell("os.getpid()") if kernel.run("import os; x = 1") else None
+    first = kernel.evaluate("os.getpid()") if kernel.run("import os; x = 1") else None
 
     kernel.manager.restart_kernel()
-    kernel.client.wait_for_ready(timeout=60)
+    kernel.client.wait_for_ready(timeout=HANG_SECONDS)
 
     assert kernel.try_to_run("x").reply["ename"] == "NameError"
     kernel.run("import os")
-    assert kernel.tell("os.getpid()") not in (None, first)
+    assert kernel.evaluate("os.getpid()") not in (None, first)
 
 
 def test_a_crash_is_followed_by_a_restart(start):
@@ -198,7 +204,7 @@ def test_a_crash_is_followed_by_a_restart(start):
         manager.start_restarter()
         first = manager.provisioner.process
         os.kill(first.pid, signal.SIGKILL)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_SECONDS):
             while manager.provisioner.process in (None, first):
                 await asyncio.sleep(0.02)
         await manager.ready
@@ -226,18 +232,18 @@ def test_exit_codes(start, code, exit_code):
     kernel = start()
 
     kernel.client.execute(code)
-    assert kernel.process.wait(timeout=60) == exit_code
+    assert kernel.process.wait(timeout=HANG_SECONDS) == exit_code
     assert kernel.process.poll() == exit_code
 
 
-def test_an_asked_shutdown_ends_with_0_after_what_was_left_to_do(start, tmp_path):
+def test_a_shutdown_runs_exit_functions_and_threads_and_exits_with_0(start, tmp_path):
     kernel = start()
-    kernel.run(LEFT_TO_DO.format(folder=str(tmp_path)))
+    kernel.run(EXIT_WORK.format(folder=str(tmp_path)))
 
     kernel.client.shutdown()
 
-    assert kernel.process.wait(timeout=60) == 0
-    assert {each.name for each in tmp_path.iterdir()} == {"atexit", "deleted", "thread", "weak"}
+    assert kernel.process.wait(timeout=HANG_SECONDS) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"atexit", "deleted", "thread", "weak"}
 
 
 def test_the_debugger_attaches_and_sets_a_breakpoint(start):
@@ -249,13 +255,13 @@ def test_the_debugger_attaches_and_sets_a_breakpoint(start):
         number += 1
         content = {"type": "request", "seq": number, "command": command, "arguments": arguments}
         kernel.client.control_channel.send(kernel.client.session.msg("debug_request", content))
-        return kernel.client.get_control_msg(timeout=60)["content"]
+        return kernel.client.get_control_msg(timeout=HANG_SECONDS)["content"]
 
     assert request("initialize", clientID="test", adapterID="python")["success"]
     assert request("attach")["success"]
     source = {"path": request("dumpCell", code="x = 1\ny = x + 1\n")["body"]["sourcePath"]}
     answer = request("setBreakpoints", source=source, breakpoints=[{"line": 2}])
-    assert [each["verified"] for each in answer["body"]["breakpoints"]] == [True]
+    assert [point["verified"] for point in answer["body"]["breakpoints"]] == [True]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -266,29 +272,29 @@ def test_multiprocessing(kernel, method):
         "    results = pool.map(math.factorial, [3, 4])\n"
     )
 
-    assert kernel.tell("results") == [6, 24]
+    assert kernel.evaluate("results") == [6, 24]
 
 
 def test_a_cell_can_await(kernel):
     kernel.run("import asyncio\nresult = await asyncio.sleep(0, 'slept')")
 
-    assert kernel.tell("result") == "slept"
+    assert kernel.evaluate("result") == "slept"
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_transport(start, transport):
-    assert start(transport=transport).tell("1 + 1") == 2
+    assert start(transport=transport).evaluate("1 + 1") == 2
 
 
 def test_completion(kernel):
     kernel.run("import math")
 
-    reply = kernel.client.complete("math.factor", reply=True, timeout=60)
+    reply = kernel.client.complete("math.factor", reply=True, timeout=HANG_SECONDS)
 
-    assert [each.rpartition(".")[2] for each in reply["content"]["matches"]] == ["factorial"]
+    assert [name.rpartition(".")[2] for name in reply["content"]["matches"]] == ["factorial"]
 
 
-def test_no_two_kernels_draw_the_same_numbers(ready, launch):
+def test_kernels_draw_different_random_numbers(ready_zygote, launch):
     draw = (
         "import random, numpy as np, tensorflow as tf, keras\n"
         "drawn = [random.random(), np.random.rand(), np.random.default_rng().random(),\n"
@@ -298,39 +304,49 @@ def test_no_two_kernels_draw_the_same_numbers(ready, launch):
     for _ in range(2):
         kernel = launch()
         kernel.run(draw)
-        drawn.append(kernel.tell("drawn"))
+        drawn.append(kernel.evaluate("drawn"))
 
     assert all(one != other for one, other in zip(*drawn, strict=True))
 
 
-def test_a_failed_start_is_the_same(start, tmp_path):
+def test_a_missing_folder_raises_the_same_error(start, tmp_path):
     with pytest.raises(FileNotFoundError):
         start(cwd=str(tmp_path / "missing"))
 
 
-def test_a_kernel_is_made_of_the_same_things(request, launch, tmp_path, monkeypatch):
+def test_a_kernel_whose_port_is_taken_ends(ready_zygote, monkeypatch):
+    monkeypatch.setattr(warm_kernel, "ANSWER_SECONDS", HANG_SECONDS)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        manager = KernelManager(cache_ports=False, shell_port=server.getsockname()[1])
+        manager.start_kernel(stderr=subprocess.DEVNULL)
+        process = manager.provisioner.process
+
+        assert isinstance(process, warm_kernel.WarmKernel)
+        assert process.wait(timeout=HANG_SECONDS) == 1
+
+
+def test_the_process_has_the_same_properties(request, launch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     umask = os.umask(0o027)
     try:
         snapshots = []
-        for temperature in ("cold_kernels", "ready"):
-            request.getfixturevalue(temperature)
-            kernel = launch(variables=SEEN)
+        for fixture in ("cold_kernels", "ready_zygote"):
+            request.getfixturevalue(fixture)
+            kernel = launch(variables=VARIABLES)
             kernel.run(SNAPSHOT)
-            snapshots.append(kernel.tell("snapshot"))
+            snapshots.append(kernel.evaluate("snapshot"))
     finally:
         signal.signal(signal.SIGHUP, previous)
         os.umask(umask)
 
     cold, warm = snapshots
     assert kernel.is_warm
-    for each in snapshots:
+    for snapshot in snapshots:
         for name in (*SET_BY_IMPORTS, "JUPYTER_DEFAULT_PROVISIONER_NAME", "XDG_RUNTIME_DIR"):
-            each["environment"].pop(name, None)
-        each["threads"] = [
-            name.replace("ParentPollerUnix", "_ServerWatch") for name in each["threads"]
-        ]
-        each["threads"].sort()
+            snapshot["environment"].pop(name, None)
+        snapshot["threads"] = sorted(
+            name.replace("ParentPollerUnix", "ServerWatch") for name in snapshot["threads"]
+        )
     for name in cold:
         assert cold[name] == warm[name], name
