@@ -57,6 +57,10 @@ returned, and the known mistakes:
   an answer that may well be given, such as one with a size written into it.
 - *Otherwise* is the sentence for all other wrong values. With several values it may be a dict from
   the name of each to a sentence, in the order in which they are looked at.
+- *Observe.* Where what matters is not what an answer returns, but what that does, add `observe=`:
+  a function of the answer and the arguments of a case that calls the answer and returns what is
+  compared, such as the outputs of the network that the answer builds, with given weights. Each
+  mistake stays a function like the learner's, declared with `mistake`.
 - *Behavior.* Where several results are correct, no comparison can tell. `@rnn_step.behavior`
   declares a check that is code, as below; it gets an answer that agrees on every case.
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from inspect import isgeneratorfunction, signature
 from typing import Any
 
@@ -18,6 +18,7 @@ from dltlab.exercises.coded import Check
 from dltlab.exercises.specs import Several, Spec
 
 Cases = Callable[[], Iterable[tuple[Any, ...]]]
+Observe = Callable[..., Any]
 Sentence = str | Callable[[Any], str]
 Mistakes = Callable[..., Iterator[tuple[Sentence, Any]]]
 
@@ -46,6 +47,7 @@ class DeclaredExercise(Exercise):
         hints: tuple[str, ...],
         returns: Spec,
         otherwise: Sentence | Mapping[str, Sentence],
+        observe: Observe | None = None,
     ) -> None:
         name = cases.__name__
         if not isgeneratorfunction(cases) or signature(cases).parameters:
@@ -59,6 +61,7 @@ class DeclaredExercise(Exercise):
         self._make_cases = cases
         self._spec = returns
         self._otherwise = otherwise
+        self._observe = observe
         self._declarations: list[Callable[[], list[Mistake]]] = []
         self._mistaken: dict[Mistake, list[Any]] = {}
         self._behaviors: list[Check] = []
@@ -89,7 +92,12 @@ class DeclaredExercise(Exercise):
 
         The decorated function takes the arguments of a case and yields pairs of a sentence and a
         wrong value, equally many on every case. See `mistake`.
+
+        Raises:
+            Invalid: The exercise has `observe=`.
         """
+        if self._observe:
+            raise Invalid(f"{self.name}: with `observe=`, declare each mistake with `mistake`.")
 
         @cache
         def declared() -> list[Mistake]:
@@ -123,7 +131,8 @@ class DeclaredExercise(Exercise):
             Invalid: The author's function does not yield tuples that fit the solution.
         """
         cases = []
-        parameters = signature(self.reference())
+        function = partial(self._observe, None) if self._observe else self.reference()
+        called = "`observe=`" if self._observe else "the solution"
         for arguments in self._make_cases():
             if not isinstance(arguments, tuple):
                 raise Invalid(
@@ -131,13 +140,13 @@ class DeclaredExercise(Exercise):
                     "with one argument write `yield (x,)`."
                 )
             try:
-                parameters.bind(*arguments)
+                signature(function).bind(*arguments)
             except TypeError as error:
                 raise Invalid(
-                    f"{self.name}: a case has {len(arguments)} arguments, which do not fit the "
-                    f"solution ({error}); with one argument write `yield (x,)`."
+                    f"{self.name}: a case has {len(arguments)} arguments, which do not fit "
+                    f"{called} ({error}); with one argument write `yield (x,)`."
                 ) from error
-            cases.append(Case(arguments, parameter_names(self.reference(), len(arguments))))
+            cases.append(Case(arguments, parameter_names(function, len(arguments))))
         return cases
 
     def is_comparable(self, mistake: Mistake) -> bool:
@@ -172,7 +181,12 @@ class DeclaredExercise(Exercise):
         return answer
 
     def altered_solutions(self) -> Iterator[Answer]:
-        """Yield answers that return wrong values on one case, and one of several values there."""
+        """Yield answers that return wrong values on one case, and one of several values there.
+
+        None where not what an answer returns is compared, but what is observed of it.
+        """
+        if self._observe:
+            return
         for case, expected in zip(self.cases, self._expected, strict=True):
             for value in self._spec.altered(expected):
                 yield self._except_on(case, value)
@@ -214,7 +228,10 @@ class DeclaredExercise(Exercise):
         arguments = case.fresh()
         try:
             with _comparable():
-                value = call_answer(answer, *arguments)
+                if self._observe:
+                    value = self._observe(guard(answer), *arguments)
+                else:
+                    value = call_answer(answer, *arguments)
             if changed := case.changed(arguments):
                 raise NotYet(f"Your function changes its argument `{changed}`. Work on a copy.")
             if value is None:
@@ -296,6 +313,9 @@ class DeclaredExercise(Exercise):
 
     def _where(self, case: Case) -> str:
         """Return a sentence that tells the call, where it helps to repeat what went wrong."""
+        if self._observe:
+            sizes = "" if case is self.cases[0] else case.describe_sizes()
+            return f" The case was {sizes}." if sizes else ""
         if case.is_short:
             return f" The call was `{case.call(self.name)}`." if case.arguments else ""
         if case is self.cases[0]:

@@ -5,7 +5,7 @@ from typing import Any, overload
 
 from dltlab.errors import Invalid
 from dltlab.exercises.coded import Check, CodedExercise
-from dltlab.exercises.declared import Cases, DeclaredExercise, Sentence
+from dltlab.exercises.declared import Cases, DeclaredExercise, Observe, Sentence
 from dltlab.exercises.specs import as_spec
 
 
@@ -17,7 +17,10 @@ def exercise(
 
 @overload
 def exercise(
-    *hints: str, returns: Any, otherwise: Sentence | Mapping[str, Sentence]
+    *hints: str,
+    returns: Any,
+    otherwise: Sentence | Mapping[str, Sentence],
+    observe: Observe | None = None,
 ) -> Callable[[Cases], DeclaredExercise]: ...
 
 
@@ -25,6 +28,7 @@ def exercise(
     *hints: str,
     returns: Any = None,
     otherwise: Sentence | Mapping[str, Sentence] | None = None,
+    observe: Observe | None = None,
     smoke: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make an exercise of a function with the name of the function that the learner writes.
@@ -41,6 +45,10 @@ def exercise(
         otherwise: The sentence for a wrong answer that is none of the declared mistakes. For
             several values it may be a dict from the name of a value to its sentence: the first
             value in the dict that is wrong gets its sentence.
+        observe: A function of the answer and the arguments of a case. It calls the answer and
+            returns what is compared, where that is not what the answer itself returns: what a
+            network computes, or how a training step changes it. It may use `require` and
+            `attempt`.
         smoke: For a check that trains for long: values of its further parameters, which have
             defaults, with which verification takes seconds, such as less data and an easier bar.
 
@@ -54,6 +62,8 @@ def exercise(
     if smoke and returns is not None:
         raise Invalid("`smoke=` is for a check that is code; with `returns=`, yield small cases.")
     if returns is None or otherwise is None:
+        if observe is not None:
+            raise Invalid("`observe=` belongs to `returns=` and `otherwise=`.")
         return lambda check: CodedExercise(check, hints, smoke)
     spec = as_spec(returns)
     if spec is None:
@@ -61,4 +71,4 @@ def exercise(
             "`returns=` is an Array, a Number, an Integer, a Text or an Equal, such as "
             '`Array("new state")`; a tuple of them; or a list of one of them.'
         )
-    return lambda cases: DeclaredExercise(cases, hints, spec, otherwise)
+    return lambda cases: DeclaredExercise(cases, hints, spec, otherwise, observe)

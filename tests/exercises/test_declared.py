@@ -35,6 +35,12 @@ def cost(units, batch):
     return 8 * units * units * batch
     ### END SOLUTION
 """
+MAKE_SCALE = """
+def make_scale(factor):
+    ### BEGIN SOLUTION
+    return lambda x: x * factor
+    ### END SOLUTION
+"""
 OTHERWISE = "Your product is not x · factor."
 
 
@@ -43,12 +49,13 @@ def declare(source):
     """Return a function that adds a solution to the lab and declares its exercise."""
     importlib.import_module("checks.my_topic")
 
-    def make(solution, cases, returns=None, otherwise=OTHERWISE, hints=()):
+    def make(solution, cases, returns=None, otherwise=OTHERWISE, hints=(), observe=None):
         source.write_text(f'{source.read_text()}\n# %% tags=["exercise"]{solution}')
         lab_of.cache_clear()
         cases.__module__ = "checks.my_topic"
         returns = Array("product") if returns is None else returns
-        return exercise(*hints, returns=returns, otherwise=otherwise)(cases)
+        declared = exercise(*hints, returns=returns, otherwise=otherwise, observe=observe)
+        return declared(cases)
 
     return make
 
@@ -304,6 +311,58 @@ def test_an_answer_cannot_change_the_cases(scaled):
     assert scaled.evaluate(lambda x, factor: x * factor).outcome is Outcome.PASSED
 
 
+@pytest.fixture
+def observed(declare):
+    """Return the exercise `make_scale`: the function that the answer makes is applied to `x`."""
+
+    def apply(answer, x, factor):
+        scale = answer(factor)
+        require(callable(scale), "You do not return a function.")
+        return scale(x)
+
+    def make_scale():
+        yield np.arange(24.0).reshape(4, 6), 3.0
+        yield np.arange(20.0), 0.5
+
+    ex = declare(MAKE_SCALE, make_scale, observe=apply)
+    ex.mistake("You divide by the factor.")(lambda factor: lambda x: x / factor)
+    return ex
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda factor: np.float64(factor).__mul__, "Correct."),
+        (lambda factor: lambda x: x / factor, "You divide by the factor."),
+        (lambda factor: lambda x: x + factor, OTHERWISE),
+        (lambda factor: factor, "You do not return a function."),
+        (lambda factor: [].clear(), "Your function returns nothing. Is there a `return`?"),
+        (lambda factor: lambda x: x[:3], "Your product has the shape (3, 6); expected (4, 6)."),
+        (
+            lambda factor: lambda x: np.resize(x * factor, (4, 6)),
+            "Your product has the shape (4, 6); expected (20,). The case was x: shape (20,).",
+        ),
+    ],
+)
+def test_what_is_observed_of_an_answer_is_compared(observed, answer, message):
+    assert observed.evaluate(answer).text == message
+
+
+def test_mistakes_of_an_observed_answer_are_declared_one_by_one(observed):
+    with pytest.raises(Invalid, match="declare each mistake with `mistake`"):
+        observed.mistakes(lambda factor: iter([]))
+
+
+def test_an_observed_case_must_fit_the_observing_function(declare):
+    def make_scale():
+        yield (1.0,)
+
+    ex = declare(MAKE_SCALE, make_scale, observe=lambda answer, x, factor: answer(factor)(x))
+
+    text = ex.evaluate(ex.reference()).text
+    assert "a case has 1 arguments, which do not fit `observe=`" in text
+
+
 def test_hints_are_shown(declare, capsys):
     def scale():
         yield 1.0, 2.0
@@ -375,6 +434,7 @@ def cases():
         (lambda: exercise(checking), "Write `@exercise(...)` with hints"),
         (lambda: exercise("hint", returns=Number()), "belong together"),
         (lambda: exercise("hint", otherwise="No."), "belong together"),
+        (lambda: exercise("hint", observe=checking), "`observe=` belongs to `returns=`"),
         (lambda: exercise(smoke={"bar": 1})(checking), "a value for bar; the check has no such"),
         (
             lambda: exercise(returns=Number(), otherwise="No.", smoke={"bar": 1}),
