@@ -123,14 +123,13 @@ def _mistake_faults(exercise: DeclaredExercise) -> Iterator[str]:
 
 
 def _rejection_faults(exercise: Exercise) -> Iterator[str]:
-    messages: set[str] = set()
+    fragments: dict[str, str] = {}
     for answer, fragment in exercise.rejected:
         verdict = exercise.evaluate(answer)
         if not _is_rejected(verdict) or fragment not in verdict.text:
             yield f"{_place(answer)} should get '{fragment}': {verdict}"
-        if verdict.text in messages:
+        if fragments.setdefault(verdict.text, fragment) != fragment:
             yield f"{_place(answer)} gets the message of another wrong answer: {verdict}"
-        messages.add(verdict.text)
 
 
 def _is_rejected(verdict: Verdict) -> bool:

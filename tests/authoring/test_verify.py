@@ -189,11 +189,19 @@ def test_a_rejected_answer_with_another_message_is_a_fault(checks, edit):
 
 def test_two_rejected_answers_with_one_message_are_a_fault(checks, edit):
     checks.write_text(CODED)
-    edit(checks, 'rejects("which is negative")', 'rejects("not the mean")')
+    edit(checks, 'rejects("which is negative")', 'rejects("You return 5")')
     edit(checks, "return -1", "return 5")
 
     (fault,) = verify(MODULE)
     assert "gets the message of another wrong answer" in fault
+
+
+def test_two_rejected_answers_declared_with_one_message_are_no_fault(checks, edit):
+    checks.write_text(CODED)
+    edit(checks, 'rejects("which is negative")', 'rejects("not the mean")')
+    edit(checks, "return -1", "return 5")
+
+    assert verify(MODULE) == []
 
 
 @pytest.mark.parametrize("decorator", ["mistake", "rejects"])
