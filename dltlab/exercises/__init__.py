@@ -47,7 +47,8 @@ returned, and the known mistakes:
   exceptions, changed arguments and types; then mistakes; then shapes, dtypes and nan; then
   `otherwise`. So a mistake may have a wrong shape or return nan and have a sentence of its own.
 - *Mistakes* are tried in their order. One applies where the answer agrees with it on every case on
-  which it differs from the solution. `...` stands for a value that does not matter: for one of
+  which it differs from the solution, and the first case with a wrong value is one of them: put the
+  usual cases first, special ones last. `...` stands for a value that does not matter: for one of
   several, as in `return kernel * gamma, ...`, or for all on a case on which the mistake makes no
   difference. A sentence may contain `{call}` and `{value}`, or be a function of the learner's
   value: `lambda p: f"The first row adds up to {p[0].sum():.3f}."`. Never tell the expected value.

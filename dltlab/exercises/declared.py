@@ -70,7 +70,8 @@ class DeclaredExercise(Exercise):
         """Declare a wrong answer and the sentence it gets.
 
         The mistakes are tried in the order of their declaration. One applies where the learner's
-        answer agrees with it on every case on which it differs from the author's solution. A
+        answer agrees with it on every case on which it differs from the author's solution, and the
+        first case with a wrong value is one of them. A
         mistake may return `...` where it makes no difference, and for one of several values that
         does not matter.
 
@@ -279,9 +280,15 @@ class DeclaredExercise(Exercise):
         return [w is not ... and not self._spec.agrees(e, w) for e, w in pairs]
 
     def _applies(self, mistake: Mistake, values: list[Any]) -> bool:
-        pairs = zip(self._differing(mistake), values, self._mistaken_values(mistake), strict=False)
-        matches = [self._spec.agrees(value, wrong) for differs, value, wrong in pairs if differs]
-        return bool(matches) and all(matches)
+        """Return whether a mistake explains the first wrong value, and contradicts no other one."""
+        mistaken = self._mistaken_values(mistake)
+        differing = self._differing(mistake)
+        pairs = zip(differing, values, mistaken, strict=False)
+        if not all(self._spec.agrees(value, wrong) for differs, value, wrong in pairs if differs):
+            return False
+        correct = map(self._is_correct, values, self._expected)
+        first = next(place for place, is_correct in enumerate(correct) if not is_correct)
+        return any(differing) and (differing[first] or mistaken[first] is ...)
 
     def _mistake_message(self, mistake: Mistake, values: list[Any]) -> str:
         place = self._differing(mistake).index(True)

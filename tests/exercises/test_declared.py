@@ -200,10 +200,22 @@ def test_the_first_mistake_that_agrees_is_told(scaled):
 
 def test_a_mistake_applies_only_if_it_agrees_on_every_case_on_which_it_differs(scaled):
     scaled.mistake("You add.")(lambda x, factor: x + factor)
-    scaled.mistake("In one axis you add.")(lambda x, f: x * f if x.ndim == 2 else x + f)
 
     assert scaled.evaluate(lambda x, f: x + f if x.ndim == 2 else x * f).text == OTHERWISE
-    assert scaled.evaluate(lambda x, f: -x if x.ndim == 2 else x + f).text == "In one axis you add."
+
+
+def test_a_mistake_applies_only_if_it_explains_the_first_wrong_value(scaled):
+    scaled.mistake("In one axis you add.")(lambda x, f: x * f if x.ndim == 2 else x + f)
+    scaled.mistake("In two axes you negate.")(lambda x, f: -x if x.ndim == 2 else x * f)
+    scaled.mistake("In one axis you forget.")(lambda x, f: ... if x.ndim == 2 else x)
+
+    def told(answer):
+        return scaled.evaluate(answer).text
+
+    assert told(lambda x, f: -x if x.ndim == 2 else x + f) == "In two axes you negate."
+    assert told(lambda x, f: x * f if x.ndim == 2 else x + f) == "In one axis you add."
+    assert told(lambda x, f: x - f if x.ndim == 2 else x + f) == OTHERWISE
+    assert told(lambda x, f: x - f if x.ndim == 2 else x) == "In one axis you forget."
 
 
 def test_a_mistake_may_have_a_wrong_shape_or_be_infinite(scaled):
