@@ -1,0 +1,28 @@
+def test_windows_line_endings_do_not_change_the_notebooks(dltlab, built, source):
+    source.write_bytes(source.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert dltlab("build", "--check", "--course", built.root).code == 0
+
+
+def test_build_reports_what_it_executes(dltlab, built):
+    result = dltlab("build", "--course", built.root)
+
+    assert (result.code, result.out) == (0, "Built: 1. Executed: 0.\n")
+
+
+def test_build_check_reports_each_difference_with_exit_code_1(dltlab, built, source, edit):
+    edit(source, "seed=0", "seed=1")
+
+    result = dltlab("build", "--check", "--course", built.root)
+
+    assert result.code == 1
+    assert result.out.count("run: dltlab build") == 2
+
+
+def test_lint_reports_each_finding_with_exit_code_1(dltlab, course, source):
+    source.write_text(source.read_text() + '\n# %%\nopen("/home/me/file")\n')
+
+    result = dltlab("lint", "--course", course.root)
+
+    assert result.code == 1
+    assert "absolute" in result.out
