@@ -1,4 +1,4 @@
-# Two commands do everything: `make lab` and `make test`.
+# `make lab` opens the course, `make test` runs every check and test.
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -7,26 +7,35 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test build lock clean
+.PHONY: help lab check test build lock clean
 
-help: ## list what make can do
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 lab: $(READY) ## set up, then open the course in JupyterLab
 	@$(BIN)/dltlab lab
 
-# Three at a time on two cores: tests of servers and kernels mostly wait.
-test: $(READY) ## set up, then run every test
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+check: $(READY) ## set up, then run the static checks
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/dltlab build --check
+	@$(BIN)/dltlab lint
 
-build: $(READY) ## turn solutions/*.py into the notebooks
+# Three workers on two cores: tests of servers and kernels mostly wait.
+test: check ## set up, then run the static checks and every test
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=
+	@$(BIN)/python tests/room_coverage.py
+
+build: $(READY) ## build the notebooks from solutions/*.py
 	@$(BIN)/dltlab build
 
-# The set-up is done anew only when what it depends on has changed. The mark is written last, so an
-# interrupted set-up is taken up again.
+# The environment is set up again only when these files have changed. The marker file is written last,
+# so that an interrupted set-up is repeated.
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
-	  f"dltlab needs Python 3.11 to 3.13, and {sys.executable} is {v[0]}.{v[1]}: name another with PYTHON=…")'
+	  f"dltlab needs Python 3.11 to 3.13, and {sys.executable} is {v[0]}.{v[1]}: choose another with PYTHON=…")'
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
@@ -49,5 +58,5 @@ lock: ## rewrite requirements.lock and binder/requirements.txt from pyproject.to
 	sed -i.old 's/^tensorflow==/tensorflow-cpu==/' binder/requirements.txt && rm binder/requirements.txt.old
 
 clean: ## remove the environment and caches; never a learner's workspace
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
 	find dltlab tests solutions -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -68,15 +68,11 @@ class Result(ABC):
         }
 
     def __repr__(self) -> str:
-        table = self.table
-        if table.empty:
-            return self.summary
-        return f"{self.summary}\n{table.to_string(**self._table_options())}"
+        return f"{self.summary}\n{self.table.to_string(**self._table_options())}"
 
     def _repr_html_(self) -> str:
-        table = self.table
-        body = "" if table.empty else table.to_html(**self._table_options())
-        return f"<p>{html.escape(self.summary)}</p>{body}"
+        table = self.table.to_html(**self._table_options())
+        return f"<p>{html.escape(self.summary)}</p>{table}"
 
     def _table_options(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""The package as a whole: its static checks, its pinned requirements, and its wheel."""
+"""The package as a whole: its pinned requirements, its wheel, and its hooks."""
 
 import os
 import re
@@ -10,25 +10,13 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dltlab import __version__
 
-BIN = Path(sys.executable).parent
 MEGABYTE = 10**6
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["ruff check", "ruff format --check", "mypy dltlab", "lint-imports", "dltlab build --check"],
-)
-def test_the_code_is_clean(repository, command):
-    tool, *arguments = command.split()
-
-    done = subprocess.run([BIN / tool, *arguments], cwd=repository, capture_output=True, text=True)
-
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
@@ -45,6 +33,16 @@ def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
     for requirement in map(Requirement, requirements):
         versions = pins[canonicalize_name(requirement.name)]
         assert all(version in requirement.specifier for version in versions), requirement
+
+
+def test_every_pre_commit_hook_is_local_and_runs_an_installed_tool(repository):
+    config = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())
+
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    for hook in config["repos"][0]["hooks"]:
+        program = Path(hook["entry"].split()[0])
+        assert program.parent == Path(".venv/bin")
+        assert Path(sys.executable).with_name(program.name).exists()
 
 
 def test_no_notebook_is_larger_than_a_megabyte(repository):

@@ -1,26 +1,24 @@
 from .backends import BACKENDS
-from .benchmarking import benchmark
+from .benchmarking import Benchmark
 from .engine import Engine
-from .load_testing import load_test, predict
+from .load_testing import LoadTest, load_test, predict
 from .optimization import optimize
-from .reporting import report
-from .samples import load_samples
-from .serving import address_of, listener, serve
-from .stepping import step_engine
+from .report import Report
+from .serving import service
+from .stepping import StepEngine, step_engine
 from .tuning import tune
 
 __all__ = [
     "BACKENDS",
+    "Benchmark",
     "Engine",
-    "address_of",
-    "benchmark",
-    "listener",
-    "load_samples",
+    "LoadTest",
+    "Report",
+    "StepEngine",
     "load_test",
     "optimize",
     "predict",
-    "report",
-    "serve",
+    "service",
     "step_engine",
     "tune",
 ]

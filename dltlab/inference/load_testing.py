@@ -1,4 +1,4 @@
-"""Query a service (`predict`), and measure its throughput and latency (`load_test`)."""
+"""Ask a service (`predict`), and how much it answers, and how soon (`load_test`)."""
 
 import http.client
 import io
@@ -6,36 +6,30 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from dltlab.display import Result
-from dltlab.errors import Invalid, LabError, Unavailable
+from dltlab.errors import LabError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_TIMEOUT = 30  # seconds for an answer
-_MAX_CONCURRENCY = 256
-_MAX_SECONDS = 600
-_MAX_QUOTED = 200  # bytes of an answer that is not JSON
+_PATIENCE = 30  # seconds for an answer
+_MOST_AT_ONCE = 256
+_LONGEST = 600  # seconds
+_QUOTED = 200  # bytes of a refusal
 
 
-@dataclass(frozen=True, repr=False)
-class LoadTest(Result):
-    """The result of `load_test`.
+@dataclass(frozen=True)
+class LoadTest:
+    """What `load_test` measured.
 
     Attributes:
-        concurrency: Requests in progress at any time.
-        requests_per_second: Requests answered with status 200, divided by the elapsed time.
-        latencies: The time of each of them in seconds, in no order.
-        errors: The number of answers with each other status, and of failed connections by the name
-            of the exception.
+        concurrency: Requests under way at any time.
+        requests_per_second: That were answered with 200.
+        latencies: Seconds of each of them, in no order.
+        errors: How often each other status came, or the connection failed, by name.
     """
 
     concurrency: int
@@ -43,120 +37,88 @@ class LoadTest(Result):
     latencies: np.ndarray
     errors: dict[str, int]
 
-    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {
-        "requests/s": "{:,.0f}".format,
-        "p50 (ms)": "{:,.3g}".format,
-        "p99 (ms)": "{:,.3g}".format,
-    }
+    def percentile(self, share: float) -> float:
+        """Seconds within which `share` percent were answered; NaN where none was."""
+        return float(np.percentile(self.latencies, share)) if len(self.latencies) else float("nan")
 
-    def percentile(self, percent: float) -> float:
-        """Return a percentile of the latencies in seconds; NaN where no request was answered."""
-        if not len(self.latencies):
-            return float("nan")
-        return float(np.percentile(self.latencies, percent))
-
-    @property
-    def summary(self) -> str:
-        """Throughput, latency and errors."""
+    def __repr__(self) -> str:
         return (
             f"{self.concurrency} at a time: {self.requests_per_second:,.0f} requests/s, "
             f"p50 {1e3 * self.percentile(50):.3g} ms, p99 {1e3 * self.percentile(99):.3g} ms, "
             f"{sum(self.errors.values())} errors" + (f" {self.errors}" if self.errors else "")
         )
 
-    @property
-    def table(self) -> "pd.DataFrame":
-        """One row."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                "concurrency": [self.concurrency],
-                "requests/s": [self.requests_per_second],
-                "p50 (ms)": [1e3 * self.percentile(50)],
-                "p99 (ms)": [1e3 * self.percentile(99)],
-                "errors": [sum(self.errors.values())],
-            }
-        )
-
 
 def predict(address: str, token: str, inputs: Any) -> np.ndarray:
-    """Send one request to a service.
+    """Ask a service once.
 
     Args:
-        address: As `dltlab serve` prints it, such as `http://127.0.0.1:8000`.
+        address: As `dltlab serve` prints it, `http://127.0.0.1:8000`.
         token: Empty for none.
-        inputs: One or more examples, `(n, …)`.
+        inputs: One example or several, `(n, …)`.
 
     Returns:
-        The network's output, `(n, …)`.
+        What the network gives, `(n, …)`.
 
     Raises:
-        Invalid: The address is not of that form, or the service refuses the request; its message is
-            quoted.
-        Unavailable: The service does not answer, or fails.
+        LabError: The address is another, or the service does not answer, or refuses; its sentence
+            is quoted.
     """
-    output: np.ndarray = np.load(io.BytesIO(_Client(address, token, inputs).answer()))
-    return output
+    answer: np.ndarray = np.load(io.BytesIO(_Client(address, token, inputs).answer()))
+    return answer
 
 
 def load_test(
     address: str, token: str, inputs: Any, *, concurrency: int = 8, seconds: float = 5.0
 ) -> LoadTest:
-    """Send requests from `concurrency` threads, each thread one after another.
+    """Ask a service again and again: each of `concurrency` threads for itself, one after another.
 
-    Such a closed loop never has more requests in progress than threads. It measures the largest
-    throughput of a service, and not how it behaves when clients do not wait for each other.
+    Such a closed loop never has more requests under way than threads; it tells how much a service
+    does at most, and not how it stands a crowd that does not wait.
 
     Args:
-        address: As `dltlab serve` prints it, such as `http://127.0.0.1:8000`.
+        address: As `dltlab serve` prints it, `http://127.0.0.1:8000`.
         token: Empty for none.
         inputs: The examples of each request, `(n, …)`.
         concurrency: From 1 to 256.
-        seconds: At most 600; requests in progress at the end are waited for.
+        seconds: At most 600; what is under way then is waited for.
 
     Raises:
-        Invalid: A number or the address is not valid, or the service refuses the first request.
-        Unavailable: The service does not answer the first request.
+        LabError: A number or the address makes no sense, or the service does not answer the first
+            request.
     """
-    if not 1 <= concurrency <= _MAX_CONCURRENCY or not 0 < seconds <= _MAX_SECONDS:
-        raise Invalid(
+    if not 1 <= concurrency <= _MOST_AT_ONCE or not 0 < seconds <= _LONGEST:
+        raise LabError(
             f"concurrency is {concurrency} and seconds {seconds}; they must be in "
-            f"[1, {_MAX_CONCURRENCY}] and (0, {_MAX_SECONDS}]."
+            f"[1, {_MOST_AT_ONCE}] and (0, {_LONGEST}]."
         )
     client = _Client(address, token, inputs)
     client.answer()
-    latencies: list[list[float]] = [[] for _ in range(concurrency)]
-    errors = [Counter[str]() for _ in range(concurrency)]
-    start = time.perf_counter()
+    found: list[tuple[list[float], Counter[str]]] = [([], Counter()) for _ in range(concurrency)]
+    begin = time.perf_counter()
     threads = [
-        threading.Thread(target=client.send_until, args=(start + seconds, *lists))
-        for lists in zip(latencies, errors, strict=True)
+        threading.Thread(target=client.ask_until, args=(begin + seconds, *each)) for each in found
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    elapsed = time.perf_counter() - start
-    answered = np.concatenate(latencies)
-    total_errors = dict(sum(errors, Counter[str]()))
-    return LoadTest(concurrency, len(answered) / elapsed, answered, total_errors)
+    passed = time.perf_counter() - begin
+    latencies = np.concatenate([each for each, _ in found])
+    errors = sum((each for _, each in found), Counter[str]())
+    return LoadTest(concurrency, len(latencies) / passed, latencies, dict(errors))
 
 
 class _Client:
-    """One request, to be sent over any number of connections.
-
-    It uses `http.client`: httpx needs five times as much processor time for a request, which the
-    service on the same machine would lack.
-    """
+    """One request, to be sent over any number of connections."""
 
     def __init__(self, address: str, token: str, inputs: Any) -> None:
-        url = urlsplit(address)
-        if url.scheme != "http" or address.rstrip("/") != f"http://{url.netloc}":
-            raise Invalid(
-                f"The address is '{address}': pass http://HOST:PORT, as dltlab serve prints it."
+        about = urlsplit(address)
+        if about.scheme != "http" or address.rstrip("/") != f"http://{about.netloc}":
+            raise LabError(
+                f"The address is '{address}': give http://HOST:PORT, as dltlab serve prints it."
             )
-        self._host = url.netloc
+        self._host = about.netloc
         body = io.BytesIO()
         np.save(body, np.asarray(inputs), allow_pickle=False)
         self._body = body.getvalue()
@@ -167,25 +129,24 @@ class _Client:
         }
 
     def answer(self) -> bytes:
-        """Send the request once and return the body of the answer."""
+        """What the service answers; a LabError unless it does."""
         try:
             with closing(self._connection()) as connection:
-                status, body = self._send(connection)
+                status, body = self._ask(connection)
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(
+            raise LabError(
                 f"{self._host} does not answer ({error}): start it with dltlab serve ENGINE."
             ) from error
         if status != http.client.OK:
-            error_class: type[LabError] = Invalid if status < 500 else Unavailable
-            raise error_class(f"{self._host} answers with status {status}: {_message(body)}")
+            raise LabError(f"{self._host} answers with {status}: {_sentence(body)}")
         return body
 
-    def send_until(self, end: float, latencies: list[float], errors: "Counter[str]") -> None:
-        """Send requests and record the results until `end`, over one connection if it holds."""
+    def ask_until(self, end: float, latencies: list[float], errors: "Counter[str]") -> None:
+        """Ask and note down, until it is `end`, over one connection as long as it holds."""
         with closing(self._connection()) as connection:
             while (start := time.perf_counter()) < end:
                 try:
-                    status, _ = self._send(connection)
+                    status, _ = self._ask(connection)
                 except (OSError, http.client.HTTPException) as error:
                     errors[type(error).__name__] += 1
                     connection.close()  # the next request opens it again
@@ -196,17 +157,17 @@ class _Client:
                     errors[str(status)] += 1
 
     def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._host, timeout=_TIMEOUT)
+        return http.client.HTTPConnection(self._host, timeout=_PATIENCE)
 
-    def _send(self, connection: http.client.HTTPConnection) -> tuple[int, bytes]:
+    def _ask(self, connection: http.client.HTTPConnection) -> tuple[int, bytes]:
         connection.request("POST", "/predict", self._body, self._headers)
-        response = connection.getresponse()
-        return response.status, response.read()
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
-def _message(body: bytes) -> str:
-    """Return the error message of a service, or the beginning of an answer in another format."""
+def _sentence(body: bytes) -> str:
+    """Why a service refuses: what it says, or the beginning of what is no service's answer."""
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        return body[:_MAX_QUOTED].decode(errors="replace")
+        return body[:_QUOTED].decode(errors="replace")

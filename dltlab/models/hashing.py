@@ -6,6 +6,8 @@ import json
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import keras
 
@@ -18,7 +20,6 @@ def model_hash(model: "keras.Model") -> str:
     Python has compiled it, because code written in a notebook has no source file.
     """
     import keras
-    import numpy as np
 
     config = keras.saving.serialize_keras_object(model) | {"compile_config": None}
     digest = hashlib.sha256(json.dumps(config, default=repr).encode())

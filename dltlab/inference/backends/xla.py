@@ -1,14 +1,20 @@
-"""XLA, the compiler inside TensorFlow."""
+"""XLA, the compiler within TensorFlow."""
 
-from dltlab.inference.backends.tf_function import TfFunction
+from pathlib import Path
+
+from dltlab.inference.backends import Precision, Settings
+from dltlab.inference.backends.tf_function import (
+    FOLDER,
+    PACKAGES,
+    GraphSession,
+    build,
+    lacks,
+    precisions,
+)
+
+__all__ = ["PACKAGES", "build", "lacks", "open", "precisions"]
 
 
-class Xla(TfFunction):
-    """Compiles a SavedModel when it runs the first batch."""
-
-    name = "xla"
-    jit_compile = True
-
-    def auto_rank(self) -> int | None:
-        """Return None: "auto" never takes it."""
-        return None
+def open(folder: Path, precision: Precision, settings: Settings) -> GraphSession:  # noqa: A001
+    """Load what `tf_function.build` wrote; it is compiled with the first batch."""
+    return GraphSession(folder / FOLDER, settings, jit_compile=True)

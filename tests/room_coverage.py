@@ -1,0 +1,52 @@
+"""Print the branch coverage of each room, and fail if a low one has no explanation.
+
+Reads the file `.coverage` that `pytest --cov` writes. Only the test process itself is measured:
+kernels, servers and notebooks run in processes of their own.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from coverage import Coverage
+
+GOAL = 0.85  # share of lines and branches
+EXPLANATIONS: dict[str, str] = {}
+
+
+def coverage_by_room() -> dict[str, float]:
+    """Return the share of lines and branches that were executed, by room or plain module."""
+    coverage = Coverage()
+    coverage.load()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "coverage.json"
+        coverage.json_report(outfile=str(path))
+        files = json.loads(path.read_text())["files"]
+    package = Path(__file__).resolve().parents[1] / "dltlab"
+    covered: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for name, report in files.items():
+        summary = report["summary"]
+        room = Path(name).resolve().relative_to(package).parts[0].removesuffix(".py")
+        covered[room] += summary["covered_lines"] + summary["covered_branches"]
+        total[room] += summary["num_statements"] + summary["num_branches"]
+    return {room: covered[room] / total[room] for room in sorted(total) if total[room]}
+
+
+def main() -> int:
+    """Print a table; return 1 if a room below the goal is not explained."""
+    unexplained = 0
+    print("Branch coverage of each room:")
+    for room, share in coverage_by_room().items():
+        reason = ""
+        if share < GOAL:
+            reason = EXPLANATIONS.get(room, f"below {GOAL:.0%}: add tests or an explanation")
+            unexplained += room not in EXPLANATIONS
+        print(f"  {room:12} {share:4.0%}  {reason}")
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
