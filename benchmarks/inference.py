@@ -1,17 +1,17 @@
-"""How fast networks answer: every backend and precision, beside Keras and OpenVINO's own tool.
+"""Speed of inference: every backend and precision, beside Keras and OpenVINO's own tool.
 
     python benchmarks/inference.py [resnet50 googlenet … small char_rnn loading] [--json]
 
-The classics at 224×224 have random weights: only their speed is asked for. `small` is
-`models.small_inception`, trained on `shapes` for 314 steps; its engines must keep 99 % of the
-accuracy, so that where int8 does not some of its layers are float32.
-Each network has a process of its own. An engine is measured for batches of 1, 8 and 32, one call
-after another, and as many calls at once as there are cores ("streams"); `keras` is the model called
-eagerly and `tf.function` the model as a graph, measured by the same loop. OpenVINO's
-`benchmark_app` runs the very file of the engine with the same batch, streams, threads and
-precision, in turns with ours; medians count. Left out is what a processor only emulates: float16 in
-TensorFlow, and in XLA all but float32. `char_rnn` is lab 04's network, one symbol at a time with
-its state kept. `loading` is how long an engine takes to build, and to open once it is built.
+The classic networks at 224×224 have random weights, because only their speed is measured. `small`
+is `models.small_inception`, trained on `shapes` for 314 steps; its engines must keep 0.99 of the
+accuracy, so some layers are float32 where int8 alone does not.
+Each network has a process of its own. An engine is measured for batch sizes 1, 8 and 32, one call
+after another, and as many calls at the same time as there are cores ("streams"); `keras` is the
+model called eagerly and `tf.function` the model as a graph, measured by the same loop. OpenVINO's
+`benchmark_app` runs the file of the engine with the same batch size, streams, threads and
+precision, in turns with ours; the medians count. Precisions that a processor only emulates are left
+out: float16 in TensorFlow, and in XLA all but float32. `char_rnn` is lab 04's network, one symbol
+at a time with its state. `loading` is the time to build an engine, and to open it once it is built.
 """
 
 import json
@@ -33,7 +33,7 @@ from turns import Worker, answer, arguments
 CLASSICS = ("resnet50", "googlenet", "vgg16", "alexnet")
 NETWORKS = (*CLASSICS, "small", "char_rnn")
 LOADED = ("alexnet", "googlenet", "resnet50", "small_inception")
-BATCHES = (1, 8, 32)
+BATCH_SIZES = (1, 8, 32)
 STEPS = 314  # of the small network's training
 SECONDS = 1.0  # for each measurement
 TURNS = 5  # with benchmark_app
@@ -52,69 +52,74 @@ HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 Row = dict[str, Any]
 
 
-def images(name: str) -> Iterator[Row]:
-    """A row for each backend, precision, batch and number of streams."""
+def measure_images(name: str) -> Iterator[Row]:
+    """Yield a row for each backend, precision, batch size and number of streams."""
     import numpy as np
 
     from dltlab import devices, inference, models
-    from dltlab.errors import LabError
-    from dltlab.inference.backends import BACKENDS, backend
-    from dltlab.inference.benchmarking import measure
+    from dltlab.errors import Unavailable
 
     devices.setup(precision="float32", seed=1)
-    tolerance = 1.0
+    max_accuracy_drop = 1.0
     if name == "small":
-        model, calibration, validation = trained()
-        tolerance = 0.01
+        model, calibration, validation = trained_network()
+        max_accuracy_drop = 0.01
     else:
         model, validation = getattr(models, name)(), None
         random = np.random.default_rng(1)
         calibration = random.random((32, *model.input_shape[1:]), dtype="float32")
-    for each in BACKENDS:
+    for backend, precision in product(inference.BACKENDS, HINTS):
+        if precision in EMULATED.get(backend, ()):
+            continue
         try:
-            precisions = backend(each).precisions()
-        except LabError as error:
+            engine = inference.optimize(
+                model,
+                backend=backend,
+                precision=precision,
+                validation=validation,
+                calibration=calibration if precision == "int8" else None,
+                max_accuracy_drop=max_accuracy_drop,
+            )
+        except Unavailable as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
-        for precision in sorted(set(precisions) - EMULATED.get(each, set()), key=precisions.index):
-            engine = inference.optimize(
-                model, backend=each, precision=precision, validation=validation,
-                calibration=calibration if precision == "int8" else None, tolerance=tolerance,
-            )  # fmt: skip
-            cores = engine.settings.threads
-            for streams in (1,) if each in ("keras", "tf.function", "xla") else (1, cores):
-                for batch in BATCHES:
-                    chosen = engine.configured(batch=batch, streams=streams)
-                    found = measure(chosen, SECONDS)
-                    yield {
-                        "backend": each,
-                        "precision": precision_of(engine, precision),
-                        "batch": batch,
-                        "streams": streams,
-                        "rate": found.images_per_second,
-                        "p50": found.percentile(50),
-                        "p99": found.percentile(99),
-                        "kept": kept(engine) if validation else None,
-                        "share": share_of_benchmark_app(chosen)
-                        if each == "openvino" and (batch, streams) in ((1, 1), (8, cores))
-                        else None,
-                    }
+        cores = engine.settings.threads
+        streams = (1,) if backend in ("keras", "tf.function", "xla") else (1, cores)
+        result = inference.benchmark(
+            engine, batch_sizes=BATCH_SIZES, streams=streams, seconds=SECONDS
+        )
+        for row in result.rows:
+            is_compared = (row.batch_size, row.streams) in ((1, 1), (8, cores))
+            yield {
+                "backend": backend,
+                "precision": precision_label(engine, precision),
+                "batch_size": row.batch_size,
+                "streams": row.streams,
+                "rate": row.images_per_second,
+                "p50": row.percentile(50),
+                "p99": row.percentile(99),
+                "accuracy_kept": accuracy_kept(engine) if validation else None,
+                "share": share_of_benchmark_app(engine, row.batch_size, row.streams)
+                if backend == "openvino" and is_compared
+                else None,
+            }
 
 
-def precision_of(engine: Any, asked: str) -> str:
-    """What an engine computes in, where it was asked for `asked`."""
-    if engine.manifest.precision != asked:
-        return f"{asked}, now {engine.manifest.precision}"
-    return asked if engine.manifest.max_drop is None else f"{asked} in part"
+def precision_label(engine: Any, requested: str) -> str:
+    """Return what an engine computes in, where it was requested in `requested`."""
+    if engine.manifest.precision != requested:
+        return f"{requested}, now {engine.manifest.precision}"
+    is_mixed = engine.manifest.max_accuracy_drop is not None
+    return f"{requested} in part" if is_mixed else requested
 
 
-def kept(engine: Any) -> float:
-    """The share of the accuracy that an engine keeps."""
-    return float(engine.check.engine / engine.check.reference)
+def accuracy_kept(engine: Any) -> float:
+    """Return the fraction of the accuracy that an engine keeps."""
+    return float(engine.accuracy.engine / engine.accuracy.reference)
 
 
-def trained() -> tuple[Any, Any, Any]:
-    """The small network, images to calibrate, and held-out ones with labels."""
+def trained_network() -> tuple[Any, Any, Any]:
+    """Return the small network, images for calibration, and held-out ones with labels."""
     import keras
 
     from dltlab import data, models, training
@@ -128,21 +133,27 @@ def trained() -> tuple[Any, Any, Any]:
     return model, data.arrays("shapes", "train")[0][:300], data.arrays("shapes", "test")
 
 
-def share_of_benchmark_app(engine: Any) -> float:
-    """What the engine does of what OpenVINO's own tool does, measured in turns."""
-    from dltlab.inference.benchmarking import measure
+def share_of_benchmark_app(engine: Any, batch_size: int, streams: int) -> float:
+    """Return our images/s divided by those of OpenVINO's own tool, measured in turns."""
+    from dltlab import inference
 
+    configured = engine.configured(batch_size=batch_size, streams=streams)
+    settings = {"batch_sizes": [batch_size], "streams": [streams], "seconds": SECONDS}
     turns = [
-        (measure(engine, SECONDS).images_per_second, benchmark_app(engine)) for _ in range(TURNS)
+        (
+            inference.benchmark(configured, **settings).offline.images_per_second,
+            benchmark_app(configured),
+        )
+        for _ in range(TURNS)
     ]
     ours, theirs = (statistics.median(side) for side in zip(*turns, strict=True))
     return ours / theirs
 
 
 def benchmark_app(engine: Any) -> float:
-    """Images a second of OpenVINO's own tool, with the engine's file and settings."""
+    """Return images/s of OpenVINO's own tool, with the engine's file and settings."""
     settings, (tensor,) = engine.settings, engine.manifest.inputs
-    shape = ",".join(map(str, (settings.batch, *tensor.shape)))
+    shape = ",".join(map(str, (settings.batch_size, *tensor.shape)))
     command = [
         *(str(Path(sys.executable).with_name("benchmark_app")), "-hint", "none", "-api", "async"),
         *("-m", str(engine.folder / "model.xml"), "-shape", f"[{shape}]"),
@@ -150,25 +161,25 @@ def benchmark_app(engine: Any) -> float:
         *("-nstreams", str(settings.streams), "-nireq", str(settings.streams)),
         *("-nthreads", str(settings.threads)),
     ]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"Throughput:\s+([\d.]+) FPS", said)
-    assert found, said
-    return float(found[1])
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    throughput = re.search(r"Throughput:\s+([\d.]+) FPS", output)
+    assert throughput, output
+    return float(throughput[1])
 
 
-def characters() -> Iterator[Row]:
-    """A row for each way to run one step of the character network."""
+def measure_steps() -> Iterator[Row]:
+    """Yield a row for each way to run one step of the character network."""
     import numpy as np
     import tensorflow as tf
 
     from dltlab import devices, inference, models
-    from dltlab.errors import LabError
+    from dltlab.errors import Unavailable
 
     devices.setup(precision="float32", seed=1)
     model = models.char_rnn(65)
     step = models.step_model(model)
-    inputs = [tf.zeros((1, *each.shape[1:]), each.dtype) for each in step.inputs]
-    graph = tf.function(lambda given: step(given, training=False))
+    inputs = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in step.inputs]
+    graph = tf.function(lambda tensors: step(tensors, training=False))
 
     def row(backend: str, precision: str, call: Callable[[], object]) -> Row:
         seconds = timed(call)
@@ -186,28 +197,32 @@ def characters() -> Iterator[Row]:
         for precision in ("float32", "bfloat16"):
             try:
                 engine = inference.step_engine(
-                    model, backend=backend, precision=precision, tolerance=1.0
+                    model, backend=backend, precision=precision, max_accuracy_drop=1.0
                 )
-            except LabError as error:
+            except Unavailable as error:
                 print(f"char_rnn: {error}", file=sys.stderr)
                 continue
             yield row(backend, precision, partial(engine, 1))
 
 
-def loading() -> Iterator[Row]:
-    """A row for each engine: the seconds until it is built, found in the cache, and opened."""
+def measure_loading() -> Iterator[Row]:
+    """Yield a row for each engine: seconds to build it, to find it in the cache, to open it."""
     import numpy as np
 
     from dltlab import devices, inference, models
 
     devices.setup(precision="float32", seed=1)
     for name, precision in product(LOADED, ("float32", "int8")):
-        model = getattr(models, name)()  # a new one, or its export would be known already
+        model = getattr(models, name)()  # a new one: exports are cached
         calibration = np.random.default_rng(1).random((32, *model.input_shape[1:]), "float32")
         optimize = partial(
-            inference.optimize, model, backend="openvino", precision=precision,
-            calibration=calibration, tolerance=1.0,
-        )  # fmt: skip
+            inference.optimize,
+            model,
+            backend="openvino",
+            precision=precision,
+            calibration=calibration,
+            max_accuracy_drop=1.0,
+        )
         with TemporaryDirectory() as folder:
             os.environ["DLTLAB_ENGINE_DIR"] = folder
             built, engine = clocked(optimize)
@@ -222,14 +237,14 @@ def loading() -> Iterator[Row]:
 
 
 def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
-    """The seconds that a call takes, and what it returns."""
+    """Return the seconds that a call takes, and its result."""
     start = time.perf_counter()
-    found = call()
-    return time.perf_counter() - start, found
+    result = call()
+    return time.perf_counter() - start, result
 
 
 def timed(call: Callable[[], object]) -> list[float]:
-    """Seconds of each call, after some that warm up."""
+    """Return the seconds of each call, after some calls to warm up."""
     for _ in range(5):
         call()
     seconds: list[float] = []
@@ -239,56 +254,58 @@ def timed(call: Callable[[], object]) -> list[float]:
 
 
 def report(rows: list[Row]) -> Iterator[str]:
-    """The lines of a page in Markdown."""
+    """Yield the lines of a page in Markdown."""
     for part in dict.fromkeys(row["part"] for row in rows):
-        some = [row for row in rows if row["part"] == part]
+        part_rows = [row for row in rows if row["part"] == part]
         if part == "loading":
-            yield from loading_table(some)
+            yield from loading_table(part_rows)
+        elif part == "char_rnn":
+            yield from step_table(part_rows)
         else:
-            yield from character_table(some) if part == "char_rnn" else image_table(part, some)
+            yield from image_table(part, part_rows)
     yield f"\n{TARGETS}"
 
 
 def image_table(name: str, rows: list[Row]) -> Iterator[str]:
-    """One network: a line for each backend and precision."""
+    """Yield the table of one network: a line for each backend and precision."""
 
-    def rate(backend: str, batch: int) -> float:
+    def rate(backend: str, batch_size: int) -> float:
         return max(
-            (r["rate"] for r in rows if (r["backend"], r["batch"]) == (backend, batch)),
+            (r["rate"] for r in rows if (r["backend"], r["batch_size"]) == (backend, batch_size)),
             default=float("nan"),
         )
 
-    most = max(rate("tf.function", batch) for batch in BATCHES)
+    graph_rate = max(rate("tf.function", batch_size) for batch_size in BATCH_SIZES)
     yield f"\n### {name}\n"
     yield (
         "| backend | precision | "
-        + " | ".join(f"batch {batch}: images/s, p50 / p99 ms, × eager" for batch in BATCHES)
+        + " | ".join(f"batch {batch}: images/s, p50 / p99 ms, × eager" for batch in BATCH_SIZES)
         + " | most images/s (batch, streams) | × tf.function at its best | accuracy kept "
         "| of benchmark_app: batch 1; batch 8, all streams |"
     )
-    yield "|---" * (6 + len(BATCHES)) + "|"
+    yield "|---" * (6 + len(BATCH_SIZES)) + "|"
     for key in dict.fromkeys((row["backend"], row["precision"]) for row in rows):
-        mine = [row for row in rows if (row["backend"], row["precision"]) == key]
-        best = max(mine, key=lambda row: row["rate"])
+        engine_rows = [row for row in rows if (row["backend"], row["precision"]) == key]
+        best = max(engine_rows, key=lambda row: row["rate"])
         cells = [
             f"{r['rate']:,.1f}, {1e3 * r['p50']:.3g} / {1e3 * r['p99']:.3g}, "
-            f"{r['rate'] / rate('keras', r['batch']):.1f} ×"
-            for r in mine
+            f"{r['rate'] / rate('keras', r['batch_size']):.1f} ×"
+            for r in engine_rows
             if r["streams"] == 1
         ]
-        shares = [r["share"] for r in mine if r["share"]]
+        shares = [r["share"] for r in engine_rows if r["share"]]
         yield (
             f"| {key[0]} | {key[1]} | {' | '.join(cells)} | {best['rate']:,.0f} "
-            f"({best['batch']}, {best['streams']}) | {best['rate'] / most:.1f} × | "
-            + (f"{best['kept']:.2%}" if best["kept"] is not None else "–")
+            f"({best['batch_size']}, {best['streams']}) | {best['rate'] / graph_rate:.1f} × | "
+            + (f"{best['accuracy_kept']:.4f}" if best["accuracy_kept"] is not None else "–")
             + " | "
-            + ("; ".join(f"{each:.2f}" for each in shares) if shares else "–")
+            + ("; ".join(f"{share:.2f}" for share in shares) if shares else "–")
             + " |"
         )
 
 
-def character_table(rows: list[Row]) -> Iterator[str]:
-    """A line for each way to run a step."""
+def step_table(rows: list[Row]) -> Iterator[str]:
+    """Yield the table of the character network: a line for each way to run a step."""
     yield "\n### char_rnn, one symbol at a time\n"
     yield "| backend | precision | characters/s | p50 / p99 µs | × the Keras step | × tf.function |"
     yield "|---" * 6 + "|"
@@ -302,7 +319,7 @@ def character_table(rows: list[Row]) -> Iterator[str]:
 
 
 def loading_table(rows: list[Row]) -> Iterator[str]:
-    """A line for each engine."""
+    """Yield the table of loading: a line for each engine."""
     yield "\n### Building and loading, OpenVINO\n"
     yield "| network | precision | built, s | found again, s | opened, s | built / opened |"
     yield "|---" * 6 + "|"
@@ -318,8 +335,8 @@ def main() -> None:
     chosen = arguments(__doc__, (*NETWORKS, "loading"))
     if chosen.one:
         (part,) = chosen.parts
-        others = {"char_rnn": characters, "loading": loading}
-        answer(others[part]() if part in others else images(part))
+        others = {"char_rnn": measure_steps, "loading": measure_loading}
+        answer(others[part]() if part in others else measure_images(part))
         return
     from dltlab.devices import inventory
 

@@ -68,11 +68,15 @@ class Result(ABC):
         }
 
     def __repr__(self) -> str:
-        return f"{self.summary}\n{self.table.to_string(**self._table_options())}"
+        table = self.table
+        if table.empty:
+            return self.summary
+        return f"{self.summary}\n{table.to_string(**self._table_options())}"
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(**self._table_options())
-        return f"<p>{html.escape(self.summary)}</p>{table}"
+        table = self.table
+        body = "" if table.empty else table.to_html(**self._table_options())
+        return f"<p>{html.escape(self.summary)}</p>{body}"
 
     def _table_options(self) -> dict[str, Any]:
         return {

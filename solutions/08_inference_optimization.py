@@ -365,7 +365,7 @@ print(f"The arithmetic alone: {1e3 * arithmetic:.3f} ms")
 # right where the time goes. Look for the batch normalizations. And for the ReLUs.
 
 # %%
-report = engine.report()
+report = inference.report(engine)
 report.show()
 for name, fused in list(report.fused.items())[:5]:
     print(f"{name:24} does {' + '.join(fused)}")
@@ -402,10 +402,10 @@ print({name: f"{1e6 * each:.0f} µs" for name, each in seconds.items()}, f"the s
 
 # %%
 kinds = report.kinds().set_index("kind")
-left = kinds.loc[kinds.index.str.startswith("Concat"), "operations after"].sum()
-table = report.table()
+left = kinds.loc[kinds.index.str.startswith("Concat"), "operations"].sum()
+table = report.table
 share = table.loc[table["operation"].str.startswith("Concat"), "share"].sum()
-print(f"Concatenations in the network: {report.kinds_before['Concatenate']}, in the engine: {left}")
+print(f"Concatenations in the network: {report.layer_kinds['Concatenate']}, in the engine: {left}")
 print(f"They take {share:.1%} of its time.")
 
 # %% [markdown]
@@ -487,8 +487,8 @@ show(figure, "Two histograms of values, and the ends of the int8 range after thr
 # %% [markdown]
 # Too small a range cuts off what matters. Too large a range wastes the 255 numbers there are on
 # values that never occur. What does that do to the answers? Here the compiler quantizes the whole
-# network with each set, and with a single training picture. `tolerance=1.0` lets it through,
-# however bad it is.
+# network with each set, and with a single training picture. `max_accuracy_drop=1.0` lets it
+# through, however bad it is.
 
 # %%
 for name, images in (*sets.items(), ("one training picture", calibration[:1])):
@@ -498,14 +498,14 @@ for name, images in (*sets.items(), ("one training picture", calibration[:1])):
         precision="int8",
         calibration=images,
         validation=(test_images, test_labels),
-        tolerance=1.0,
+        max_accuracy_drop=1.0,
     )
-    print(f"int8 after {name:24} accuracy {trial.check.engine:.4f}")
+    print(f"int8 after {name:24} accuracy {trial.accuracy.engine:.4f}")
 print(f"float32 {'':29} accuracy {accuracy(expected):.4f}")
 
 # %% [markdown]
-# Without `tolerance=1.0` such an engine is not returned. Look at the notes: what does `optimize` do
-# instead?
+# Without `max_accuracy_drop=1.0` such an engine is not returned. Look at the notes: what does
+# `optimize` do instead?
 
 # %%
 rescued = inference.optimize(
@@ -547,11 +547,12 @@ pd.DataFrame(rows).T.round(3)
 # %%
 def images_per_second(engine):
     """With eight pictures in a call, one call after the other."""
-    return engine.benchmark(batches=[8], streams=[1], seconds=SECONDS).offline.images_per_second
+    result = inference.benchmark(engine, batch_sizes=[8], streams=[1], seconds=SECONDS)
+    return result.offline.images_per_second
 
 
 fastest = max(engines.values(), key=images_per_second)
-measured = fastest.benchmark(batches=[1, 2, 4, 8, 16, 32, 64], seconds=SECONDS)
+measured = inference.benchmark(fastest, batch_sizes=[1, 2, 4, 8, 16, 32, 64], seconds=SECONDS)
 measured.show()
 measured
 
@@ -577,7 +578,7 @@ ex.best_batch.check(best_batch)  # also ex.best_batch.hint() and ex.best_batch.s
 
 # %%
 points = [
-    (row.batch, row.percentile(99), row.images_per_second)
+    (row.batch_size, row.percentile(99), row.images_per_second)
     for row in measured.rows
     if row.streams == 1
 ]
@@ -594,10 +595,15 @@ for factor in (0.5, 1.5, 4, 16):
 # %%
 bound_ms = math.ceil(1e3 * 16 * shortest)
 tuned = inference.tune(fastest, latency_ms=bound_ms, seconds=SECONDS)
-settings = tuned.settings
-offline = tuned.benchmark(batches=[settings.batch], streams=[settings.streams], seconds=SECONDS)
-most, percentile = offline.rows[0].images_per_second, offline.rows[0].percentile(99)
-print(tuned)
+settings = tuned.engine.settings
+(again,) = inference.benchmark(
+    tuned.engine,
+    batch_sizes=[settings.batch_size],
+    streams=[settings.streams],
+    seconds=SECONDS,
+).rows
+most, percentile = again.images_per_second, again.percentile(99)
+print(tuned.summary)
 print(f"{most:,.0f} images a second; 99 of 100 calls within {1e3 * percentile:.1f} ms", end=" ")
 print(f"(the bound: {bound_ms} ms)")
 
@@ -639,7 +645,7 @@ token = secrets.token_urlsafe()
 engine_folder = fastest.save("engine")
 command = [str(Path(sys.executable).with_name("dltlab")), "serve", str(engine_folder)]
 service = subprocess.Popen(
-    [*command, "--port", "0", "--batch", "32"],
+    [*command, "--port", "0", "--batch-size", "32"],
     env=os.environ | {"DLTLAB_TOKEN": token},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -657,7 +663,8 @@ print(lines[0], address, sep="")
 logits = inference.predict(address, token, one)
 print(f"It is a {classes[logits.argmax()]}; in truth a {classes[test_labels[0]]}.")
 for concurrency in (1, 8, 32):
-    print(inference.load_test(address, token, one, concurrency=concurrency, seconds=5 * SECONDS))
+    load = inference.load_test(address, token, one, concurrency=concurrency, seconds=5 * SECONDS)
+    print(load.summary)
 
 # %% [markdown]
 # A bad request must not hurt it. Two numbers where a picture is expected get a sentence and status
@@ -679,7 +686,7 @@ print("ended with exit code", service.wait(timeout=60))
 
 # %%
 rates = {name: 1 / seconds for name, seconds in median.items()}
-rates[f"batch {settings.batch}, {settings.streams} streams"] = most
+rates[f"batch {settings.batch_size}, {settings.streams} streams"] = most
 names, values = list(rates), np.array(list(rates.values()))
 figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
 axis.barh(names, values, color=[GRAY, GRAY, *[BLUE] * (len(names) - 3), GREEN])
@@ -720,12 +727,12 @@ if BIG_NETWORK:
             backend=BACKEND,
             precision=precision,
             calibration=np.repeat(picture, 8, axis=0) if precision == "int8" else None,
-            tolerance=1.0,
+            max_accuracy_drop=1.0,
         )
         seconds = timed(lambda engine=big_engine: engine(picture), 3, 20)
         big[f"{BACKEND}, {precision}"] = 1 / np.median(seconds)
-    found = big_engine.benchmark(batches=[8], streams=[2], seconds=4 * SECONDS)
-    big["batch 8, 2 streams"] = found.rows[0].images_per_second
+    result = inference.benchmark(big_engine, batch_sizes=[8], streams=[2], seconds=4 * SECONDS)
+    big["batch 8, 2 streams"] = result.rows[0].images_per_second
 pd.DataFrame(
     {"images per second": big, "× model(x)": {k: v / big["model(x)"] for k, v in big.items()}}
 ).round(1)
@@ -766,7 +773,7 @@ def fastest_engine(model, calibration, validation):
         calibration=calibration,
         validation=validation,
     )
-    return inference.tune(engine, latency_ms=100, seconds=0.2)
+    return inference.tune(engine, latency_ms=100, seconds=0.2).engine
     ### END SOLUTION
 
 

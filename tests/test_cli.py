@@ -216,7 +216,7 @@ def engines(tmp_path, monkeypatch):
 
 def test_the_help_of_optimize_names_every_backend_and_precision(dltlab):
     from dltlab.inference import BACKENDS
-    from dltlab.inference.backends import PRECISIONS
+    from dltlab.inference.backends.base import PRECISIONS
 
     words = dltlab("optimize", "--help").out.split()
 
@@ -229,7 +229,7 @@ def test_optimize_says_how_right_the_engine_is_and_writes_it(dltlab, digit_model
 
     answer = dltlab(
         *("optimize", digit_model, "--data", "digits", "--precision", "int8"),
-        *("--tolerance", 0.1, "--out", "engine"),
+        *("--max-accuracy-drop", 0.1, "--out", "engine"),
     )
 
     assert answer.code == 0
@@ -251,8 +251,8 @@ def test_optimize_says_how_right_the_engine_is_and_writes_it(dltlab, digit_model
         ("{model} --data nowhere", "nowhere"),
         ("{model} --data tinyshakespeare", "'tinyshakespeare' holds no images"),
         ("{model} --data shapes", "calibration has the shape (300, "),
-        ("{model} --batch 0", "batch is 0"),
-        ("{model} --backend keras --precision float32 --out here", "here exists and is no engine"),
+        ("{model} --batch-size 0", "batch_size is 0"),
+        ("{model} --backend keras --precision float32 --out here", "here exists and is not"),
     ],
 )
 def test_what_cannot_be_optimized_is_one_sentence_and_exit_code_2(

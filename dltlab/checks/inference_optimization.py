@@ -743,10 +743,10 @@ def judge_by(model, train_images, test_images, test_labels):
 
 
 @exercise(
-    "int8 does most on nearly every processor; `inference.tune(engine, latency_ms=…)` finds batch, "
-    "streams and threads.",
-    "`inference.BACKENDS` names them all. `engine.configured(batch=64, streams=2)` sets an engine "
-    "by hand.",
+    "int8 does most on nearly every processor; `inference.tune(engine, latency_ms=…).engine` "
+    "has the best batch size, streams and threads.",
+    "`inference.BACKENDS` names them all. `engine.configured(batch_size=64, streams=2)` sets an "
+    "engine by hand.",
 )
 def fastest_engine(answer):
     """Images per second beside `tf.function`, in turns, and the accuracy on other images."""
@@ -790,6 +790,8 @@ def _rates(engine, model, images):
     """Images per second of the engine, as it is set, and of a graph; medians, in turns."""
     import tensorflow as tf
 
+    from dltlab import inference
+
     graph = tf.function(lambda batch: model(batch, training=False))
     batch = tf.constant(np.resize(images, (_GRAPH_BATCH, *images.shape[1:])))
     settings = engine.settings
@@ -802,10 +804,10 @@ def _rates(engine, model, images):
         return calls * _GRAPH_BATCH / (perf_counter() - start)
 
     def engine_rate():
-        rows = engine.benchmark(
-            batches=[settings.batch], streams=[settings.streams], seconds=0.2
+        (row,) = inference.benchmark(
+            engine, batch_sizes=[settings.batch_size], streams=[settings.streams], seconds=0.2
         ).rows
-        return rows[0].images_per_second
+        return row.images_per_second
 
     graph_rate()
     pairs = [(engine_rate(), graph_rate()) for _ in range(_ROUNDS)]
@@ -846,7 +848,7 @@ def _digits():
 def _(model, calibration, validation):
     from dltlab import inference
 
-    engine = inference.optimize(model, backend="openvino", precision="float32", batch=64)
+    engine = inference.optimize(model, backend="openvino", precision="float32", batch_size=64)
     return engine.configured(streams=2)
 
 
@@ -875,7 +877,7 @@ def _(model, calibration, validation):
         precision="int8",
         calibration=0.001 * calibration,
         validation=validation,
-        tolerance=1.0,
+        max_accuracy_drop=1.0,
     )
 
 
@@ -883,4 +885,4 @@ def _(model, calibration, validation):
 def _(model, calibration, validation):
     from dltlab import inference
 
-    return inference.optimize(model, backend="keras", precision="float32", batch=1)
+    return inference.optimize(model, backend="keras", precision="float32", batch_size=1)

@@ -6,59 +6,60 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from dltlab.exercises import attempt, correct, exercise, question, require, wrong
-
-# TensorFlow takes seconds to import, so the checks that need it import it themselves.
+from dltlab.exercises import (
+    Array,
+    Number,
+    attempt,
+    correct,
+    exercise,
+    question,
+    random_arrays,
+    require,
+    wrong,
+)
 
 
 @exercise(
     "`np.log2` is the logarithm to base 2. It takes the whole array at once.",
-    "The logarithm of a probability is negative, a surprise is positive. And it is the mean that "
-    "is wanted, `np.mean`.",
+    "The logarithm of a probability is negative, a surprise is positive. Return the mean of the "
+    "surprises, `np.mean`.",
+    returns=Number("mean surprise"),
+    otherwise=lambda bits: (
+        "You return {value}. A surprise is never negative: check the sign of the logarithm."
+        if bits < 0
+        else "`{call}` returns {value}, which is not the mean of the surprises."
+    ),
 )
-def bits_per_character(answer):
-    """Five probabilities, then a sure guess and the fall of a coin."""
-    probabilities = np.array([0.5, 0.25, 0.9, 0.03, 0.6])
-    given = probabilities.copy()
-    value = answer(given)
-    with attempt("reading the number that you return"):
-        value = np.asarray(value, float)
-    require((given == probabilities).all(), "Your function changes the probabilities it was given.")
-    require(
-        value.ndim == 0,
-        f"You return an array of shape {value.shape}; one number is wanted, the mean.",
+def bits_per_character():
+    yield (np.array([0.5, 0.25, 0.9, 0.03, 0.6]),)
+    yield (np.array([1.0, 0.5, 0.07]),)
+
+
+@bits_per_character.mistakes
+def _(probabilities):
+    surprises = -np.log2(probabilities)
+    yield "You return the surprise of each character. Return their mean.", surprises
+    yield "You return the sum; bits per character are the mean.", surprises.sum()
+    yield (
+        "You use the natural logarithm, which counts nats. Bits need base 2.",
+        -np.mean(np.log(probabilities)),
     )
-    wanted = -np.log2(probabilities)
-    require(
-        value >= 0,
-        f"You return {value:.3f}. A surprise is never negative: mind the sign of the logarithm.",
+    yield "You use the logarithm to base 10. Bits need base 2.", -np.mean(np.log10(probabilities))
+    yield (
+        "You return the logarithm of the mean; return the mean of the logarithms.",
+        -np.log2(np.mean(probabilities)),
     )
-    require(
-        not np.isclose(value, wanted.sum()),
-        "You return the sum over the five characters; bits per character are their mean.",
+    weighted = (
+        "You weight each surprise with its probability, as in an entropy. The text has done that "
+        "already: probable characters come often."
     )
-    require(
-        not np.isclose(value, -np.log2(probabilities.mean())),
-        "You return the logarithm of the mean; wanted is the mean of the logarithms.",
-    )
-    require(
-        not np.isclose(value, -np.log(probabilities).mean()),
-        "Your logarithm is the natural one: that counts in nats. A bit needs the base 2.",
-    )
-    require(
-        not np.isclose(value, (probabilities * wanted).sum()),
-        "You weight each surprise with its probability. The text has done that already: what is "
-        "probable comes often.",
-    )
-    require(
-        np.isclose(value, wanted.mean()),
-        f"For five characters you return {value:.3f}, which is not the mean of their surprises.",
-    )
+    yield weighted, (probabilities * surprises).sum()
+    yield weighted, (probabilities * surprises).mean()
 
 
 @bits_per_character.accepts
 def _(probabilities):
-    return np.mean(np.log2(1 / probabilities))
+    return np.mean(np.log2(1 / probabilities.astype("float32")))
 
 
 @bits_per_character.accepts
@@ -68,50 +69,14 @@ def _(probabilities):
     return sum(-math.log2(p) for p in probabilities) / len(probabilities)
 
 
-@bits_per_character.rejects("the number that you return raised")
-def _(probabilities):
-    return f"{-np.mean(np.log2(probabilities)):.2f} bits"
-
-
-@bits_per_character.rejects("one number is wanted")
-def _(probabilities):
-    return -np.log2(probabilities)
-
-
-@bits_per_character.rejects("never negative")
+@bits_per_character.rejects("A surprise is never negative")
 def _(probabilities):
     return np.mean(np.log2(probabilities))
 
 
-@bits_per_character.rejects("the sum over the five")
+@bits_per_character.rejects("([1.0, 0.5, 0.07])` returns")
 def _(probabilities):
-    return -np.sum(np.log2(probabilities))
-
-
-@bits_per_character.rejects("the mean of the logarithms")
-def _(probabilities):
-    return -np.log2(np.mean(probabilities))
-
-
-@bits_per_character.rejects("counts in nats")
-def _(probabilities):
-    return -np.mean(np.log(probabilities))
-
-
-@bits_per_character.rejects("weight each surprise")
-def _(probabilities):
-    return -np.sum(probabilities * np.log2(probabilities))
-
-
-@bits_per_character.rejects("is not the mean of their surprises")
-def _(probabilities):
-    return 1 - np.mean(probabilities)
-
-
-@bits_per_character.rejects("changes the probabilities")
-def _(probabilities):
-    np.log2(probabilities, out=probabilities)
-    return -np.mean(probabilities)
+    return -np.sum(np.log2(probabilities)) / 5
 
 
 @question
@@ -121,156 +86,179 @@ def knows_nothing():
     How many bits does it need for a character?
     """
     return [
-        wrong("64", "It would need 64 coins only if there were 2⁶⁴ symbols."),
+        wrong("64", "It would need 64 bits only if there were 2⁶⁴ symbols."),
         wrong("1/64", "That is the probability of each symbol. What is -log2 of it?"),
         correct(
             "6",
-            "-log2(1/64) = 6: six falls of a coin tell 64 symbols apart. A network that has not "
+            "-log2(1/64) = 6: six tosses of a coin tell 64 symbols apart. A network that has not "
             "learned anything yet begins at the logarithm of the number of symbols.",
         ),
         wrong(
             "8, since a character is a byte",
-            "So a file stores it. But a byte tells 256 symbols apart, and here are 64.",
+            "That is how a file stores it. But a byte tells 256 symbols apart, and here are 64.",
         ),
     ]
 
 
-def _counted(text, longest):
+def _counts(text, longest):
+    """Return how often each symbol followed each context of up to `longest` symbols."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for length in range(longest + 1):
-        for place in range(length, len(text)):
-            counts[text[place - length : place]][text[place]] += 1
+        for end in range(length, len(text)):
+            counts[text[end - length : end]][text[end]] += 1
     return dict(counts)
 
 
-def _backed_off(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context), -1, -1):
-        seen = counts.get(context[start:])
-        if seen is None:
-            break
-        p = (seen[symbol] + len(seen) * p) / (seen.total() + len(seen))
-    return p
-
-
-_TEXT = "she sells sea shells by the sea shore; the shells she sells are sea shells"
+SHELLS = _counts("she sells sea shells by the sea shore; the shells are sea shells", 3)
+NUM_SYMBOLS = len(SHELLS[""]) + 2  # "Z" and another symbol were never seen
 
 
 @exercise(
-    "A loop over the contexts, from the empty one to the whole: `context[start:]` for start = "
-    "len(context), …, 1, 0.",
-    "For each: `seen = counts.get(context[start:])`. If that is None, leave the loop: p stays what "
-    "it is.",
+    "Write a loop over the contexts, from the empty one to the longest: `context[start:]` for "
+    "start = len(context), …, 1, 0.",
+    "In each round: `seen = counts.get(context[start:])`. If that is None, leave the loop: p stays "
+    "as it is.",
     "`seen[symbol]` is c, `seen.total()` is n, and `len(seen)` is d. The p on the right of the "
     "formula is the one of the round before.",
+    returns=Number("probability"),
+    otherwise="`{call}` returns {value}, which is not what the formula gives, going up from the "
+    "empty context.",
 )
-def ngram_probability(answer):
-    """A small text: contexts that were seen, that were not, and all symbols' probabilities."""
-    counts = _counted(_TEXT, 3)
-    sizes = {context: dict(seen) for context, seen in counts.items()}
-    symbols = [*sorted(set(_TEXT)), "Z"]
+def ngram_probability():
+    for symbol, context in (
+        ("s", ""),
+        ("e", "h"),
+        ("l", "he"),
+        ("l", "she"),
+        ("l", "ell"),
+        ("Z", "she"),
+    ):
+        yield symbol, context, SHELLS, NUM_SYMBOLS
+    yield "t", "to be", _counts("to be or not to be, that is", 5), 12
 
-    def given(symbol, context):
-        value = answer(symbol, context, counts, len(symbols))
-        require(
-            {each: dict(seen) for each, seen in counts.items()} == sizes,
-            f"After {context!r} your function has changed the counts that it was given. "
-            "`counts.get(…)` only looks.",
-        )
-        with attempt("reading the number that you return"):
-            return float(value)
 
-    def wanted(symbol, context):
-        return _backed_off(symbol, context, counts, len(symbols))
+def _ends(context):
+    """Return the ends of a context, from the empty one to the whole."""
+    return [context[start:] for start in range(len(context), -1, -1)]
 
-    empty = given("s", "")
-    seen = counts[""]
-    require(
-        not np.isclose(empty, 1 / len(symbols)),
+
+def _mixed(p, symbol, contexts, counts, weight=len, divisor=None):
+    """Return the probability p after mixing in the counts of `contexts`, in their order."""
+    for followers in filter(None, map(counts.get, contexts)):
+        d = weight(followers)
+        p = (followers[symbol] + d * p) / (followers.total() + (divisor or weight)(followers))
+    return p
+
+
+def _one(followers):
+    return 1
+
+
+@ngram_probability.mistakes
+def _(symbol, context, counts, num_symbols):
+    p = 1 / num_symbols
+    ends, followers = _ends(context), counts[context]
+    yield (
         "Without a context you return 1 / num_symbols. The empty context was seen, too: mix in "
         "what `counts['']` says.",
+        _mixed(p, symbol, ends[1:], counts),
     )
-    require(
-        not np.isclose(empty, seen["s"] / seen.total()),
-        "Without a context you return the plain share of the counts. Then a symbol that never came "
-        "has probability 0. Mix it with 1 / num_symbols.",
+    yield (
+        "You return the share of the counts alone. Then a symbol that was never seen after a "
+        "context has the probability 0. Mix the share with the shorter context's probability.",
+        followers[symbol] / followers.total(),
     )
-    require(
-        not np.isclose(empty, (seen["s"] + 1) / (seen.total() + len(symbols))),
-        "Without a context you add one to each count. That is another rule; use the formula above.",
+    yield (
+        "You add one to each count. That is another rule; use the formula above.",
+        (followers[symbol] + 1) / (followers.total() + num_symbols),
     )
-    require(
-        np.isclose(empty, wanted("s", "")),
-        f"Without a context you give 's' the probability {empty:.4f}, which is not what the "
-        "formula makes of its counts and 1 / num_symbols.",
+    yield (
+        "You give the shorter context the weight 1. In the formula its weight is d, the number of "
+        "different symbols that followed.",
+        _mixed(p, symbol, ends, counts, _one),
     )
-    one = given("e", "h")
-    require(
-        not np.isclose(one, _two_only("e", "h", counts, len(symbols))),
-        "For a context of one character you mix its counts with 1 / num_symbols. What do the "
-        "counts without a context say? Go from the empty context up.",
+    yield (
+        "You give the shorter context the weight n. In the formula its weight is d, the number of "
+        "different symbols that followed.",
+        _mixed(p, symbol, ends, counts, Counter.total),
     )
-    require(
-        not np.isclose(one, wanted("e", "")),
-        "For a context of one character you return what the empty context says. Does your loop "
-        "reach the whole context?",
+    not_added_up = (
+        "The probabilities of all symbols after a context do not add up to 1: multiply the "
+        "shorter context's probability by d."
     )
-    _require_all(given, wanted, symbols)
+    yield not_added_up, _mixed(p, symbol, ends, counts, _one, len)
+    of_one = _mixed(p, symbol, ends[:2], counts)
+    yield not_added_up, _mixed(of_one, symbol, ends[2:], counts, _one, len)
+    yield (
+        "You mix the counts of the whole context with 1 / num_symbols. What do the counts of the "
+        "shorter contexts say? Go up from the empty context.",
+        _mixed(p, symbol, [context], counts),
+    )
+    yield (
+        "You go from the longest context down. Begin with the empty one, so that the longest one "
+        "is mixed in last.",
+        _mixed(p, symbol, ends[::-1], counts),
+    )
+    yield (
+        "`context[-0:]` is the whole context, not the empty one: write it in another way.",
+        _mixed(p, symbol, [context[-length:] for length in range(len(context) + 1)], counts),
+    )
+    yield (
+        "After whatever context you return what the empty one says. Does your loop go on?",
+        _mixed(p, symbol, [""], counts),
+    )
+    yield (
+        "Your loop does not reach the whole context: its last round is missing.",
+        _mixed(p, symbol, ends[:-1] or ends, counts),
+    )
+    wrong_end = (
+        "You shorten a context at its end. The character just before the symbol is the last one: "
+        "shorten a context at its beginning."
+    )
+    beginnings = [context[:end] for end in range(len(context) + 1)]
+    yield wrong_end, _mixed(p, symbol, beginnings, counts)
+    yield wrong_end, _mixed(p, symbol, _ends(context[:-1] or context), counts)
+    yield (
+        "You begin with 1 / the number of symbols that were seen. Begin with 1 / num_symbols: "
+        "there are symbols that were never seen.",
+        _mixed(1 / len(counts[""]), symbol, ends, counts),
+    )
 
 
-def _require_all(given, wanted, symbols):
-    """Longer contexts: seen, seen in part, never seen; and that all probabilities add up to 1."""
-    for context in ("he", "she", "ell"):
-        total = sum(given(symbol, context) for symbol in symbols)
-        require(
-            np.isclose(total, 1),
-            f"After {context!r} the probabilities of all symbols add up to {total:.3f}, not 1.",
-        )
-        require(
-            not np.isclose(given("l", context), wanted("l", context[:-1])),
-            f"After {context!r} you return what {context[:-1]!r} says. The character just before "
-            "the symbol is the last one: shorten a context at its beginning.",
-        )
-        value = given("l", context)
-        require(
-            np.isclose(value, wanted("l", context)),
-            f"After {context!r} you give 'l' the probability {value:.4f}: not what the formula "
-            "makes of it, going up from the empty context.",
-        )
+@ngram_probability.behavior
+def _(answer):
+    """Check contexts that were never seen as a whole."""
     for context in ("Zhe", "ZZZ"):
-        value = given("e", context)
+        counts = {end: followers.copy() for end, followers in SHELLS.items()}
+        value = Number("probability").read(answer("e", context, counts, NUM_SYMBOLS))
         require(
-            np.isclose(value, wanted("e", context)),
-            f"The context {context!r} was never seen. Your function should return what the longest "
-            f"end of it says that was seen, and returns {value:.4f}.",
+            counts == SHELLS,
+            f"After {context!r} your function has changed `counts`; `counts.get(…)` does not.",
         )
-    require(
-        given("Z", "she") > 0,
-        "A symbol that was never seen has the probability 0: its surprise would be infinite.",
-    )
-
-
-def _two_only(symbol, context, counts, num_symbols):
-    seen = counts[context]
-    return (seen[symbol] + len(seen) / num_symbols) / (seen.total() + len(seen))
+        expected = ngram_probability.reference()("e", context, SHELLS, NUM_SYMBOLS)
+        require(
+            np.isclose(value, expected, rtol=1e-4),
+            f"After {context!r} you return {value:.4f}. That whole context was never seen; return "
+            "what the longest end of it says that was seen.",
+        )
 
 
 @ngram_probability.accepts
 def _(symbol, context, counts, num_symbols):
     def probability(context):
         shorter = probability(context[1:]) if context else 1 / num_symbols
-        seen = counts.get(context)
-        if not seen:
+        followers = counts.get(context)
+        if not followers:
             return shorter
-        n, d = sum(seen.values()), len(seen)
-        return seen.get(symbol, 0) / (n + d) + d / (n + d) * shorter
+        n, d = sum(followers.values()), len(followers)
+        return followers.get(symbol, 0) / (n + d) + d / (n + d) * shorter
 
     return probability(context)
 
 
 @ngram_probability.accepts
 def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
+    p = np.float32(1 / num_symbols)
     for length in range(len(context) + 1):
         end = context[len(context) - length :]
         if end in counts:
@@ -279,153 +267,74 @@ def _(symbol, context, counts, num_symbols):
     return p
 
 
-@ngram_probability.rejects("you return 1 / num_symbols")
+@ngram_probability.rejects("That whole context was never seen")
 def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context) - 1, -1, -1):
-        seen = counts.get(context[start:], Counter("a"))
-        p = (seen[symbol] + len(seen) * p) / (seen.total() + len(seen))
-    return p
+    ends = _ends(context) if context in counts else []
+    return _mixed(1 / num_symbols, symbol, ends, counts)
 
 
-@ngram_probability.rejects("the plain share of the counts")
+@ngram_probability.rejects("has changed `counts`")
 def _(symbol, context, counts, num_symbols):
-    seen = counts.get(context, Counter(symbol))
-    return seen[symbol] / seen.total()
-
-
-@ngram_probability.rejects("you add one to each count")
-def _(symbol, context, counts, num_symbols):
-    seen = counts.get(context, Counter())
-    return (seen[symbol] + 1) / (seen.total() + num_symbols)
-
-
-@ngram_probability.rejects("Without a context you give 's'")
-def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context), -1, -1):
-        seen = counts.get(context[start:], Counter())
-        p = (seen[symbol] + p) / (seen.total() + 1)
-    return p
-
-
-@ngram_probability.rejects("Go from the empty context up")
-def _(symbol, context, counts, num_symbols):
-    return _two_only(symbol, context, counts, num_symbols)
-
-
-@ngram_probability.rejects("Does your loop reach the whole context?")
-def _(symbol, context, counts, num_symbols):
-    return _backed_off(symbol, context[1:], counts, num_symbols)
-
-
-@ngram_probability.rejects("shorten a context at its beginning")
-def _(symbol, context, counts, num_symbols):
-    return _backed_off(symbol, context[:-1] if len(context) > 1 else context, counts, num_symbols)
-
-
-@ngram_probability.rejects("add up to")
-def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context), -1, -1):
-        seen = counts.get(context[start:])
-        if seen is None:
-            break
-        weight = 1 if start < len(context) - 1 else len(seen)
-        p = (seen[symbol] + weight * p) / (seen.total() + len(seen))
-    return p
-
-
-@ngram_probability.rejects("going up from the empty context")
-def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context), -1, -1):
-        seen = counts.get(context[start:])
-        if seen is None:
-            break
-        d = 1 if len(context) - start > 1 else len(seen)
-        p = (seen[symbol] + d * p) / (seen.total() + d)
-    return p
-
-
-@ngram_probability.rejects("The context 'Zhe' was never seen")
-def _(symbol, context, counts, num_symbols):
-    if context not in counts:
-        return 1 / num_symbols
-    return _backed_off(symbol, context, counts, num_symbols)
-
-
-@ngram_probability.rejects("raised `KeyError`: 'Zhe'")
-def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context), -1, -1):
-        seen = counts[context[start:]]
-        p = (seen[symbol] + len(seen) * p) / (seen.total() + len(seen))
-    return p
-
-
-@ngram_probability.rejects("has changed the counts")
-def _(symbol, context, counts, num_symbols):
-    p = 1 / num_symbols
-    for start in range(len(context), -1, -1):
-        seen = counts.setdefault(context[start:], Counter())
-        if seen:
-            p = (seen[symbol] + len(seen) * p) / (seen.total() + len(seen))
-    return p
+    for end in _ends(context):
+        counts.setdefault(end, Counter())
+    return _mixed(1 / num_symbols, symbol, _ends(context), counts)
 
 
 @exercise(
-    "Two calls of `compress`: one of `(train + validation).encode()`, one of `train.encode()`. "
-    "What is wanted of each is its length.",
+    "Call `compress` twice: once on `(train + validation).encode()`, once on `train.encode()`. "
+    "Use the lengths of the results.",
     "The difference of the two lengths is in bytes. Times 8 it is in bits.",
     "Divide by `len(validation)`: the length of the text, not of its bytes.",
+    returns=Number("number of bits"),
+    otherwise=lambda bits: (
+        "You return {value}. Which of the two lengths is larger?"
+        if bits < 0
+        else "You return {value}, which is not what the held-out text adds, in bits per character."
+    ),
 )
-def compressor_bits(answer):
-    """Two compressors, and one that does nothing, on texts with characters of several bytes."""
-    random = np.random.default_rng(1)
+def compressor_bits():
+    generator = np.random.default_rng(1)
     words = ["naïve", "café", "the", "of", "déjà", "vu", "text", "→"]
-    train = " ".join(random.choice(words, 400))
-    validation = " ".join(random.choice(words[:5], 60))
-    for name, compress in (("zlib", zlib.compress), ("bz2", bz2.compress)):
-        value = answer(compress, train, validation)
-        with attempt("reading the number that you return"):
-            value = float(value)
+    for compress, num_train, num_validation in ((zlib.compress, 400, 60), (bz2.compress, 300, 90)):
+        train = " ".join(generator.choice(words, num_train))
+        yield compress, train, " ".join(generator.choice(words[:5], num_validation))
 
-        def cost(text, compress=compress):
-            return len(compress(text.encode()))
 
-        call = f"With {name}.compress you return {value:.3f}"
-        num, num_bytes = len(validation), len(validation.encode())
-        difference = cost(train + validation) - cost(train)
-        require(value > 0, f"{call}. Which of the two lengths is the larger one?")
-        require(
-            not np.isclose(value, difference / num),
-            f"{call}: that is in bytes per character.",
-        )
-        require(
-            not np.isclose(value, 8 * cost(validation) / num),
-            f"{call}: that is the text by itself. Let the compressor read the training text first.",
-        )
-        require(
-            not np.isclose(value, 8 * cost(train + validation) / len(train + validation)),
-            f"{call}: that is the mean over both texts; wanted is what the second one adds.",
-        )
-        require(
-            not np.isclose(value, 8 * cost(train + validation) / num),
-            f"{call}: the price of the training text is still in it.",
-        )
-        require(
-            not np.isclose(value, 8 * difference / num_bytes),
-            f"{call}: you divide by the number of bytes. Some characters take several.",
-        )
-        require(
-            not np.isclose(value, 8 * difference / len(train)),
-            f"{call}: you divide by the length of the training text.",
-        )
-        require(
-            np.isclose(value, 8 * difference / num),
-            f"{call}, which is not what the held-out text adds, in bits per character.",
-        )
+@compressor_bits.mistakes
+def _(compress, train, validation):
+    read, alone, both, swapped = (
+        8 * len(compress(text.encode()))
+        for text in (train, validation, train + validation, validation + train)
+    )
+    num, num_both = len(validation), len(train + validation)
+    yield "You return {value}, which is in bytes per character.", (both - read) / 8 / num
+    yield (
+        "You return {value}, the held-out text compressed by itself. Let the compressor read the "
+        "training text first.",
+        alone / num,
+    )
+    yield (
+        "You return {value}, the mean over both texts; return what the second one adds.",
+        both / num_both,
+    )
+    yield "You return {value}, which still includes the cost of the training text.", both / num
+    yield (
+        "You return {value}. The held-out text comes after the training text: compress "
+        "`train + validation`.",
+        (swapped - read) / num,
+    )
+    yield (
+        "You return {value}: you divide by the number of bytes. Some characters take several.",
+        (both - read) / len(validation.encode()),
+    )
+    yield (
+        "You return {value}: you divide by the length of the training text.",
+        (both - read) / len(train),
+    )
+    yield "You return {value}: you divide by the length of both texts.", (both - read) / num_both
+    undivided = "You return {value}, for all characters together: divide by their number."
+    yield undivided, both - read
+    yield undivided, (both - read) / 8
 
 
 @compressor_bits.accepts
@@ -436,54 +345,10 @@ def _(compress, train, validation):
     return np.float32((bits(train + validation) - bits(train)) / len(validation))
 
 
-@compressor_bits.rejects("Which of the two lengths is the larger one?")
+@compressor_bits.rejects("Which of the two lengths is larger?")
 def _(compress, train, validation):
-    both, alone = len(compress((train + validation).encode())), len(compress(train.encode()))
-    return 8 * (alone - both) / len(validation)
-
-
-@compressor_bits.rejects("bytes per character")
-def _(compress, train, validation):
-    both, alone = len(compress((train + validation).encode())), len(compress(train.encode()))
-    return (both - alone) / len(validation)
-
-
-@compressor_bits.rejects("the text by itself")
-def _(compress, train, validation):
-    return 8 * len(compress(validation.encode())) / len(validation)
-
-
-@compressor_bits.rejects("the mean over both texts")
-def _(compress, train, validation):
-    return 8 * len(compress((train + validation).encode())) / len(train + validation)
-
-
-@compressor_bits.rejects("still in it")
-def _(compress, train, validation):
-    return 8 * len(compress((train + validation).encode())) / len(validation)
-
-
-@compressor_bits.rejects("the number of bytes")
-def _(compress, train, validation):
-    both, alone = len(compress((train + validation).encode())), len(compress(train.encode()))
-    return 8 * (both - alone) / len(validation.encode())
-
-
-@compressor_bits.rejects("the length of the training text")
-def _(compress, train, validation):
-    both, alone = len(compress((train + validation).encode())), len(compress(train.encode()))
-    return 8 * (both - alone) / len(train)
-
-
-@compressor_bits.rejects("which is not what the held-out text adds")
-def _(compress, train, validation):
-    both, alone = len(compress((train + validation).encode())), len(compress(train.encode()))
-    return 4 * (both - alone) / len(validation)
-
-
-@compressor_bits.rejects("a bytes-like object is required")
-def _(compress, train, validation):
-    return 8 * (len(compress(train + validation)) - len(compress(train))) / len(validation)
+    both, read = (len(compress(text.encode())) for text in (train + validation, train))
+    return 8 * (read - both) / len(validation)
 
 
 @question
@@ -492,17 +357,17 @@ def gzip_window():
     return [
         wrong(
             "It is the oldest of the three, and its code is worse.",
-            "Its code for what it finds is not the point. How far back does it look for it?",
+            "How it encodes what it finds is not the point. How far back does it look?",
         ),
         correct(
-            "It only looks back 32,768 bytes, so most of the training text is out of its sight.",
-            "gzip writes repeated pieces as “so far back, so long”, and far back ends at 32 kB: it "
-            "has forgotten all but the last pages. lzma looks back over all of it, and bzip2 sorts "
-            "the whole text by what stands around each character.",
+            "It only looks back 32,768 bytes, so it cannot see most of the training text.",
+            "gzip writes a repeated piece as a distance back and a length, and the distance ends "
+            "at 32 kB: it has forgotten all but the last pages. lzma looks back over all of it, "
+            "and bzip2 sorts the whole text by the context of each character.",
         ),
         wrong(
             "It knows nothing about words.",
-            "None of the three does. They look for pieces that come again.",
+            "None of the three does. They look for repeated pieces.",
         ),
         wrong(
             "The held-out text is too short for it.",
@@ -515,83 +380,94 @@ def gzip_window():
     "The inputs: `tf.data.Dataset.from_tensor_slices(ids[:-1]).batch(length, "
     "drop_remainder=True)`. The targets: the same of `ids[1:]`.",
     "`tf.data.Dataset.zip(inputs, targets)` gives pairs of an input and its target.",
-    "`.shuffle(10_000)` before `.batch(batch_size, drop_remainder=True)`: it is the windows that "
-    "should be mixed, not the batches.",
+    "Put `.shuffle(10_000)` before `.batch(batch_size, drop_remainder=True)`: shuffle the windows, "
+    "not the batches.",
 )
 def windows(answer):
-    """A text in which every id comes once, so that each window tells its place."""
+    """Cut two texts in which every id comes once, so that each window tells its position."""
+    for num, length, batch_size in ((504, 7, 4), (402, 5, 6)):
+        ids = np.random.default_rng(1).permutation(num).astype("int32")
+        batches = _read(answer(ids.copy(), length, batch_size), num)
+        _require_shapes(batches, length, batch_size)
+        positions = np.argsort(ids)
+        inputs, targets = (positions[np.concatenate(part)] for part in zip(*batches, strict=True))
+        _require_stretches(inputs, targets)
+        _require_epoch(inputs, num, batch_size)
+
+
+def _read(dataset, most):
+    """Return at most `most` elements of a dataset of pairs."""
     import tensorflow as tf
 
-    num, length, batch_size = 1000, 7, 4
-    ids = np.random.default_rng(1).permutation(num).astype("int32")
-    places = np.argsort(ids)
-    dataset = answer(ids, length, batch_size)
     require(
         isinstance(dataset, tf.data.Dataset),
-        f"You return an object of type `{type(dataset).__name__}`; a `tf.data.Dataset` is wanted.",
+        f"You return an object of type `{type(dataset).__name__}`; return a `tf.data.Dataset`.",
     )
-    with attempt("reading your dataset"):
-        batches = list(dataset.take(num).as_numpy_iterator())
+    with attempt("reading your dataset, whose windows should all have the same length,"):
+        batches = list(dataset.take(most).as_numpy_iterator())
     require(batches, "Your dataset is empty.")
     require(
         all(isinstance(batch, tuple) and len(batch) == 2 for batch in batches),
-        "An element of your dataset is no pair: it should be (inputs, targets).",
+        "An element of your dataset is not a pair: it should be (inputs, targets).",
     )
+    return batches
+
+
+def _require_shapes(batches, length, batch_size):
+    expected = (batch_size, length)
     shape = np.shape(batches[0][0])
     require(
         len(shape) == 2,
-        f"Your inputs have the shape {shape}; put windows together: (batch_size, length).",
-    )
-    require(
-        shape != (length, batch_size) and shape[1:] != (length + 1,),
-        f"Your inputs have the shape {shape}; they should be (batch_size, length), which is "
-        f"({batch_size}, {length}) here.",
+        f"Your inputs have the shape {shape}: batch the windows, to the shape {expected}.",
     )
     for inputs, targets in batches:
         require(
-            np.shape(inputs) == (batch_size, length) and np.shape(targets) == np.shape(inputs),
+            np.shape(inputs) == np.shape(targets) == expected,
             f"A batch has inputs of shape {np.shape(inputs)} and targets of shape "
-            f"{np.shape(targets)}; for batches of {batch_size} windows of {length} both should be "
-            f"({batch_size}, {length}), the last batch, too.",
+            f"{np.shape(targets)}; with batch_size {batch_size} and length {length} both should "
+            f"be {expected}, in the last batch, too.",
         )
-    inputs, targets = (places[np.concatenate(each)] for each in zip(*batches, strict=True))
+
+
+def _require_stretches(inputs, targets):
+    """Require inputs that are stretches of the text, with targets one id later."""
     require(
         (np.diff(inputs, axis=1) == 1).all(),
-        "An input is no stretch of the text: its ids do not follow each other. What did you "
+        "An input is not a stretch of the text: its ids do not follow each other. What did you "
         "shuffle?",
     )
-    require(not np.array_equal(inputs, targets), "Your targets are the inputs themselves.")
+    require(not np.array_equal(inputs, targets), "Your targets are equal to the inputs.")
+    require(
+        len(np.unique(targets[:, 0] - inputs[:, 0])) == 1,
+        "Your targets belong to other inputs: zip inputs and targets first, then shuffle the "
+        "pairs.",
+    )
     require(
         np.array_equal(inputs + 1, targets),
-        f"The first input begins at place {inputs[0, 0]} of the text and its target at place "
+        f"The first input begins at position {inputs[0, 0]} of the text and its target at position "
         f"{targets[0, 0]}. A target should begin one id later.",
     )
-    _require_an_epoch(inputs, num)
 
 
-def _require_an_epoch(inputs, num):
-    """Each id about once, in an order that is not the text's."""
-    firsts = inputs[:, 0]
-    seen = len(np.unique(inputs)) / num
+def _require_epoch(inputs, num, batch_size):
+    """Require each id about once, in an order that is not the text's."""
+    starts = inputs[:, 0]
+    share = len(np.unique(inputs)) / num
+    require(share > 0.8, f"An epoch has {share:.0%} of the text. Where is the rest?")
     require(
-        seen > 0.8,
-        f"An epoch sees {seen:.0%} of the text. Where is the rest?",
+        inputs.size < 1.5 * num,
+        f"An epoch has each id {inputs.size / num:.1f} times. Once is enough: windows should not "
+        "overlap, and the dataset should not repeat.",
     )
     require(
-        inputs.size < 2 * num,
-        f"An epoch sees each id {inputs.size / num:.1f} times. Once is enough: let the next window "
-        "begin where the last one ends.",
-    )
-    require(
-        (np.diff(firsts) < 0).any(),
+        (np.diff(starts) < 0).any(),
         "Your windows come in the order of the text. Shuffle them, so that a batch holds different "
-        "things.",
+        "parts of it.",
     )
-    followers = np.diff(firsts.reshape(-1, 4), axis=1)
     require(
-        not (followers == followers[0, 0]).all(),
-        "Within a batch your windows stand in the order of the text: you shuffle batches. Shuffle "
-        "the windows before you put them together.",
+        len(np.unique(np.diff(starts.reshape(-1, batch_size), axis=1))) > 1,
+        "Within a batch your windows are in the order of the text: you shuffle batches. Shuffle "
+        "the windows before you batch them.",
     )
 
 
@@ -603,13 +479,8 @@ def _(ids, length, batch_size):
 
 @windows.accepts
 def _(ids, length, batch_size):
-    import tensorflow as tf
-
-    firsts = np.random.default_rng().permutation((len(ids) - 1) // length) * length
-    inputs = np.stack([ids[first : first + length] for first in firsts])
-    targets = np.stack([ids[first + 1 : first + 1 + length] for first in firsts])
-    pairs = tf.data.Dataset.from_tensor_slices((inputs, targets))
-    return pairs.batch(batch_size, drop_remainder=True)
+    starts = np.random.default_rng().permutation((len(ids) - 1) // length) * length
+    return _sliced(ids, starts, length, batch_size)
 
 
 @windows.accepts
@@ -625,137 +496,126 @@ def _stretches(ids, length):
     return tf.data.Dataset.from_tensor_slices(ids).batch(length + 1, drop_remainder=True)
 
 
-@windows.rejects("a `tf.data.Dataset` is wanted")
+def _sliced(ids, starts, length, batch_size):
+    import tensorflow as tf
+
+    stretches = ids[starts[:, np.newaxis] + np.arange(length + 1)]
+    pairs = tf.data.Dataset.from_tensor_slices((stretches[:, :-1], stretches[:, 1:]))
+    return pairs.batch(batch_size, drop_remainder=True)
+
+
+def _pairs(ids, length, pair=lambda stretch: (stretch[:-1], stretch[1:])):
+    """Return shuffled pairs made of stretches of `length` + 1 ids."""
+    return _stretches(ids, length).map(pair).shuffle(1000, seed=1)
+
+
+def _batched(ids, length, batch_size, **pair):
+    return _pairs(ids, length, **pair).batch(batch_size, drop_remainder=True)
+
+
+@windows.rejects("return a `tf.data.Dataset`")
 def _(ids, length, batch_size):
-    return list(_stretches(ids, length).map(lambda s: (s[:-1], s[1:])).batch(batch_size))
+    return list(_batched(ids, length, batch_size))
 
 
-@windows.rejects("is no pair")
+@windows.rejects("is empty")
+def _(ids, length, batch_size):
+    return _batched(ids, length, batch_size).take(0)
+
+
+@windows.rejects("is not a pair")
 def _(ids, length, batch_size):
     return _stretches(ids, length).shuffle(1000).batch(batch_size, drop_remainder=True)
 
 
-@windows.rejects("put windows together")
+@windows.rejects("batch the windows")
 def _(ids, length, batch_size):
-    return _stretches(ids, length).map(lambda s: (s[:-1], s[1:])).shuffle(1000)
+    return _pairs(ids, length)
 
 
-@windows.rejects("have the shape (4, 8)")
+@windows.rejects("inputs of shape (4, 8)")
 def _(ids, length, batch_size):
-    pairs = _stretches(ids, length).map(lambda s: (s, s)).shuffle(1000)
-    return pairs.batch(batch_size, drop_remainder=True)
+    return _batched(ids, length, batch_size, pair=lambda stretch: (stretch, stretch))
 
 
-@windows.rejects("the last batch, too")
+@windows.rejects("inputs of shape (7, 4)")
 def _(ids, length, batch_size):
-    return _stretches(ids, length).map(lambda s: (s[:-1], s[1:])).shuffle(1000).batch(batch_size)
+    return _batched(ids, batch_size, length)
+
+
+@windows.rejects("in the last batch, too")
+def _(ids, length, batch_size):
+    return _pairs(ids, length).batch(batch_size)
+
+
+@windows.rejects("with batch_size 6 and length 5")  # the sizes of the first text
+def _(ids, length, batch_size):
+    return _batched(ids, 7, 4)
 
 
 @windows.rejects("targets of shape (4,)")
 def _(ids, length, batch_size):
-    pairs = _stretches(ids, length).map(lambda s: (s[:-1], s[-1])).shuffle(1000)
-    return pairs.batch(batch_size, drop_remainder=True)
+    return _batched(ids, length, batch_size, pair=lambda stretch: (stretch[:-1], stretch[-1]))
 
 
 @windows.rejects("What did you shuffle?")
 def _(ids, length, batch_size):
+    return _batched(np.random.default_rng(1).permutation(ids), length, batch_size)
+
+
+@windows.rejects("are equal to the inputs")
+def _(ids, length, batch_size):
+    return _batched(ids, length, batch_size, pair=lambda stretch: (stretch[:-1], stretch[:-1]))
+
+
+@windows.rejects("zip inputs and targets first")
+def _(ids, length, batch_size):
     import tensorflow as tf
 
-    mixed = tf.data.Dataset.from_tensor_slices(ids).shuffle(10_000).batch(length + 1)
-    return mixed.map(lambda s: (s[:-1], s[1:])).batch(batch_size, drop_remainder=True)
-
-
-@windows.rejects("the inputs themselves")
-def _(ids, length, batch_size):
-    pairs = _stretches(ids, length).map(lambda s: (s[:-1], s[:-1])).shuffle(1000)
-    return pairs.batch(batch_size, drop_remainder=True)
+    inputs, targets = (
+        _stretches(part, length - 1).shuffle(1000, seed=seed)
+        for seed, part in enumerate((ids[:-1], ids[1:]))
+    )
+    return tf.data.Dataset.zip(inputs, targets).batch(batch_size, drop_remainder=True)
 
 
 @windows.rejects("one id later")
 def _(ids, length, batch_size):
-    pairs = _stretches(ids, length).map(lambda s: (s[1:], s[:-1])).shuffle(1000, seed=1)
-    return pairs.batch(batch_size, drop_remainder=True)
+    return _batched(ids, length, batch_size, pair=lambda stretch: (stretch[1:], stretch[:-1]))
 
 
 @windows.rejects("of the text. Where is the rest?")
 def _(ids, length, batch_size):
-    return _stretches(ids, length).map(lambda s: (s[:-1], s[1:])).batch(
-        batch_size, drop_remainder=True
-    ).take(10)  # fmt: skip
+    return _batched(ids, length, batch_size).take(10)
 
 
 @windows.rejects("Once is enough")
 def _(ids, length, batch_size):
-    import tensorflow as tf
-
-    firsts = np.random.default_rng(1).permutation(len(ids) - length)
-    inputs = np.stack([ids[first : first + length] for first in firsts])
-    targets = np.stack([ids[first + 1 : first + 1 + length] for first in firsts])
-    pairs = tf.data.Dataset.from_tensor_slices((inputs, targets))
-    return pairs.batch(batch_size, drop_remainder=True)
+    starts = np.random.default_rng(1).permutation(len(ids) - length)
+    return _sliced(ids, starts, length, batch_size)
 
 
 @windows.rejects("in the order of the text. Shuffle them")
 def _(ids, length, batch_size):
-    pairs = _stretches(ids, length).map(lambda s: (s[:-1], s[1:]))
-    return pairs.batch(batch_size, drop_remainder=True)
+    return _sliced(ids, np.arange(0, len(ids) - length, length), length, batch_size)
 
 
 @windows.rejects("you shuffle batches")
 def _(ids, length, batch_size):
-    pairs = _stretches(ids, length).map(lambda s: (s[:-1], s[1:]))
-    return pairs.batch(batch_size, drop_remainder=True).shuffle(1000)
+    starts = np.arange(0, len(ids) - length, length)
+    return _sliced(ids, starts, length, batch_size).shuffle(1000, seed=1)
 
 
-@exercise(
-    "It is the softmax of the first lab, of `logits / temperature`.",
-    "Subtract the largest of the divided logits before `np.exp`: it changes nothing but keeps the "
-    "powers from becoming infinite.",
-)
-def with_temperature(answer):
-    """Four temperatures, and one at which the powers are too large for a computer."""
-    logits = np.random.default_rng(1).normal(size=9) * 2
-    given = logits.copy()
-    one = _array(answer(given, 1.0))
-    require((given == logits).all(), "Your function changes the logits that it was given.")
-    require(
-        one.shape == logits.shape,
-        f"For logits of shape {logits.shape} you return the shape {one.shape}.",
-    )
-    require(
-        np.isclose(one.sum(), 1),
-        f"At temperature 1 your probabilities add up to {one.sum():.3f}, not 1.",
-    )
-    require(
-        np.allclose(one, _softmax(logits)),
-        "At temperature 1 you do not return the softmax of the logits.",
-    )
-    for temperature in (0.5, 2.0):
-        value = _array(answer(given, temperature))
-        call = f"At temperature {temperature}"
-        require(
-            not np.allclose(value, one),
-            f"{call} you return what you return at 1: the temperature does nothing.",
-        )
-        require(
-            not np.allclose(value, _softmax(logits * temperature)),
-            f"{call} your probabilities are those of {1 / temperature}: divide by the temperature.",
-        )
-        require(
-            not np.allclose(value, _softmax(logits) / temperature),
-            f"{call} you divide the probabilities. Divide the logits, before the softmax.",
-        )
-        require(
-            np.allclose(value, _softmax(logits / temperature)),
-            f"{call} your probabilities are not the softmax of the divided logits.",
-        )
-    with np.errstate(all="ignore"):
-        cold = _array(answer(given, 0.001))
-    require(
-        np.isfinite(cold).all() and np.isclose(cold.max(), 1),
-        f"At temperature 0.001 you give the best symbol the probability {cold.max():.3g}; it "
-        "should get nearly all. Which number may you subtract before `np.exp`?",
-    )
+def _unless_sum_is_wrong(sentence):
+    """Return a sentence about probabilities, or about their sum where that is not 1."""
+
+    def choose(probabilities):
+        total = probabilities.sum()
+        if abs(total - 1) < 1e-3:
+            return sentence
+        return f"Your probabilities add up to {total:.3f}, not 1."
+
+    return choose
 
 
 def _softmax(logits):
@@ -763,232 +623,166 @@ def _softmax(logits):
     return powers / powers.sum()
 
 
-def _array(value):
-    require(
-        isinstance(value, np.ndarray),
-        f"You return an object of type `{type(value).__name__}`; a NumPy array is wanted.",
+@exercise(
+    "It is the softmax of the first lab, of `logits / temperature`.",
+    "Subtract the largest of the divided logits before `np.exp`: it does not change the result, "
+    "but keeps the powers from becoming infinite.",
+    returns=Array("array of probabilities"),
+    otherwise=_unless_sum_is_wrong(
+        "`{call}`: your probabilities are not the softmax of the divided logits."
+    ),
+)
+def with_temperature():
+    (logits,) = random_arrays((9,))
+    for temperature in (0.5, 1.0, 2.5):
+        yield 2 * logits, temperature
+    yield np.array([2.0, -1.0, 3.5, 1.0]), 0.001
+
+
+@with_temperature.mistakes
+def _(logits, temperature):
+    scaled = (logits - logits.max()) / temperature
+    powers = np.exp(scaled)
+    yield (
+        "Your powers are those of 2; the softmax has powers of e, `np.exp`.",
+        2**scaled / np.sum(2**scaled),
     )
-    return value
+    yield "The temperature makes no difference to what you return.", _softmax(logits)
+    yield "You multiply by the temperature; divide by it.", _softmax(logits * temperature)
+    yield (
+        "You divide the probabilities. Divide the logits instead, before the softmax.",
+        _softmax(logits) / temperature,
+    )
+    yield (
+        "You return logarithms of probabilities; return the probabilities.",
+        scaled - np.log(powers.sum()),
+    )
+    infinite = np.exp(logits / temperature)
+    yield (
+        "At a temperature of 0.001 your probabilities are not numbers, since the powers become "
+        "infinite. Which number may you subtract before `np.exp`?",
+        infinite / infinite.sum(),
+    )
 
 
 @with_temperature.accepts
 def _(logits, temperature):
     from scipy.special import softmax
 
-    return softmax(logits / temperature)
+    return softmax(logits.astype("float32") / temperature)
 
 
 @with_temperature.accepts
 def _(logits, temperature):
     logs = (logits - logits.max()) / temperature
-    return np.exp(logs - np.log(np.exp(logs).sum()))
-
-
-@with_temperature.rejects("a NumPy array is wanted")
-def _(logits, temperature):
-    return _softmax(logits / temperature).tolist()
-
-
-@with_temperature.rejects("you return the shape (10,)")
-def _(logits, temperature):
-    return np.append(_softmax(logits / temperature), 0)
+    return list(np.exp(logs - np.log(np.exp(logs).sum())))
 
 
 @with_temperature.rejects("add up to")
 def _(logits, temperature):
-    scaled = logits / temperature
-    return np.exp(scaled - scaled.max())
+    return np.exp((logits - logits.max()) / temperature)
 
 
-@with_temperature.rejects("do not return the softmax")
+@with_temperature.rejects("has the shape (9,); expected (4,)")
 def _(logits, temperature):
-    powers = 2 ** (logits / temperature)
-    return powers / powers.sum()
+    return np.resize(_softmax(logits / temperature), 9)
 
 
-@with_temperature.rejects("the temperature does nothing")
-def _(logits, temperature):
-    return _softmax(logits)
+PROBABILITIES = np.array([0.05, 0.3, 0.02, 0.25, 0.08, 0.2, 0.1])
 
 
-@with_temperature.rejects("divide by the temperature")
-def _(logits, temperature):
-    return _softmax(logits * temperature)
+def _chosen(probabilities, places):
+    """Return the probabilities at `places`, and 0 at the others."""
+    kept = np.zeros_like(probabilities)
+    kept[places] = probabilities[places]
+    return kept
 
 
-@with_temperature.rejects("Divide the logits, before the softmax")
-def _(logits, temperature):
-    return _softmax(logits) / temperature
-
-
-@with_temperature.rejects("not the softmax of the divided logits")
-def _(logits, temperature):
-    return _softmax(logits / temperature**2)
-
-
-@with_temperature.rejects("Which number may you subtract")
-def _(logits, temperature):
-    powers = np.exp(logits / temperature)
-    return powers / powers.sum()
-
-
-@with_temperature.rejects("changes the logits")
-def _(logits, temperature):
-    logits -= logits.max()
-    return _softmax(logits / temperature)
+def _shares(kept):
+    return kept / kept.sum()
 
 
 @exercise(
     "`np.argsort(-probabilities)[:k]` are the places of the k largest.",
-    "Begin with zeros, `np.zeros_like(probabilities)`, and copy the k largest into it.",
+    "Begin with zeros, `np.zeros_like(probabilities)`, and copy the k largest into them.",
     "Then divide by the sum of what is left.",
+    returns=Array("array of probabilities"),
+    otherwise=_unless_sum_is_wrong(
+        "`{call}` does not return the k most probable symbols in their old proportions."
+    ),
 )
-def top_k(answer):
-    """Several k, with and without equal probabilities."""
-    probabilities = np.array([0.05, 0.3, 0.02, 0.25, 0.08, 0.2, 0.1])
-    for k in (1, 3, 7):
-        kept = _kept(answer, probabilities, k, "top_k")
-        order = np.argsort(-probabilities)
-        require(
-            not (k < 7 and (kept[order[-k:]] > 0).all() and not kept[order[0]]),
-            f"With k = {k} you keep the least probable symbols.",
-        )
-        require(
-            (kept > 0).sum() == k,
-            f"With k = {k} you keep {(kept > 0).sum()} symbols.",
-        )
-        require(
-            (kept[order[:k]] > 0).all(),
-            f"With k = {k} the symbols that you keep are not the most probable ones.",
-        )
-        _require_shares(kept, probabilities, f"With k = {k}")
-    equal = _kept(answer, np.full(8, 1 / 8), 3, "top_k")
-    require(
-        (equal > 0).sum() == 3,
-        f"Of eight equal probabilities you keep {(equal > 0).sum()} with k = 3. Where several are "
-        "equal, choose: exactly k should stay.",
-    )
-    many = _kept(answer, probabilities, 50, "top_k")
-    require(
-        np.allclose(many, probabilities),
-        "With a k larger than the number of symbols all of them should stay as they are.",
-    )
+def top_k():
+    for k in (3, 1, 7, 50):
+        yield PROBABILITIES, k
+    yield np.array([0.1, 0.4, 0.2, 0.3]), 2
 
 
-def _kept(answer, probabilities, setting, name):
-    """What the answer keeps, with what is wrong whatever the rule."""
-    given = probabilities.copy()
-    value = _array(answer(given, setting))
-    call = f"`{name}(probabilities, {setting})`"
-    require(
-        (given == probabilities).all(),
-        f"{call} changes the probabilities that it was given. Work on a copy.",
-    )
-    require(
-        value.shape == probabilities.shape,
-        f"{call} returns the shape {value.shape}; each symbol keeps its place, and those that are "
-        "left out get 0.",
-    )
-    require(
-        np.isfinite(value).all() and (value >= 0).all(),
-        f"{call} returns something that is no probability: {value.min()}.",
-    )
-    require(
-        np.isclose(value.sum(), 1),
-        f"{call} returns probabilities that add up to {value.sum():.3f}, not 1.",
-    )
-    return value
+SAME_SHARES = (
+    "The right symbols stay, but all with the same probability; they should keep their proportions."
+)
+SOFTMAX = "You take a softmax of what is left, which changes the proportions. Divide by the sum."
+PLACES = "Each symbol should keep its place; those that are left out get 0."
 
 
-def _require_shares(kept, probabilities, call):
-    left = kept > 0
-    require(
-        np.allclose(kept[left], probabilities[left] / probabilities[left].sum()),
-        f"{call} the right symbols stay, but not in their old proportions.",
+def _number_kept(probabilities):
+    return f"`{{call}}` keeps {(probabilities > 0).sum()} symbols."
+
+
+@top_k.mistakes
+def _(probabilities, k):
+    order = np.argsort(-probabilities)
+    kept = _chosen(probabilities, order[:k])
+    yield "You keep the least probable symbols.", _shares(_chosen(probabilities, order[::-1][:k]))
+    yield _number_kept, _shares(_chosen(probabilities, order[: k + 1]))
+    yield _number_kept, _shares(_chosen(probabilities, order[: k - 1]))
+    yield (
+        "You keep the first k symbols, not the k most probable ones.",
+        _shares(_chosen(probabilities, np.arange(len(probabilities))[:k])),
     )
+    yield SAME_SHARES, _shares(kept > 0)
+    yield SOFTMAX, _softmax(kept)
+    yield SOFTMAX, _softmax(np.where(kept > 0, kept, -np.inf))
+    yield PLACES, _shares(probabilities[order[:k]])
+    yield PLACES, _shares(np.where(np.arange(len(order)) < k, probabilities[order], 0))
 
 
-def _top(probabilities, k):
-    kept = np.zeros_like(probabilities)
-    best = np.argsort(-probabilities)[:k]
-    kept[best] = probabilities[best]
-    return kept / kept.sum()
+@top_k.behavior
+def _(answer):
+    """Of equal probabilities any may stay."""
+    kept = Array("array of probabilities").read(answer(np.full(8, 1 / 8), 3), shape=(8,))
+    require(
+        (kept > 0).sum() == 3,
+        f"Of eight equal probabilities you keep {(kept > 0).sum()} with k = 3. Choose among equal "
+        "ones: exactly k should stay.",
+    )
+    require(
+        np.allclose(kept[kept > 0], 1 / 3),
+        "Of eight equal probabilities you keep 3 with k = 3, but not with equal probabilities.",
+    )
 
 
 @top_k.accepts
 def _(probabilities, k):
     ranks = np.argsort(np.argsort(-probabilities, kind="stable"), kind="stable")
-    kept = np.where(ranks < k, probabilities, 0)
-    return kept / kept.sum()
+    return _shares(np.where(ranks < k, probabilities, 0)).astype("float32")
 
 
 @top_k.accepts
 def _(probabilities, k):
     kept = probabilities.copy()
     kept[np.argsort(-probabilities)[k:]] = 0
-    return kept / kept.sum()
+    return (kept / sum(kept)).tolist()
 
 
 @top_k.rejects("add up to")
 def _(probabilities, k):
-    kept = np.zeros_like(probabilities)
-    best = np.argsort(-probabilities)[:k]
-    kept[best] = probabilities[best]
-    return kept
-
-
-@top_k.rejects("you keep the least probable symbols")
-def _(probabilities, k):
-    kept = np.zeros_like(probabilities)
-    best = np.argsort(probabilities)[:k]
-    kept[best] = probabilities[best]
-    return kept / kept.sum()
-
-
-@top_k.rejects("With k = 1 you keep 2 symbols")
-def _(probabilities, k):
-    return _top(probabilities, k + 1)
-
-
-@top_k.rejects("are not the most probable ones")
-def _(probabilities, k):
-    kept = np.zeros_like(probabilities)
-    kept[1 : 1 + k] = probabilities[1 : 1 + k]
-    return kept / kept.sum() if k < 7 else probabilities
-
-
-@top_k.rejects("not in their old proportions")
-def _(probabilities, k):
-    kept = (_top(probabilities, k) > 0).astype(float)
-    return kept / kept.sum()
+    return _chosen(probabilities, np.argsort(-probabilities)[:k])
 
 
 @top_k.rejects("exactly k should stay")
 def _(probabilities, k):
     bar = np.sort(probabilities)[::-1][:k][-1]
-    kept = np.where(probabilities >= bar, probabilities, 0)
-    return kept / kept.sum()
-
-
-@top_k.rejects("returns the shape (1,)")
-def _(probabilities, k):
-    best = np.sort(probabilities)[::-1][:k]
-    return best / best.sum()
-
-
-@top_k.rejects("changes the probabilities")
-def _(probabilities, k):
-    probabilities[np.argsort(-probabilities)[k:]] = 0
-    return probabilities / probabilities.sum()
-
-
-@top_k.rejects("out of bounds")
-def _(probabilities, k):
-    bar = np.sort(probabilities)[::-1][k - 1]
-    order = np.argsort(-probabilities, kind="stable")[:k]
-    kept = np.zeros_like(probabilities)
-    kept[order] = np.maximum(probabilities[order], bar)
-    return kept / kept.sum()
+    return _shares(np.where(probabilities >= bar, probabilities, 0))
 
 
 @exercise(
@@ -997,42 +791,65 @@ def _(probabilities, k):
     "A symbol stays if those *before* it do not yet reach the share. So subtract from each sum the "
     "symbol's own probability.",
     "The places that stay are `order[before < share]`. From there on it is as in top-k.",
+    returns=Array("array of probabilities"),
+    otherwise=_unless_sum_is_wrong(
+        "`{call}` does not return the fewest, most probable symbols that reach the share, in their "
+        "old proportions."
+    ),
 )
-def nucleus(answer):
-    """Shares that end between two symbols and on one, and that of all."""
-    probabilities = np.array([0.05, 0.3, 0.02, 0.25, 0.08, 0.2, 0.1])
+def nucleus():
+    for share in (0.6, 0.9, 0.2, 0.97, 1.0):
+        yield PROBABILITIES, share
+    yield np.array([0.25, 0.5, 0.25]), 0.5
+    yield np.full(10, 0.1), 1.0  # in floating point its sum is less than 1
+
+
+@nucleus.mistakes
+def _(probabilities, share):
     order = np.argsort(-probabilities)
-    for share, num in ((0.6, 3), (0.9, 5), (0.2, 1), (0.97, 6)):
-        kept = _kept(answer, probabilities, share, "nucleus")
-        found = int((kept > 0).sum())
-        call = f"With a share of {share}"
-        reached = probabilities[order[: num - 1]].sum()
-        require(
-            not (found == num - 1 and (kept[order[: num - 1]] > 0).all()),
-            f"{call} your symbols together have {reached:.2f}, which is less. The one that crosses "
-            "the share belongs to them.",
-        )
-        require(
-            not (found == num + 1 and (kept[order[: num + 1]] > 0).all()),
-            f"{call} you keep {found} symbols; without the last of them, the others reach the "
-            "share already.",
-        )
-        require(
-            (kept[order[:found]] > 0).all(),
-            f"{call} the symbols that you keep are not the most probable ones.",
-        )
-        require(found == num, f"{call} you keep {found} symbols, which are not the fewest.")
-        _require_shares(kept, probabilities, call)
-    every = _kept(answer, probabilities, 1.0, "nucleus")
-    require(
-        np.allclose(every, probabilities),
-        "With a share of 1 all symbols should stay as they are.",
+    ordered = probabilities[order]
+    sums = np.cumsum(ordered)
+    before = sums - ordered
+    kept = _chosen(probabilities, order[before < share])
+    too_few = (
+        "`{call}`: the symbols that you keep do not reach the share. The one that crosses it "
+        "belongs to them."
     )
-    half = _kept(answer, np.array([0.25, 0.5, 0.25]), 0.5, "nucleus")
-    require(
-        (half > 0).sum() == 1,
-        "Where the first symbol has exactly the share, it reaches it: it should stay alone.",
+    yield too_few, _shares(_chosen(probabilities, order[sums <= share]))
+    yield too_few, _shares(_chosen(probabilities, order[sums < share]))
+    yield too_few, _shares(_chosen(probabilities, order[sums <= max(share, sums[0])]))
+    yield (
+        "`{call}`: without the last of the symbols that you keep, the others reach the share "
+        "already.",
+        _shares(_chosen(probabilities, order[: (sums < share).sum() + 2])),
     )
+    in_place = np.cumsum(probabilities) - probabilities < share
+    yield (
+        "You take the symbols in the order of the vocabulary. Begin with the most probable one.",
+        _shares(np.where(in_place, probabilities, 0)),
+    )
+    rising = order[::-1]
+    least = rising[np.cumsum(probabilities[rising]) - probabilities[rising] < share]
+    yield (
+        "You begin with the least probable symbol. Begin with the most probable one.",
+        _shares(_chosen(probabilities, least)),
+    )
+    yield SAME_SHARES, _shares(kept > 0)
+    yield SOFTMAX, _softmax(kept)
+    yield SOFTMAX, _softmax(np.where(kept > 0, kept, -np.inf))
+    all_stay = "With a share of 1 all symbols should stay as they are."
+    yield all_stay, _shares(_chosen(probabilities, order[before < min(share, 0.975)]))
+    yield (
+        f"{all_stay} Their sum may be a little less than 1 in floating point: what does your "
+        "function do where no sum reaches the share?",
+        _shares(_chosen(probabilities, order[: np.argmax(sums >= share) + 1])),
+    )
+    yield (
+        "Where the first symbol has exactly the share, it reaches it: no other one should stay.",
+        _shares(_chosen(probabilities, order[before <= share])),
+    )
+    yield PLACES, _shares(ordered[before < share])
+    yield PLACES, _shares(np.where(before < share, ordered, 0))
 
 
 @nucleus.accepts
@@ -1043,92 +860,23 @@ def _(probabilities, share):
             break
         kept[place] = probabilities[place]
         total += probabilities[place]
-    return kept / kept.sum()
+    return [float(probability) for probability in kept / total]
 
 
 @nucleus.accepts
 def _(probabilities, share):
     order = np.argsort(probabilities)[::-1]
-    sums = np.cumsum(probabilities[order])
-    num = min(np.searchsorted(sums, share - 1e-12) + 1, len(order))
-    kept = probabilities.copy()
+    num = np.searchsorted(np.cumsum(probabilities[order]), share - 1e-12) + 1
+    kept = probabilities.astype("float32")
     kept[order[num:]] = 0
-    return kept / kept.sum()
-
-
-def _falling_sums(probabilities):
-    return np.cumsum(np.sort(probabilities)[::-1])
-
-
-def _nucleus(probabilities, keep):
-    order = np.argsort(-probabilities)
-    sums = np.cumsum(probabilities[order])
-    kept = np.zeros_like(probabilities)
-    best = order[keep(sums, probabilities[order])]
-    kept[best] = probabilities[best]
-    return kept
-
-
-@nucleus.rejects("The one that crosses the share")
-def _(probabilities, share):
-    kept = _nucleus(probabilities, lambda sums, p: sums <= max(share, p[0]))
-    return kept / kept.sum()
-
-
-@nucleus.rejects("the others reach the share already")
-def _(probabilities, share):
-    return _top(probabilities, (_falling_sums(probabilities) < share).sum() + 2)
-
-
-@nucleus.rejects("are not the most probable ones")
-def _(probabilities, share):
-    sums = np.cumsum(probabilities)
-    kept = np.where(sums - probabilities < share, probabilities, 0)
-    return kept / kept.sum()
-
-
-@nucleus.rejects("which are not the fewest")
-def _(probabilities, share):
-    kept = np.where(probabilities > 1 - share, probabilities, 0)
-    return (kept if kept.any() else probabilities) / (kept if kept.any() else probabilities).sum()
-
-
-@nucleus.rejects("not in their old proportions")
-def _(probabilities, share):
-    kept = _nucleus(probabilities, lambda sums, p: sums - p < share) > 0
     return kept / kept.sum()
 
 
 @nucleus.rejects("add up to")
 def _(probabilities, share):
-    return _nucleus(probabilities, lambda sums, p: sums - p < share)
-
-
-@nucleus.rejects("With a share of 1 all")
-def _(probabilities, share):
-    kept = _nucleus(probabilities, lambda sums, p: sums - p < min(share, 0.975))
-    return kept / kept.sum()
-
-
-@nucleus.rejects("it should stay alone")
-def _(probabilities, share):
-    kept = _nucleus(probabilities, lambda sums, p: sums - p <= share)
-    return kept / kept.sum()
-
-
-@nucleus.rejects("changes the probabilities")
-def _(probabilities, share):
     order = np.argsort(-probabilities)
-    sums = np.cumsum(probabilities[order])
-    probabilities[order[sums - probabilities[order] >= share]] = 0
-    return probabilities / probabilities.sum()
-
-
-@nucleus.rejects("each symbol keeps its place")
-def _(probabilities, share):
-    falling = np.sort(probabilities)[::-1]
-    best = falling[np.cumsum(falling) - falling < share]
-    return best / best.sum()
+    before = np.cumsum(probabilities[order]) - probabilities[order]
+    return _chosen(probabilities, order[before < share]) / share
 
 
 @question
@@ -1137,12 +885,12 @@ def which_knob():
     return [
         wrong(
             "A lower temperature.",
-            "It makes odd letters rarer, and the dull text duller still.",
+            "It makes odd letters rarer, but the dull text even duller.",
         ),
         correct(
             "A nucleus of 0.9, at temperature 1.",
-            "The odd letters come from the long tail of symbols that have little each, but "
-            "something together. The nucleus cuts off the tail and leaves the proportions of the "
+            "The odd letters come from the many symbols that have little probability each, but "
+            "not little together. The nucleus removes these and leaves the proportions of the "
             "good symbols as they are.",
         ),
         wrong(
@@ -1151,7 +899,7 @@ def which_knob():
         ),
         wrong(
             "Top-k with k = 1.",
-            "That is always the best symbol, the dullest text there is.",
+            "That is always the best symbol, which gives the dullest text of all.",
         ),
     ]
 
@@ -1161,73 +909,85 @@ def which_knob():
     "With both centered, `values @ states` is the sum of the products for every column at once.",
     "A column that never changes has a sum of squares of 0. Divide by 1 there: "
     "`np.where(squares > 0, squares, 1)`.",
+    returns=Array("array of correlations"),
+    otherwise="At least one of your numbers is not Pearson's correlation of a column with the "
+    "values.",
 )
-def correlations(answer):
-    """Cells that go along, go against, do not care, and never change."""
-    random = np.random.default_rng(1)
-    values = random.integers(0, 2, 200).astype(float)
-    noise = random.normal(size=(200, 2))
-    states = np.column_stack([values, 3 - 2 * values, noise, values + noise[:, 0], np.ones(200)])
-    given = states.copy(), values.copy()
-    with np.errstate(all="ignore"):
-        found = _array(answer(*given))
-    require(
-        (given[0] == states).all() and (given[1] == values).all(),
-        "Your function changes the states or the values that it was given.",
-    )
-    require(
-        found.shape == (states.shape[1],),
-        f"For states of shape {states.shape} you return the shape {found.shape}; one number for "
-        "each column is wanted.",
-    )
-    wanted = np.corrcoef(states[:, :5], values, rowvar=False)[-1, :-1]
-    require(
-        not np.allclose(found[:5], np.abs(wanted)),
-        "A cell that goes down where the values go up should have -1, not 1: leave the sign.",
-    )
-    require(
-        not np.allclose(found[:5], wanted**2),
-        "You return the squares of the correlations.",
-    )
-    centered, off = states - states.mean(axis=0), values - values.mean()
-    require(
-        not np.allclose(found[:5], (off @ centered / len(values))[:5]),
-        "That is the covariance: it grows with the size of a cell's numbers. Divide by the root of "
-        "the product of the sums of squares.",
-    )
-    with np.errstate(all="ignore"):
-        plain = values @ states / np.sqrt((states**2).sum(axis=0) * (values**2).sum())
-    require(
-        not np.allclose(found[:5], plain[:5]),
-        "You have not subtracted the means: a cell that is always large seems to go along with "
-        "everything.",
-    )
-    require(
-        np.allclose(found[:5], wanted, atol=1e-6),
-        f"A cell that equals the values gets {found[0]:.3f}, and one that equals them with noise "
-        f"{found[4]:.3f}. At least one of them is not Pearson's correlation.",
-    )
-    require(
-        np.isfinite(found[5]),
-        f"For a cell that never changes you return {found[5]}: 0 divided by 0. Let it be 0.",
-    )
-    require(
-        np.isclose(found[5], 0),
-        f"For a cell that never changes you return {found[5]:.3f}. It goes along with nothing.",
-    )
+def correlations():
+    generator = np.random.default_rng(1)
+    for num, num_noisy, spread in ((200, 3, 0.0), (30, 5, 0.5)):
+        values = generator.integers(0, 2, num) + spread * generator.normal(size=num)
+        noise = generator.normal(size=(num, num_noisy))
+        noise[:, 0] += values
+        yield np.column_stack([values, 3 - 2 * values, noise, np.ones(num)]), values
 
 
-def _pearson(states, values):
-    states, values = states - states.mean(axis=0), values - values.mean()
+def _cosines(states, values):
+    """Return the correlations of columns and values that are centered already."""
     squares = (states**2).sum(axis=0) * (values**2).sum()
     return values @ states / np.sqrt(np.where(squares > 0, squares, 1))
 
 
+@correlations.mistakes
+def _(states, values):
+    num = len(values)
+    centered, deviations = states - states.mean(axis=0), values - values.mean()
+    pearson = _cosines(centered, deviations)
+    products = deviations @ centered
+    squares = (centered**2).sum(axis=0) * (deviations**2).sum()
+    yield (
+        "You return the correlations of the columns with each other. Return one number for each "
+        "column, its correlation with the values.",
+        np.corrcoef(states, rowvar=False),
+    )
+    yield (
+        "A cell that goes down where the values go up should have -1, not 1: keep the sign.",
+        np.abs(pearson),
+    )
+    yield "You return the squares of the correlations.", pearson**2
+    covariance = (
+        "That is the covariance: it grows with the size of a cell's numbers. Divide by the square "
+        "root of the product of the sums of squares."
+    )
+    yield covariance, products / num
+    yield covariance, products / (num - 1)
+    yield covariance, products
+    yield (
+        "You divide by the product of the sums of squares; take its square root first.",
+        products / np.where(squares > 0, squares, 1),
+    )
+    yield (
+        "You divide by n in one place and by n - 1 in another: `np.std` and `np.cov` differ in "
+        "that.",
+        pearson * num / (num - 1),
+    )
+    for name, columns, other in (
+        ("the states and of the values", states, values),
+        ("the states", states, deviations),
+        ("the values", centered, values),
+    ):
+        yield (
+            f"You have not subtracted the mean of {name}: what is always large then seems to go "
+            "along with everything.",
+            _cosines(columns, other),
+        )
+    yield (
+        "You subtract the mean of all states; each column has its own mean.",
+        _cosines(states - states.mean(), deviations),
+    )
+    yield (
+        "For a cell that never changes you return nan: 0 divided by 0. Return 0.",
+        products / np.sqrt(squares),
+    )
+    yield (
+        "For a cell that never changes you return 1. It goes along with nothing: return 0.",
+        np.where(squares > 0, pearson, 1.0),
+    )
+
+
 @correlations.accepts
 def _(states, values):
-    with np.errstate(all="ignore"):
-        every = [np.corrcoef(column, values)[0, 1] for column in states.T]
-    return np.nan_to_num(np.array(every))
+    return np.nan_to_num([np.corrcoef(column, values)[0, 1] for column in states.T]).tolist()
 
 
 @correlations.accepts
@@ -1237,68 +997,23 @@ def _(states, values):
     return np.mean(standard * ((values - values.mean()) / values.std())[:, np.newaxis], axis=0)
 
 
-@correlations.rejects("a NumPy array is wanted")
+@correlations.accepts
 def _(states, values):
-    return _pearson(states, values).tolist()
-
-
-@correlations.rejects("one number for each column")
-def _(states, values):
-    return np.corrcoef(states, rowvar=False)
-
-
-@correlations.rejects("leave the sign")
-def _(states, values):
-    return np.abs(_pearson(states, values))
-
-
-@correlations.rejects("the squares")
-def _(states, values):
-    return _pearson(states, values) ** 2
-
-
-@correlations.rejects("That is the covariance")
-def _(states, values):
-    return (values - values.mean()) @ (states - states.mean(axis=0)) / len(values)
-
-
-@correlations.rejects("not subtracted the means")
-def _(states, values):
-    return values @ states / np.sqrt((states**2).sum(axis=0) * (values**2).sum())
-
-
-@correlations.rejects("is not Pearson's correlation")
-def _(states, values):
-    return _pearson(states, values) / 2
-
-
-@correlations.rejects("0 divided by 0")
-def _(states, values):
-    states, values = states - states.mean(axis=0), values - values.mean()
-    return values @ states / np.sqrt((states**2).sum(axis=0) * (values**2).sum())
-
-
-@correlations.rejects("It goes along with nothing")
-def _(states, values):
-    return np.where(states.std(axis=0) > 0, _pearson(states, values), 1.0)
-
-
-@correlations.rejects("changes the states")
-def _(states, values):
-    states -= states.mean(axis=0)
-    return _pearson(states, values)
+    states, values = states.astype("float32"), values.astype("float32")
+    return _cosines(states - states.mean(axis=0), values - values.mean())
 
 
 @question
 def two_halves():
     """You look for the cell that goes along with a trait best, out of 512.
 
-    Then you report its correlation on the very text on which you found it. What is wrong?
+    Then you report its correlation on the same text on which you found it. What is wrong?
     """
     return [
         wrong(
             "Nothing: it is measured on held-out text.",
-            "The network did not learn from that text. But you did: from it you chose the cell.",
+            "The network did not learn from that text. But you did: you used it to choose the "
+            "cell.",
         ),
         wrong(
             "512 cells are too few to find anything.",
@@ -1306,13 +1021,14 @@ def two_halves():
         ),
         correct(
             "The best of 512 is partly lucky: on other text it will be worse.",
-            "Whoever picks the best must measure it anew, on text that had no say in the choice. "
-            "It is the same reason for which networks are not tested on what they learned from.",
+            "Whoever picks the best must measure it again, on text that was not used for the "
+            "choice. It is the same reason for which networks are not tested on what they learned "
+            "from.",
         ),
         wrong(
             "Correlation should be measured on the training text.",
-            "There the network may know by heart what comes. The question is what it can tell in a "
-            "text that it has never seen.",
+            "The network may know that text by heart. The question is what it can tell in a text "
+            "that it has never seen.",
         ),
     ]
 
@@ -1329,11 +1045,11 @@ def how_many_steps():
         wrong(
             "1,000 times as many.",
             "If it read again everything it has written, it would be about half of that, and grow "
-            "with the text. It reads the last 256 only.",
+            "with the text. It reads only the last 256.",
         ),
         correct(
             "About 200 times as many.",
-            "256 × 1,000 steps against 256 + 1,000. How much of that is seen in seconds depends on "
+            "256 × 1,000 steps against 256 + 1,000. How much of that you see in seconds depends on "
             "what else a character costs.",
         ),
     ]
@@ -1346,20 +1062,24 @@ MOST_PARAMETERS = 100_000
 @exercise(
     "Begin with the recipe of this lab: `models.char_rnn`, `data.windows`, AdamW, one cycle.",
     "Count before you train: a layer of n LSTM cells on vectors of m numbers has 4n(n + m + 1) "
-    "parameters. `model.count_params()` tells the sum.",
-    "A small network stands larger rates and needs no dropout, but it needs many steps: smaller "
-    "batches and several epochs.",
+    "parameters. `model.count_params()` returns the sum.",
+    "A small network can take larger learning rates and needs no dropout, but it needs many steps: "
+    "smaller batches and several epochs.",
+    smoke={"num_characters": 10_000, "bar": 5.5},
 )
-def train_writer(answer):
-    """A network trained on `python_docs`: its size, and its bits per character on held-out text."""
+def train_writer(answer, num_characters=None, bar=BAR):
+    """Train on `python_docs`; measure the network's size and its bits on held-out text."""
     import keras
 
     from dltlab import data, training
 
     corpus = data.corpus("python_docs")
-    ids, held_out = map(corpus.vocabulary.encode, (corpus.train, corpus.validation))
-    num = len(corpus.vocabulary)
-    model = answer(ids, num, 1)
+    ids, held_out = (
+        corpus.vocabulary.encode(text[:num_characters])
+        for text in (corpus.train, corpus.validation)
+    )
+    num_symbols = len(corpus.vocabulary)
+    model = answer(ids, num_symbols, 1)
     require(
         isinstance(model, keras.Model),
         f"You return an object of type `{type(model).__name__}`. Return the model.",
@@ -1367,54 +1087,55 @@ def train_writer(answer):
     with attempt("giving your model two windows of the held-out text"):
         logits = model.predict_on_batch(held_out[:64].reshape(2, 32))
     require(
-        np.shape(logits) == (2, 32, num),
-        f"For 2 windows of 32 characters your model gives the shape {np.shape(logits)}; a logit "
-        f"for each of {num} symbols at each place is wanted.",
+        np.shape(logits) == (2, 32, num_symbols),
+        f"For 2 windows of 32 characters your model returns the shape {np.shape(logits)}; expected "
+        f"a logit for each of {num_symbols} symbols at each place.",
     )
     parameters = model.count_params()
     require(
         parameters <= MOST_PARAMETERS,
         f"Your network has {parameters:,} parameters; at most {MOST_PARAMETERS:,} are allowed.",
     )
-    bits = training.bits_per_character(model, held_out, length=1024)
+    with attempt("measuring your model on windows of 1,024 characters"):
+        bits = training.bits_per_character(model, held_out, length=1024)
     require(
         np.isfinite(bits),
-        f"Your network takes {bits} bits per character. Is the learning rate too large?",
+        f"Your network needs {bits} bits per character. Is the learning rate too large?",
     )
     _require_no_look_ahead(model, held_out)
     require(
-        bits <= BAR,
-        f"Your network takes {bits:.3f} bits per character on the held-out text; the bar is "
-        f"{BAR:.2f}.",
+        bits <= bar,
+        f"Your network needs {bits:.3f} bits per character on the held-out text; the bar is "
+        f"{bar:.2f}.",
     )
-    return f"{bits:.3f} bits per character with {parameters:,} parameters; the bar is {BAR:.2f}."
+    return f"{bits:.3f} bits per character with {parameters:,} parameters; the bar is {bar:.2f}."
 
 
 def _require_no_look_ahead(model, held_out):
-    """A bidirectional layer reads what it should foretell."""
+    """Require that later characters change nothing, as in a bidirectional layer they would."""
     window = held_out[np.newaxis, :32].copy()
     before = model.predict_on_batch(window)[0, :16].astype("float32")
     window[0, 16:] = held_out[100:116]
     after = model.predict_on_batch(window)[0, :16].astype("float32")
     require(
         np.allclose(before, after, atol=0.05),
-        "Your network looks ahead: what it says of a character changes with those that come after "
-        "it. Read in one direction only.",
+        "Your network looks ahead: its prediction of a character changes with those that come "
+        "after it. Read in one direction only.",
     )
 
 
-def _linear(num_symbols, size=16, **options):
+def _stacked(num_symbols, *layers, length=None):
+    """Return a network of an embedding, the given layers, and a dense layer."""
     import keras
-    from keras import layers
 
-    inputs = keras.Input((None,), dtype="int32")
-    x = layers.Embedding(num_symbols, size)(inputs)
-    return keras.Model(inputs, layers.Dense(num_symbols, dtype="float32", **options)(x))
+    keras.utils.set_random_seed(1)
+    ends = keras.layers.Embedding(num_symbols, 8), keras.layers.Dense(num_symbols, dtype="float32")
+    return keras.Sequential([keras.Input((length,), dtype="int32"), ends[0], *layers, ends[1]])
 
 
 @train_writer.rejects("Return the model")
 def _(ids, num_symbols, seed):
-    model = _linear(num_symbols)
+    model = _stacked(num_symbols)
     model.compile(loss="sparse_categorical_crossentropy")
     return model.fit(ids[np.newaxis, :32], ids[np.newaxis, 1:33], verbose=0)
 
@@ -1422,18 +1143,23 @@ def _(ids, num_symbols, seed):
 @train_writer.rejects("two windows of the held-out text raised")
 def _(ids, num_symbols, seed):
     import keras
-    from keras import layers
 
-    return keras.Sequential([keras.Input((64,)), layers.Dense(num_symbols)])
+    return keras.Sequential([keras.Input((64,)), keras.layers.Dense(num_symbols)])
 
 
-@train_writer.rejects("a logit for each of")
+@train_writer.rejects("windows of 1,024 characters raised")
 def _(ids, num_symbols, seed):
-    import keras
     from keras import layers
 
-    stack = [layers.Embedding(num_symbols, 8), layers.LSTM(8), layers.Dense(num_symbols)]
-    return keras.Sequential([keras.Input((None,), dtype="int32"), *stack])
+    fixed = layers.Flatten(), layers.Dense(256), layers.Reshape((32, 8))
+    return _stacked(num_symbols, *fixed, length=32)
+
+
+@train_writer.rejects("a logit for each of 103 symbols")
+def _(ids, num_symbols, seed):
+    from keras import layers
+
+    return _stacked(num_symbols, layers.LSTM(8))
 
 
 @train_writer.rejects("at most 100,000 are allowed")
@@ -1445,28 +1171,20 @@ def _(ids, num_symbols, seed):
 
 @train_writer.rejects("Is the learning rate too large?")
 def _(ids, num_symbols, seed):
-    model = _linear(num_symbols)
-    model.set_weights([np.full_like(each, np.nan) for each in model.get_weights()])
+    model = _stacked(num_symbols)
+    model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])
     return model
 
 
 @train_writer.rejects("looks ahead")
 def _(ids, num_symbols, seed):
-    import keras
     from keras import layers
 
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input((None,), dtype="int32")
-    x = layers.Embedding(num_symbols, 8)(inputs)
-    x = layers.Bidirectional(layers.LSTM(8, return_sequences=True))(x)
-    model = keras.Model(inputs, layers.Dense(num_symbols, dtype="float32")(x))
-    model.set_weights([3 * each for each in model.get_weights()])
+    model = _stacked(num_symbols, layers.Bidirectional(layers.LSTM(8, return_sequences=True)))
+    model.set_weights([3 * weights for weights in model.get_weights()])
     return model
 
 
-@train_writer.rejects("the bar is 2.25")
+@train_writer.rejects("bits per character on the held-out text; the bar is")
 def _(ids, num_symbols, seed):
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    return _linear(num_symbols)
+    return _stacked(num_symbols)

@@ -6,13 +6,12 @@ from typing import Annotated
 import typer
 
 from dltlab.cli.common import print_table, without_greeting
+from dltlab.inference import BACKENDS
+from dltlab.paths import TOKEN
 
 app = typer.Typer()
 
 _SHOWN_ROWS = 20
-_BACKENDS = (
-    "auto, keras, tf.function, xla, litert, onnxruntime, openvino, openvino-gpu or tensorrt."
-)
 
 
 @app.command()
@@ -54,36 +53,44 @@ def classify(
 def optimize(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
     data_set: Annotated[
-        str | None, typer.Option("--data", help="A data set to calibrate and to judge by.")
+        str | None,
+        typer.Option("--data", help="A data set, for calibration and for the accuracy check."),
     ] = None,
-    backend: Annotated[str, typer.Option(help=_BACKENDS)] = "auto",
+    backend: Annotated[str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.")] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")
     ] = "auto",
-    batch: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
-    tolerance: Annotated[float, typer.Option(help="Share of accuracy that may be lost.")] = 0.01,
+    batch_size: Annotated[int, typer.Option(help="Examples in a call.")] = 1,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(help="The fraction of the accuracy that may be lost, in [0, 1].")
+    ] = 0.01,
     out: Annotated[Path, typer.Option(help="The engine's folder.")] = Path("engine"),
     trust: Annotated[
         bool, typer.Option("--trust-code", help="Run Python code that is in the file.")
     ] = False,
 ) -> None:
-    """Compile a trained model into a fast engine that is still right."""
+    """Compile a trained model into a fast engine that is still accurate."""
     with without_greeting():
         import tensorflow  # noqa: F401
-    from dltlab.inference.optimization import optimize as compile_model
-    from dltlab.inference.samples import samples
-    from dltlab.models.loading import load_model
+    from dltlab.inference import load_samples, report
+    from dltlab.inference import optimize as compile_model
+    from dltlab.models import load_model
     from dltlab.paths import short_path
 
     loaded = load_model(model, trusted=trust)
-    calibration, validation = samples(data_set) if data_set else (None, None)
+    calibration, validation = load_samples(data_set) if data_set else (None, None)
     engine = compile_model(
-        loaded, backend=backend, precision=precision, calibration=calibration,
-        validation=validation, batch=batch, tolerance=tolerance,
-    )  # fmt: skip
+        loaded,
+        backend=backend,
+        precision=precision,
+        calibration=calibration,
+        validation=validation,
+        batch_size=batch_size,
+        max_accuracy_drop=max_accuracy_drop,
+    )
     for note in engine.notes:
         typer.echo(note)
-    typer.echo(engine.report())
+    typer.echo(report(engine))
     typer.echo(f"Wrote {short_path(engine.save(out))}.")
 
 
@@ -91,22 +98,24 @@ def optimize(
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="ENGINE", help="The folder of an engine.")],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
-    batch: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
-    streams: Annotated[int, typer.Option(help="Calls at once.")] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
+    batch_size: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
+    streams: Annotated[int, typer.Option(help="Calls at the same time.")] = 1,
     token: Annotated[
         str | None,
-        typer.Option(envvar="DLTLAB_TOKEN", help="By default a new one; '' for none."),
+        typer.Option(envvar=TOKEN, help="By default a new one; '' for none."),
     ] = None,
 ) -> None:
-    """Answer over HTTP with an engine, until Ctrl-C or SIGTERM."""
+    """Answer HTTP requests with an engine, until Ctrl-C or SIGTERM."""
     import secrets
 
-    from dltlab.inference import Engine, serving
+    from dltlab import inference
 
     secret = secrets.token_urlsafe() if token is None else token
-    with serving.listener(host, port, secret) as listener:
+    with inference.listener(host, port, secret) as listener:
         with without_greeting():  # the engine may need TensorFlow
-            engine = Engine.load(folder, batch=batch).configured(streams=streams)
-        typer.echo(f"{engine}\n{serving.address_of(listener)}/predict, token: {secret or 'none'}")
-        serving.serve(engine, listener, secret)
+            engine = inference.Engine.load(folder, batch_size=batch_size)
+            engine = engine.configured(streams=streams)
+        address = inference.address_of(listener)
+        typer.echo(f"{engine}\n{address}/predict, token: {secret or 'none'}")
+        inference.serve(engine, listener, secret)

@@ -86,9 +86,11 @@ def call_answer(answer: Answer, *args: Any, **kwargs: Any) -> Any:
 def describe_error(error: Exception) -> str:
     """Return the type of an exception and the first useful line of its message.
 
-    Keras begins with a line that says nothing, and colors its text: both are left out.
+    Left out is what says nothing to a learner: Keras' first line and colors, TensorFlow's names of
+    graph nodes and kernels.
     """
-    lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()]
+    message = re.sub(r"\x1b\[\d*m|\{\{\w+ .*?\}\} ?| ?\[Op:\w+\].*", "", str(error))
+    lines = [line.strip() for line in message.splitlines()]
     useful = (line for line in lines if line and not line.startswith("Exception encountered when"))
     reason = next(useful, "")
     return f"`{type(error).__name__}`" + (f": {reason}" if reason else ".")

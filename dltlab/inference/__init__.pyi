@@ -1,24 +1,26 @@
 from .backends import BACKENDS
-from .benchmarking import Benchmark
+from .benchmarking import benchmark
 from .engine import Engine
-from .load_testing import LoadTest, load_test, predict
+from .load_testing import load_test, predict
 from .optimization import optimize
-from .report import Report
-from .serving import service
-from .stepping import StepEngine, step_engine
+from .reporting import report
+from .samples import load_samples
+from .serving import address_of, listener, serve
+from .stepping import step_engine
 from .tuning import tune
 
 __all__ = [
     "BACKENDS",
-    "Benchmark",
     "Engine",
-    "LoadTest",
-    "Report",
-    "StepEngine",
+    "address_of",
+    "benchmark",
+    "listener",
+    "load_samples",
     "load_test",
     "optimize",
     "predict",
-    "service",
+    "report",
+    "serve",
     "step_engine",
     "tune",
 ]

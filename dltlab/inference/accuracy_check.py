@@ -1,4 +1,4 @@
-"""Whether an engine is right: `Judge`, which knows what the float32 model says."""
+"""Compare engines with the float32 model: `AccuracyCheck`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from dltlab.errors import LabError
-from dltlab.inference.backends import Arrays
-from dltlab.inference.cache import Check, Tensor
-from dltlab.inference.engine import examples, require_fitting
+from dltlab.errors import Damaged, Invalid, Unavailable
+from dltlab.inference.arrays import check_arrays, example_inputs
+from dltlab.inference.backends.base import Arrays
+from dltlab.inference.manifest import Accuracy, TensorSpec
 
-_AT_A_TIME = 32  # examples that Keras is given
-_RANDOM = 32  # examples, where there are none
+_REFERENCE_BATCH = 32  # examples in a call of the float32 model
+_RANDOM_EXAMPLES = 32
 
 
 @dataclass(frozen=True)
-class Judge:
-    """What engines are compared on.
+class AccuracyCheck:
+    """The data that engines are compared on, and the float32 model that they are compared with.
 
     Attributes:
         model: In float32.
         inputs: An array for each input of the model.
         labels: None where there are none.
-        data: What the inputs are.
+        data: What the inputs are, as in `Accuracy.data`.
     """
 
     model: keras.Model
@@ -34,135 +34,146 @@ class Judge:
     data: str
 
     @classmethod
-    def of(
-        cls, model: keras.Model, inputs: Sequence[Tensor], validation: Any, calibrating: Arrays
-    ) -> "Judge":
-        """One with the validation data; where there is none, with the best there is.
+    def create(
+        cls,
+        model: keras.Model,
+        specs: Sequence[TensorSpec],
+        validation: Any,
+        calibration: Arrays,
+    ) -> "AccuracyCheck":
+        """Create one with the validation data, else the calibration data or random numbers.
+
+        Args:
+            model: In float32.
+            specs: Its inputs.
+            validation: As for `optimize`.
+            calibration: An array for each input; empty where there is no calibration data.
 
         Raises:
-            LabError: It does not fit the model, or there is nothing to run it on.
+            Invalid: The data does not fit the model, or there is nothing to run it on.
         """
         if validation is None:
-            if calibrating:
-                return cls(model, calibrating, None, "calibration data")
-            if not all(np.issubdtype(np.dtype(each.dtype), np.floating) for each in inputs):
-                raise LabError(
-                    "The model takes whole numbers, and which ones make sense is not known: pass "
+            if calibration:
+                return cls(model, calibration, None, "calibration data")
+            if not all(np.issubdtype(np.dtype(spec.dtype), np.floating) for spec in specs):
+                raise Invalid(
+                    "The model takes integers, and which ones are valid is not known: pass "
                     "validation=, examples to compare on."
                 )
-            return cls(model, examples(inputs, _RANDOM), None, "random numbers")
+            return cls(model, example_inputs(specs, _RANDOM_EXAMPLES), None, "random numbers")
         pair = validation if isinstance(validation, tuple) else (validation, None)
         if len(pair) != 2:
-            raise LabError(
-                f"validation is a tuple of {len(pair)}: give (examples, labels), and for several "
-                "inputs a list of arrays in the place of the examples."
+            raise Invalid(
+                f"validation is a tuple of {len(pair)}: pass (examples, labels), and for several "
+                "inputs a list of arrays as the examples."
             )
-        given, labels = pair
-        arrays = examples_of(given, inputs, "validation")
-        if labels is None:
-            return cls(model, arrays, None, "validation data")
-        labels = np.asarray(labels)
-        if labels.shape[:1] != arrays[0].shape[:1] or labels.dtype.kind not in "iu":
-            raise LabError(
-                f"validation has {len(arrays[0]):,} examples and labels of shape {labels.shape} "
-                f"and type {labels.dtype}: give a whole number for each example."
-            )
+        arrays = check_arrays(_as_list(pair[0]), specs, "validation")
+        labels = None if pair[1] is None else _checked_labels(pair[1], len(arrays[0]))
         return cls(model, arrays, labels, "validation data")
 
     def arrays(self) -> Arrays:
-        """All of its data."""
+        """Return all data that the result depends on."""
         return self.inputs if self.labels is None else [*self.inputs, self.labels]
 
     @cached_property
     def expected(self) -> Arrays:
-        """What the model gives.
+        """The outputs of the float32 model.
 
         Raises:
-            LabError: That is NaN or infinite.
+            Damaged: They contain NaN or infinity.
         """
-        parts = []
-        for first in range(0, len(self.inputs[0]), _AT_A_TIME):
-            some = [each[first : first + _AT_A_TIME] for each in self.inputs]
-            found = self.model.predict_on_batch(some[0] if len(some) == 1 else some)
-            parts.append([np.asarray(each) for each in keras.tree.flatten(found)])
-        whole = [np.concatenate(each) for each in zip(*parts, strict=True)]
-        if not _finite(whole):
-            raise LabError(
-                f"{self.model.name} gives NaN or infinity itself: its weights are damaged, or the "
-                f"{self.data} is. Nothing was built."
+        batches = []
+        for start in range(0, len(self.inputs[0]), _REFERENCE_BATCH):
+            batch = [array[start : start + _REFERENCE_BATCH] for array in self.inputs]
+            outputs = self.model.predict_on_batch(batch[0] if len(batch) == 1 else batch)
+            batches.append([np.asarray(output) for output in keras.tree.flatten(outputs)])
+        expected = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+        if not _is_finite(expected):
+            raise Damaged(
+                f"{self.model.name} returns NaN or infinity itself: its weights are damaged, or "
+                f"the {self.data} is. Nothing was built."
             )
-        return whole
+        return expected
 
-    def check(self, found: Arrays) -> Check:
-        """Compare what an engine gives with what the model gives.
+    def compare(self, outputs: Arrays) -> Accuracy:
+        """Return the accuracy of an engine's outputs for all inputs.
 
         Raises:
-            LabError: Shapes or dtypes differ, or the labels do not fit the outputs.
+            Unavailable: Their shapes or dtypes are not those of the model.
+            Invalid: The labels do not fit the outputs.
         """
-        gives, wants = ([(each.shape, str(each.dtype)) for each in some]
-                        for some in (found, self.expected))  # fmt: skip
-        if gives != wants:
-            raise LabError(
-                f"The engine gives {gives}, and {self.model.name} {wants}: choose another backend."
+        actual, expected = _signature(outputs), _signature(self.expected)
+        if actual != expected:
+            raise Unavailable(
+                f"The engine returns {actual}, and {self.model.name} {expected}: choose another "
+                "backend."
             )
-        finite, everything = _finite(found), range(len(self.inputs[0]))
-        return Check(
+        is_finite, indices = _is_finite(outputs), range(len(self.inputs[0]))
+        return Accuracy(
             metric="agreement" if self.labels is None else "accuracy",
-            reference=self.score(self.expected, everything),
-            engine=self.score(found, everything) if finite else 0.0,
-            num_examples=len(everything),
+            reference=self.score(self.expected, indices),
+            engine=self.score(outputs, indices) if is_finite else 0.0,
+            num_examples=len(indices),
             data=self.data,
-            finite=finite,
+            finite=is_finite,
         )
 
-    def score(self, outputs: Arrays, places: Sequence[int]) -> float:
-        """The accuracy, or the agreement, of outputs for the examples at those places.
+    def score(self, outputs: Arrays, indices: Sequence[int]) -> float:
+        """Return the accuracy, or the agreement, of outputs for the examples at `indices`.
 
         Raises:
-            LabError: There is not one output for each class, at each label.
+            Invalid: There is not one output for each class, for each label.
         """
-        chosen = list(places)
+        chosen = list(indices)
         if self.labels is None:
-            expected = [each[chosen] for each in self.expected]
+            expected = [array[chosen] for array in self.expected]
             return min(map(_agreement, expected, outputs))
         labels = self.labels[chosen]
         if len(outputs) != 1 or outputs[0].shape[:-1] != labels.shape or outputs[0].shape[-1] < 2:
-            raise LabError(
+            raise Invalid(
                 f"Labels of shape {labels.shape} do not fit outputs of shape "
-                f"{[each.shape for each in outputs]}: accuracy needs an output for each class. "
-                "Leave the labels out, and the outputs are compared."
+                f"{[output.shape for output in outputs]}: accuracy needs an output for each class. "
+                "Leave the labels out to compare the outputs instead."
             )
         return float(np.mean(outputs[0].argmax(-1) == labels))
 
 
-def examples_of(given: Any, inputs: Sequence[Tensor], what: str) -> Arrays:
-    """The arrays of calibration or validation data; none where there is none.
+def calibration_arrays(calibration: Any, specs: Sequence[TensorSpec]) -> Arrays:
+    """Return the calibration data of `optimize` as an array for each input; empty for None.
 
     Raises:
-        LabError: They are not as the model's inputs.
+        Invalid: It does not fit the model's inputs.
     """
-    if given is None:
+    if calibration is None:
         return []
-    arrays = [np.asarray(each) for each in (given if isinstance(given, list) else [given])]
-    if len(arrays) != len(inputs):
-        raise LabError(
-            f"{what} has {len(arrays)} arrays, and the model takes {len(inputs)} inputs: pass a "
-            "list with an array for each."
+    return check_arrays(_as_list(calibration), specs, "calibration")
+
+
+def _as_list(examples: Any) -> list[Any]:
+    return examples if isinstance(examples, list) else [examples]
+
+
+def _checked_labels(labels: Any, num_examples: int) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.shape[:1] != (num_examples,) or array.dtype.kind not in "iu":
+        raise Invalid(
+            f"validation has {num_examples:,} examples and labels of shape {array.shape} and type "
+            f"{array.dtype}: pass an integer for each example."
         )
-    for array, tensor in zip(arrays, inputs, strict=True):
-        require_fitting(array, tensor, what)
-    if len({len(each) for each in arrays}) != 1:
-        raise LabError(f"{what} has different numbers of examples for the inputs.")
-    return arrays
+    return array
 
 
-def _agreement(expected: np.ndarray, found: np.ndarray) -> float:
-    """As `optimize` describes it."""
+def _agreement(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Return the agreement as `optimize` defines it."""
     if expected.ndim > 1 and expected.shape[-1] > 1:
-        return float(np.mean(expected.argmax(-1) == found.argmax(-1)))
-    size = float(np.linalg.norm(expected))
-    return max(0.0, 1 - float(np.linalg.norm(found - expected)) / (size or 1.0))
+        return float(np.mean(expected.argmax(-1) == actual.argmax(-1)))
+    norm = float(np.linalg.norm(expected))
+    return max(0.0, 1 - float(np.linalg.norm(actual - expected)) / (norm or 1.0))
 
 
-def _finite(outputs: Arrays) -> bool:
-    return all(bool(np.isfinite(each).all()) for each in outputs)
+def _signature(outputs: Arrays) -> list[tuple[tuple[int, ...], str]]:
+    return [(output.shape, str(output.dtype)) for output in outputs]
+
+
+def _is_finite(outputs: Arrays) -> bool:
+    return all(bool(np.isfinite(output).all()) for output in outputs)

@@ -1,239 +1,249 @@
-"""How long an engine takes, and how much it does: `benchmark`."""
+"""Measure the latency and the throughput of an engine: `benchmark`."""
 
-import html
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from dltlab.devices import PowerMeter
-from dltlab.errors import LabError
-from dltlab.inference.backends import Arrays, Lane
-from dltlab.inference.engine import Engine, examples
+from dltlab.display import PALETTE, Result
+from dltlab.errors import Invalid
+from dltlab.inference.arrays import example_inputs
+from dltlab.inference.backends.base import Arrays, Runner
+from dltlab.inference.engine import Engine
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BATCHES = (1, 8, 32)
-_WARM_UP = 3  # calls of each lane
-_LEAST = 10  # calls that are timed
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_BATCH_SIZES = (1, 8, 32)
+_WARM_UP_CALLS = 3
+_MIN_CALLS = 10
+_MARKERS = "os^D"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One batch and number of streams.
+    """The latency and throughput for one batch size and number of streams.
 
     Attributes:
-        batch: Examples in a call.
-        streams: Calls at once.
-        latencies: Seconds of each call, in no order.
-        images_per_second: All that was done, in the time that passed.
-        images_per_joule: Of the processor and the GPUs, others' use of them included; None where
-            no device tells its power.
+        batch_size: Examples in a call.
+        streams: Calls at the same time.
+        latencies: The time of each call in seconds, in no order.
+        images_per_second: All examples, divided by the elapsed time.
+        images_per_joule: Divided by the energy of the processor and the GPUs, including what other
+            programs use; None where no device reports its power.
     """
 
-    batch: int
+    batch_size: int
     streams: int
     latencies: np.ndarray
     images_per_second: float
     images_per_joule: float | None = None
 
-    def percentile(self, share: float) -> float:
-        """Seconds within which `share` percent of the calls were done."""
-        return float(np.percentile(self.latencies, share))
+    def percentile(self, percent: float) -> float:
+        """Return a percentile of the latencies in seconds, such as the 99th for 99."""
+        return float(np.percentile(self.latencies, percent))
 
 
 @dataclass(frozen=True, repr=False)
-class Benchmark:
-    """What `benchmark` has measured; a notebook shows it as a table.
+class Benchmark(Result):
+    """The result of `benchmark`.
 
     Attributes:
-        engine: In words.
-        rows: A measurement for each batch and number of streams.
+        title: The engine in a few words.
+        rows: A measurement for each batch size and number of streams.
     """
 
-    engine: str
+    title: str
     rows: tuple[Measurement, ...]
+
+    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {
+        **dict.fromkeys(("p50 (ms)", "p90 (ms)", "p99 (ms)", "images/J"), "{:,.3g}".format),
+        "images/s": "{:,.0f}".format,
+    }
 
     @property
     def single_stream(self) -> Measurement | None:
-        """MLPerf's single stream: one example at a time; None where batch 1 was not measured.
+        """MLPerf's single-stream scenario: one example at a time.
 
-        MLPerf Inference reports the 90th percentile of its latency; the rules' least number of
-        queries and 10 minutes are not kept here.
+        MLPerf Inference reports the 90th percentile of its latency. The rules' minimum number of
+        queries and duration of 10 minutes are not kept here. None where batch size 1 was not
+        measured.
         """
-        return next((row for row in self.rows if (row.batch, row.streams) == (1, 1)), None)
+        return next((row for row in self.rows if (row.batch_size, row.streams) == (1, 1)), None)
 
     @property
     def offline(self) -> Measurement:
-        """MLPerf's offline: all examples are there at once, and only images/s count."""
+        """MLPerf's offline scenario: all examples are there from the start; images/s count."""
         return max(self.rows, key=lambda row: row.images_per_second)
 
-    def table(self) -> "pd.DataFrame":
-        """A row for each batch and number of streams; latencies in ms."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                "batch": [row.batch for row in self.rows],
-                "streams": [row.streams for row in self.rows],
-                **{
-                    f"p{share} ms": [1e3 * row.percentile(share) for row in self.rows]
-                    for share in (50, 90, 99)
-                },
-                "calls": [len(row.latencies) for row in self.rows],
-                "images/s": [row.images_per_second for row in self.rows],
-                **self._energy(),
-            }
+    @property
+    def summary(self) -> str:
+        """The two MLPerf scenarios."""
+        single, offline = self.single_stream, self.offline
+        single_stream = (
+            f"single stream (MLPerf) p90 {1e3 * single.percentile(90):.3g} ms; " if single else ""
+        )
+        return (
+            f"{self.title}: {single_stream}offline (MLPerf) {offline.images_per_second:,.0f} "
+            f"images/s with batch size {offline.batch_size} in {count_streams(offline.streams)}."
         )
 
-    def _energy(self) -> dict[str, list[float | None]]:
-        """A column, where any device tells its power."""
-        column = [row.images_per_joule for row in self.rows]
-        return {"images/J": column} if any(column) else {}
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row for each batch size and number of streams."""
+        import pandas as pd
 
-    def figure(self) -> tuple["Figure", str]:
-        """Images/s over the 99th percentile of the latency, and that in words."""
+        columns: dict[str, list[float | None]] = {
+            "batch size": [row.batch_size for row in self.rows],
+            "streams": [row.streams for row in self.rows],
+        }
+        for percent in (50, 90, 99):
+            columns[f"p{percent} (ms)"] = [1e3 * row.percentile(percent) for row in self.rows]
+        columns["calls"] = [len(row.latencies) for row in self.rows]
+        columns["images/s"] = [row.images_per_second for row in self.rows]
+        if any(row.images_per_joule for row in self.rows):
+            columns["images/J"] = [row.images_per_joule for row in self.rows]
+        return pd.DataFrame(columns)
+
+    @property
+    def alt(self) -> str:
+        """The description of the figure."""
+        return f"Images per second over latency. {self.summary}"
+
+    def figure(self) -> "Figure":
+        """Draw images/s over the 99th percentile of the latency."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
-        counts = sorted({row.streams for row in self.rows})
-        for place, streams in enumerate(counts):
-            some = sorted((row for row in self.rows if row.streams == streams), key=_batch)
-            axes.plot(
-                [1e3 * row.percentile(99) for row in some],
-                [row.images_per_second for row in some],
-                marker="os^D"[place % 4],
-                color=_COLORS[place % len(_COLORS)],
-                label=f"{streams} stream{'s' if streams > 1 else ''}",
+        for index, streams in enumerate(sorted({row.streams for row in self.rows})):
+            rows = sorted(
+                (row for row in self.rows if row.streams == streams), key=lambda row: row.batch_size
             )
-            for row in some:
-                axes.annotate(
-                    str(row.batch), (1e3 * row.percentile(99), row.images_per_second),
-                    xytext=(5, -11), textcoords="offset points", fontsize=8,
-                )  # fmt: skip
-        axes.set(
-            xscale="log", ylim=(0, None), xlabel="latency, 99th percentile (ms)", ylabel="images/s"
-        )
-        axes.set_title("What a batch costs in latency; the number at a point is the batch")
+            points = [(row.batch_size, row.percentile(99), row.images_per_second) for row in rows]
+            plot_tradeoff(axes, index, points, count_streams(streams))
+        axes.set_title("What a larger batch costs in latency; numbers are batch sizes")
         axes.legend()
-        axes.spines[["top", "right"]].set_visible(False)
-        return figure, f"Images per second over latency. {self._sentence}"
+        return figure
 
-    def show(self) -> None:
-        """Show the figure."""
-        from dltlab.display import show
 
-        show(*self.figure())
+def plot_tradeoff(
+    axes: "Axes", index: int, points: Sequence[tuple[int, float, float]], label: str
+) -> None:
+    """Add a line of throughput over latency to axes.
 
-    @property
-    def _sentence(self) -> str:
-        single, offline = self.single_stream, self.offline
-        says = [f"{self.engine}:"]
-        if single:
-            says.append(f"single stream (MLPerf) p90 {1e3 * single.percentile(90):.3g} ms;")
-        says.append(
-            f"offline (MLPerf) {offline.images_per_second:,.0f} images/s with batch "
-            f"{offline.batch} in {offline.streams} stream{'s' if offline.streams > 1 else ''}."
+    Args:
+        axes: They get labels and a logarithmic scale.
+        index: Chooses the color and the marker.
+        points: Batch size, latency in seconds, and images/s, in the order of the line.
+        label: The line's name in the legend.
+    """
+    batch_sizes, latencies, rates = zip(*points, strict=True)
+    milliseconds = [1e3 * latency for latency in latencies]
+    axes.plot(
+        milliseconds,
+        rates,
+        marker=_MARKERS[index % len(_MARKERS)],
+        color=PALETTE[index % len(PALETTE)],
+        label=label,
+    )
+    for batch_size, x, y in zip(batch_sizes, milliseconds, rates, strict=True):
+        axes.annotate(
+            str(batch_size), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8
         )
-        return " ".join(says)
-
-    def _repr_html_(self) -> str:
-        table = self.table().to_html(index=False, float_format="{:,.3g}".format)
-        return f"<p>{html.escape(self._sentence)}</p>{table}"
-
-    def __repr__(self) -> str:
-        table = self.table().to_string(index=False, float_format="{:,.3g}".format)
-        return f"{self._sentence}\n{table}"
+    axes.set(
+        xscale="log", ylim=(0, None), xlabel="latency, 99th percentile (ms)", ylabel="images/s"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _batch(row: Measurement) -> int:
-    return row.batch
+def count_streams(streams: int) -> str:
+    """Return "1 stream" or "2 streams"."""
+    return f"{streams} stream{'s' if streams > 1 else ''}"
 
 
 def benchmark(
     engine: Engine,
     *,
-    batches: Sequence[int] | None = None,
+    batch_sizes: Sequence[int] | None = None,
     streams: Sequence[int] | None = None,
     seconds: float = 1.0,
 ) -> Benchmark:
-    """Measure an engine for each batch and number of streams.
+    """Measure latency and throughput for each batch size and number of streams.
 
-    Every stream has a thread that calls the engine again and again; the first calls, in which
-    memory is taken and kernels are made, do not count. The inputs are random numbers, already in
-    memory.
+    Each stream has a thread that calls the engine again and again. The first calls, which allocate
+    memory and create kernels, do not count. The inputs are random numbers, already in memory.
 
     Args:
         engine: What `optimize` returned.
-        batches: By default 1, 8 and 32.
+        batch_sizes: By default 1, 8 and 32.
         streams: By default 1, and one for each thread of the engine.
-        seconds: For each measurement; longer, until there are 10 calls.
+        seconds: For each measurement; longer where that is fewer than 10 calls.
 
     Raises:
-        LabError: A number makes no sense.
+        Invalid: A number is not positive.
     """
     if not seconds > 0:
-        raise LabError(f"seconds is {seconds}; it must be more than 0.")
-    threads = engine.settings.threads
+        raise Invalid(f"seconds is {seconds}; it must be more than 0.")
     rows = [
-        measure(engine.configured(batch=batch, streams=count), seconds)
-        for count in (streams or sorted({1, threads}))
-        for batch in (batches or _BATCHES)
+        measure(engine.configured(batch_size=batch_size, streams=count), seconds)
+        for count in (streams or sorted({1, engine.settings.threads}))
+        for batch_size in (batch_sizes or _BATCH_SIZES)
     ]
-    about = engine.manifest
-    return Benchmark(f"{about.model} on {about.backend} in {about.precision}", tuple(rows))
+    return Benchmark(engine.manifest.title, tuple(rows))
 
 
 def measure(engine: Engine, seconds: float) -> Measurement:
-    """Measure an engine as it is set."""
+    """Measure an engine with its own settings; as for `benchmark`."""
     settings = engine.settings
-    inputs = examples(engine.manifest.inputs, settings.batch)
-    lanes = [engine.lane() for _ in range(settings.streams)]
-    for lane in lanes:
-        for _ in range(_WARM_UP):
-            lane(inputs)
-    found: list[list[float]] = [[] for _ in lanes]
+    inputs = example_inputs(engine.manifest.inputs, settings.batch_size)
+    runners = [engine.runner() for _ in range(settings.streams)]
+    for run in runners:
+        for _ in range(_WARM_UP_CALLS):
+            run(inputs)
     with PowerMeter() as power:
-        begin = time.perf_counter()
-        _run(lanes, inputs, seconds, found)
-        passed = time.perf_counter() - begin
+        start = time.perf_counter()
+        latencies = _call_repeatedly(runners, inputs, seconds)
+        elapsed = time.perf_counter() - start
         watts = power.watts()
-    latencies = np.concatenate(found)
-    per_second = len(latencies) * settings.batch / passed
-    per_joule = per_second / watts if watts else None
-    return Measurement(settings.batch, settings.streams, latencies, per_second, per_joule)
+    rate = len(latencies) * settings.batch_size / elapsed
+    return Measurement(
+        settings.batch_size, settings.streams, latencies, rate, rate / watts if watts else None
+    )
 
 
-def _run(lanes: list[Lane], inputs: Arrays, seconds: float, found: list[list[float]]) -> None:
-    """Call all lanes at once, again and again, and note how long each call took."""
-    failed: list[BaseException] = []
+def _call_repeatedly(runners: list[Runner], inputs: Arrays, seconds: float) -> np.ndarray:
+    """Call all runners at the same time, again and again; return the time of each call."""
+    latencies: list[list[float]] = [[] for _ in runners]
+    errors: list[BaseException] = []
     begin = time.perf_counter()
 
-    def work(lane: Lane, latencies: list[float]) -> None:
+    def work(run: Runner, times: list[float]) -> None:
         try:
-            while time.perf_counter() - begin < seconds or len(latencies) < _LEAST:
+            while time.perf_counter() - begin < seconds or len(times) < _MIN_CALLS:
                 start = time.perf_counter()
-                lane(inputs)
-                latencies.append(time.perf_counter() - start)
-        except BaseException as error:  # to be raised where somebody sees it
-            failed.append(error)
+                run(inputs)
+                times.append(time.perf_counter() - start)
+        except BaseException as error:  # to be raised in the caller's thread
+            errors.append(error)
 
-    if len(lanes) == 1:
-        work(lanes[0], found[0])
+    if len(runners) == 1:
+        work(runners[0], latencies[0])
     else:
         threads = [
-            threading.Thread(target=work, args=each) for each in zip(lanes, found, strict=True)
+            threading.Thread(target=work, args=pair)
+            for pair in zip(runners, latencies, strict=True)
         ]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
-    if failed:
-        raise failed[0]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return np.concatenate(latencies)

@@ -1,4 +1,4 @@
-"""A Keras model as a file that other tools read: SavedModel and ONNX."""
+"""Write a Keras model in formats that other tools read: SavedModel and ONNX."""
 
 import logging
 import math
@@ -10,157 +10,163 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, LabError
 from dltlab.models import model_hash
 
 if TYPE_CHECKING:
     import keras
 
 _LARGE = 1_000_000  # numbers in a matrix
-_LONGEST = 200  # characters of what an exporter says
-_IN_ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes]]" = WeakKeyDictionary()
+_MAX_QUOTED = 200  # characters of an exporter's message
+_ANSI_STYLE = re.compile(r"\x1b\[\d*m")  # Keras writes parts of its messages in bold
+_ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes]]" = WeakKeyDictionary()
 
 
 def write_saved_model(model: "keras.Model", folder: Path) -> None:
     """Write TensorFlow's SavedModel, with an endpoint `serve` for batches of any size.
 
     Raises:
-        LabError: The model does not become a graph.
+        Invalid: The model cannot be traced into a graph.
     """
     with exporting(model, "a TensorFlow graph"):
         model.export(str(folder), format="tf_saved_model", verbose=False)
 
 
 def to_onnx(model: "keras.Model") -> bytes:
-    """The model in ONNX, with a batch of any size.
+    """Return the model in ONNX, with a batch of any size.
 
-    It is kept as long as the model lives and does not change: several engines of one model need it.
+    The result is cached while the model lives and does not change, because several engines of one
+    model need it.
 
     Raises:
-        LabError: A layer does something for which ONNX has no operation; it is named.
+        Invalid: A layer uses an operation that ONNX does not have; the message names the layer.
     """
-    now = model_hash(model)
-    known, content = _IN_ONNX.get(model, ("", b""))
-    if known != now:
-        content = _exported_to_onnx(model)
-        _IN_ONNX[model] = now, content
+    current_hash = model_hash(model)
+    cached_hash, content = _ONNX.get(model, ("", b""))
+    if cached_hash != current_hash:
+        content = _export_to_onnx(model)
+        _ONNX[model] = current_hash, content
     return content
 
 
-def _exported_to_onnx(model: "keras.Model") -> bytes:
+def _export_to_onnx(model: "keras.Model") -> bytes:
     import keras
     import onnx
     import tensorflow as tf
     import tf2onnx
 
-    outside = {
-        f"dltlab_matrix_{number}": each for number, each in enumerate(_large_matrices(model))
+    matrices = {
+        f"dltlab_matrix_{index}": weight for index, weight in enumerate(_large_matrices(model))
     }
 
-    def call(inputs: list[Any], matrices: list[Any]) -> Any:
-        with keras.StatelessScope(list(zip(outside.values(), matrices, strict=True))):
+    def call(inputs: list[Any], values: list[Any]) -> Any:
+        with keras.StatelessScope(list(zip(matrices.values(), values, strict=True))):
             return model(inputs[0] if len(inputs) == 1 else inputs, training=False)
 
     signature = (
-        [tf.TensorSpec((None, *each.shape[1:]), each.dtype, each.name) for each in model.inputs],
-        [tf.TensorSpec(each.shape, each.dtype, name) for name, each in outside.items()],
+        [
+            tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, tensor.name)
+            for tensor in model.inputs
+        ],
+        [tf.TensorSpec(weight.shape, weight.dtype, name) for name, weight in matrices.items()],
     )
     with exporting(model, "ONNX"):
         exported, _ = tf2onnx.convert.from_function(tf.function(call), signature)
         graph = exported.graph
-        inputs = [each for each in graph.input if each.name not in outside]
+        inputs = [tensor for tensor in graph.input if tensor.name not in matrices]
         del graph.input[:]
         graph.input.extend(inputs)
         graph.initializer.extend(
-            onnx.numpy_helper.from_array(keras.ops.convert_to_numpy(each), name)
-            for name, each in outside.items()
+            onnx.numpy_helper.from_array(keras.ops.convert_to_numpy(weight), name)
+            for name, weight in matrices.items()
         )
         content: bytes = exported.SerializeToString()
-    strange = [node for node in graph.node if not onnx.defs.has(node.op_type, node.domain)]
-    if strange:
-        where = layers_named(model, [node.name for node in strange])
-        raise LabError(
-            f"{_layers(where) or model.name} uses {', '.join({each.op_type for each in strange})}, "
-            "which ONNX does not know: replace the layer, or choose the backend tf.function."
+    unknown = [node for node in graph.node if not onnx.defs.has(node.op_type, node.domain)]
+    if unknown:
+        layers = layers_of(model, [node.name for node in unknown])
+        raise Invalid(
+            f"{_layers_text(layers) or model.name} uses "
+            f"{', '.join({node.op_type for node in unknown})}, which ONNX does not have: replace "
+            "the layer, or choose the backend tf.function."
         )
     return content
 
 
 def _large_matrices(model: "keras.Model") -> "list[keras.Variable]":
-    """The weights to keep out of tf2onnx, which copies a graph and its constants thirty times.
+    """Return the weights to keep out of tf2onnx, which copies a graph's constants thirty times.
 
-    The graph takes them as inputs meanwhile. That is done only where nothing but a multiplication
-    or a lookup reads the weights: others it must know, to fold them into their neighbors.
+    The graph takes them as inputs meanwhile. That is possible only where a weight is just
+    multiplied or looked up: tf2onnx must know the others to fold them into their neighbors.
     """
     import keras
 
     readers = keras.layers.Dense, keras.layers.Embedding
-    weights = [
-        each
+    return [
+        weight
         for layer in model._flatten_layers(include_self=False)
         if isinstance(layer, readers)
-        for each in layer.weights
+        for weight in layer.weights
+        if math.prod(weight.shape) >= _LARGE
     ]
-    return [each for each in weights if math.prod(each.shape) >= _LARGE]
 
 
-def layers_named(model: "keras.Model", names: Iterable[str]) -> list[str]:
-    """The layers of a model that the names of operations speak of, each once, in order."""
-    known = {layer.name for layer in model._flatten_layers(include_self=False)}
-    found = [owner(name, known) for name in names]
-    return list(dict.fromkeys(each for each in found if each))
+def layers_of(model: "keras.Model", operations: Iterable[str]) -> list[str]:
+    """Return the names of the layers that operations of an exported graph belong to, each once."""
+    names = {layer.name for layer in model._flatten_layers(include_self=False)}
+    layers = [layer_of(operation, names) for operation in operations]
+    return list(dict.fromkeys(layer for layer in layers if layer))
 
 
-def owner(name: str, layers: Container[str]) -> str:
-    """The layer that an operation of an exported graph belongs to; empty where it is none.
+def layer_of(operation: str, layers: Container[str]) -> str:
+    """Return the name of the layer that an operation of an exported graph belongs to, or "".
 
-    An operation is called as in `model_1/block1_conv_1/convolution`, where Keras and TensorFlow may
-    have added a number to each part.
+    An operation's name is such as `model_1/block1_conv_1/convolution`, where Keras and TensorFlow
+    may have added a number to each part.
     """
-    for part in reversed(name.split("/")):
-        if part in layers:
-            # Keras adds `_1` within a graph: of `conv_1` and `conv` it is `conv` that is meant.
-            shorter = part.rpartition("_")[0]
-            return shorter if part.endswith("_1") and shorter in layers else part
+    for part in reversed(operation.split("/")):
         shorter = part.rpartition("_")[0]
+        if part in layers:
+            # Keras adds `_1` inside a graph: with layers `conv` and `conv_1`, it means `conv`.
+            return shorter if part.endswith("_1") and shorter in layers else part
         if shorter in layers:
             return shorter
     return ""
 
 
-def _layers(names: list[str]) -> str:
+def _layers_text(names: list[str]) -> str:
     if not names:
         return ""
     return f"The layer {names[0]}" if len(names) == 1 else f"The layers {', '.join(names)}"
 
 
 @contextmanager
-def exporting(model: "keras.Model", what: str) -> Iterator[None]:
-    """Silence an exporter, and turn what it raises into a sentence that names the layer.
+def exporting(model: "keras.Model", target: str) -> Iterator[None]:
+    """Hide an exporter's messages, and turn its exceptions into an error that names the layer.
 
     Raises:
-        LabError: The model cannot be exported to `what`.
+        Invalid: The model cannot be exported to `target`.
     """
     try:
-        with quiet():
+        with _quiet():
             yield
     except (LabError, OSError):
         raise
-    except Exception as error:  # as many as there are ways to write a layer
-        where = layers_named(model, re.split(r"[^\w/.-]+", str(error)))
-        lines = str(error).strip().splitlines()
-        raise LabError(
-            f"{_layers(where[:1]) or model.name} cannot be exported to {what} "
-            f"({lines[0][:_LONGEST] if lines else type(error).__name__}): replace it, or choose "
+    except Exception as error:  # exporters raise exceptions of any type
+        message = _ANSI_STYLE.sub("", str(error)).strip()
+        layers = layers_of(model, re.split(r"[^\w/.-]+", message))
+        lines = message.splitlines()
+        raise Invalid(
+            f"{_layers_text(layers[:1]) or model.name} cannot be exported to {target} "
+            f"({lines[0][:_MAX_QUOTED] if lines else type(error).__name__}): replace it, or choose "
             "the backend tf.function."
         ) from error
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the exporters' logs and warnings, which are about their own code."""
+def _quiet() -> Iterator[None]:
+    """Hide the exporters' logs and warnings, which are about their own code."""
     names = ("tf2onnx", "absl", "tensorflow", "nncf")
-    before = {name: logging.getLogger(name).level for name in names}
+    levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -168,5 +174,5 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in before.items():
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

@@ -1,31 +1,33 @@
-"""What to calibrate and to judge by, from a data set: `samples`."""
+"""Take calibration and validation data from a data set: `load_samples`."""
 
 import numpy as np
 
 from dltlab import data
 from dltlab.data.read import splits_of
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
-_CALIBRATION = 300  # examples, as many as NNCF takes by default
+_CALIBRATION_EXAMPLES = 300  # as many as NNCF takes by default
 
 
-def samples(name: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Examples of a data set for `optimize`: training examples to calibrate, others to judge by.
+def load_samples(name: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Return examples of a data set for `optimize`.
 
     Args:
-        name: A data set of images.
+        name: The name of a data set of images.
 
     Returns:
-        Images for `calibration`, float32 `(n, height, width, channels)` in [0, 1]; images and
-        labels for `validation`, of its split "validation" where it has one, else "test".
+        Training images for `calibration`, float32 `(n, height, width, channels)` in [0, 1]; and
+        images and labels for `validation`, of the split "validation" if there is one, else "test".
 
     Raises:
-        LabError: There is no such data set, or its files cannot be had.
+        NotFound: There is no such data set.
+        Invalid: It holds no images.
+        Unavailable: Its files cannot be fetched.
     """
-    about = data.info(name)
-    if about.kind != "images":
-        raise LabError(f"'{name}' holds no images: name a data set that does.")
-    train = data.load(name, "train", shuffle=True, seed=0).take(_CALIBRATION)
+    card = data.info(name)
+    if card.kind != "images":
+        raise Invalid(f"'{name}' holds no images: choose a data set of images.")
+    train = data.load(name, "train", shuffle=True, seed=0).take(_CALIBRATION_EXAMPLES)
     calibration = np.stack([image.numpy() for image, _ in train])
-    judged = "validation" if "validation" in splits_of(about) else "test"
-    return calibration, data.arrays(name, judged)
+    split = "validation" if "validation" in splits_of(card) else "test"
+    return calibration, data.arrays(name, split)

@@ -1,42 +1,41 @@
-"""A recurrent network as an engine that keeps its state: `step_engine`."""
+"""Run a recurrent network one symbol at a time, in an engine with a state: `step_engine`."""
 
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from dltlab.errors import LabError
-from dltlab.inference.backends import Arrays
+from dltlab.errors import Invalid
+from dltlab.inference.backends.base import Arrays
 from dltlab.inference.engine import Engine
 from dltlab.inference.optimization import optimize
-from dltlab.models import in_precision, step_model
-from dltlab.models.loading import load_model
+from dltlab.models import in_precision, load_model, step_model
 
-_SYMBOLS = 64  # that the engine is judged by, with the states that they lead to
+_CHECKED_SYMBOLS = 64  # that the engine's accuracy is checked on, with the states they lead to
 
 
 class StepEngine:
-    """A network that reads one symbol after the other; `step_engine` makes one.
+    """A network that reads one symbol after another; `step_engine` builds one.
 
     Args:
-        engine: Of what `step_model` gives, with batch 1.
-        num_symbols: That it can read.
+        engine: The engine of a `models.step_model`, with batch size 1.
+        num_symbols: The number of symbols that it can read.
 
     Attributes:
-        engine: It may be measured and looked at as any other.
+        engine: It can be measured as any other.
     """
 
     def __init__(self, engine: Engine, num_symbols: int) -> None:
         self.engine, self._num_symbols = engine, num_symbols
-        self._lane = engine.lane()
+        self._run = engine.runner()
         self._symbol = np.zeros((1, 1), np.int32)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was read."""
-        self._state: Arrays = [
-            np.zeros((1, *each.shape), each.dtype)  # type: ignore[arg-type]
-            for each in self.engine.manifest.inputs[1:]
+        """Forget all symbols that were read."""
+        self._states: Arrays = [
+            np.zeros((1, *spec.shape), spec.dtype)  # type: ignore[arg-type]
+            for spec in self.engine.manifest.inputs[1:]
         ]
 
     def __call__(self, symbol: int) -> np.ndarray:
@@ -46,21 +45,21 @@ class StepEngine:
             symbol: Its number.
 
         Returns:
-            What the network gives at that place, float32 `(outputs,)`.
+            The network's output after it, float32 `(outputs,)`.
 
         Raises:
-            LabError: There is no such symbol.
+            Invalid: There is no such symbol.
         """
         if not 0 <= symbol < self._num_symbols:
-            raise LabError(
-                f"There is no symbol {symbol}: the network knows those from 0 to "
+            raise Invalid(
+                f"There is no symbol {symbol}: the network has symbols from 0 to "
                 f"{self._num_symbols - 1}."
             )
         self._symbol[0, 0] = symbol
-        logits, *state = self._lane([self._symbol, *self._state])
-        for old, new in zip(self._state, state, strict=True):
-            old[:] = new  # the lane writes over what it returned
-        return np.array(logits[0])
+        output, *states = self._run([self._symbol, *self._states])
+        for old, new in zip(self._states, states, strict=True):
+            old[:] = new  # the runner reuses the arrays that it returned
+        return np.array(output[0])
 
 
 def step_engine(
@@ -68,23 +67,24 @@ def step_engine(
     *,
     backend: str = "auto",
     precision: str = "float32",
-    tolerance: float = 0.01,
+    max_accuracy_drop: float = 0.01,
 ) -> StepEngine:
-    """Compile a recurrent network for one symbol at a time.
+    """Compile a recurrent network to read one symbol at a time.
 
     Args:
-        model: An embedding of symbols, recurrent layers, and layers that act on each place by
-            itself, in a row, as `models.char_rnn` gives it; or a `.keras` file.
+        model: A sequence of an embedding of symbols, recurrent layers, and layers that act on each
+            time step alone, as `models.char_rnn` builds it; or a `.keras` file.
         backend: As for `optimize`.
-        precision: As for `optimize`, without int8. Errors add up from step to step.
-        tolerance: As for `optimize`; outputs and states count.
+        precision: As for `optimize`, but not int8, since errors add up from step to step.
+        max_accuracy_drop: As for `optimize`; outputs and states count.
 
     Raises:
-        LabError: The precision is int8, or the model cannot be run step by step or optimized.
+        Invalid: The precision is int8, or the model cannot be run step by step or optimized.
+        Unavailable: As for `optimize`.
     """
     if precision == "int8":
-        raise LabError(
-            "A network is not read step by step in int8, since errors add up: choose float32, "
+        raise Invalid(
+            "A network cannot run step by step in int8, since errors add up: choose float32, "
             "bfloat16, float16 or auto."
         )
     if not isinstance(model, keras.Model):
@@ -92,20 +92,26 @@ def step_engine(
     step = step_model(in_precision(model, "float32"))
     embeddings = (layer for layer in step.layers if isinstance(layer, keras.layers.Embedding))
     num_symbols = next(embeddings).input_dim
-    validation = _read(step, num_symbols)
     engine = optimize(
-        step, backend=backend, precision=precision, validation=validation, tolerance=tolerance
+        step,
+        backend=backend,
+        precision=precision,
+        validation=_read_random_symbols(step, num_symbols),
+        max_accuracy_drop=max_accuracy_drop,
     )
-    return StepEngine(engine.configured(threads=1), num_symbols)  # a step is too short to share
+    # A step is too short to share between threads.
+    return StepEngine(engine.configured(threads=1), num_symbols)
 
 
-def _read(step: keras.Model, num_symbols: int) -> Arrays:
-    """Random symbols, each with the states that those before it lead to."""
-    symbols = np.random.default_rng(0).integers(num_symbols, size=(_SYMBOLS, 1), dtype=np.int32)
-    states = [np.zeros((1, *each.shape[1:]), each.dtype) for each in step.inputs[1:]]
-    seen: list[Arrays] = []
+def _read_random_symbols(step: keras.Model, num_symbols: int) -> Arrays:
+    """Return random symbols, each with the states that the symbols before it lead to."""
+    symbols = np.random.default_rng(0).integers(
+        num_symbols, size=(_CHECKED_SYMBOLS, 1), dtype=np.int32
+    )
+    states = [np.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in step.inputs[1:]]
+    steps: list[Arrays] = []
     for symbol in symbols:
         inputs = [symbol[np.newaxis], *states]
-        seen.append(inputs)
-        states = [np.asarray(each) for each in step.predict_on_batch(inputs)[1:]]
-    return [np.concatenate(each) for each in zip(*seen, strict=True)]
+        steps.append(inputs)
+        states = [np.asarray(state) for state in step.predict_on_batch(inputs)[1:]]
+    return [np.concatenate(arrays) for arrays in zip(*steps, strict=True)]

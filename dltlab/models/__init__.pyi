@@ -1,6 +1,7 @@
 from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import Cost, cost
 from .hashing import model_hash
+from .loading import load_model
 from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
@@ -13,6 +14,7 @@ __all__ = [
     "cost",
     "googlenet",
     "in_precision",
+    "load_model",
     "model_hash",
     "resnet50",
     "small_inception",

@@ -6,8 +6,6 @@ import json
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import keras
 
@@ -20,6 +18,7 @@ def model_hash(model: "keras.Model") -> str:
     Python has compiled it, because code written in a notebook has no source file.
     """
     import keras
+    import numpy as np
 
     config = keras.saving.serialize_keras_object(model) | {"compile_config": None}
     digest = hashlib.sha256(json.dumps(config, default=repr).encode())

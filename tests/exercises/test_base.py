@@ -55,9 +55,20 @@ def failing_in_keras(predictions, truth):
     )
 
 
+def failing_in_tensorflow(predictions, truth):
+    raise ValueError("{{function_node __wrapped__X_device_/job:a}} Bad rank. [Op:X] name: ")
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome", "message"),
     [
+        (
+            failing_in_tensorflow,
+            Outcome.ERROR,
+            'Line 2 of your function (`raise ValueError("{{function_node '
+            '__wrapped__X_device_/job:a}} Bad rank. [Op:X] name: ")`) raised `ValueError`: '
+            f"Bad rank. {CALL}",
+        ),
         (
             forgetting,
             Outcome.NOT_YET,

@@ -1,4 +1,4 @@
-"""What `dltlab serve` survives: bad requests, clients that go or stall, and its own end."""
+"""`dltlab serve` under bad requests, clients that disconnect or stall, and SIGTERM."""
 
 import io
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from deadlines import HANG_SECONDS, wait_until
 
 from dltlab.inference.serving import listener
 
@@ -28,31 +29,35 @@ MAX_REQUESTS = 256
 
 @dataclass
 class Server:
-    """A process that serves."""
+    """A process of `dltlab serve`."""
 
     process: subprocess.Popen[str]
     address: tuple[str, int]
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=60)
+        return socket.create_connection(self.address, timeout=HANG_SECONDS)
 
-    def ask(self, request: bytes) -> tuple[int, bytes]:
+    def send(self, request: bytes) -> tuple[int, bytes]:
+        """Send a request over a connection of its own; return status and body."""
         with self.connect() as connection:
             connection.sendall(request)
-            return answer(connection.makefile("rb"))
+            return read_answer(connection.makefile("rb"))
 
     def metric(self, name: str) -> float:
-        _, text = self.ask(request("GET", "/metrics"))
+        _, text = self.send(request("GET", "/metrics"))
         return float(re.search(rf"^{name} (.+)$", text.decode(), re.MULTILINE).group(1))
 
     def wait_for(self, name: str, value: float) -> None:
-        while self.metric(name) != value:  # pytest's timeout ends this
+        def is_reached() -> bool:
             assert self.process.poll() is None
+            return self.metric(name) == value
+
+        wait_until(is_reached)
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network, compiled."""
+    """The folder of an engine of a tiny network."""
     import keras
     from keras import layers
 
@@ -84,9 +89,10 @@ def server(engine: Path, script: str) -> Iterator[Server]:
         text=True,
     )
     try:
-        about, where = process.stdout.readline(), process.stdout.readline()
-        assert about.startswith("tiny on openvino in float32, batch 8")
-        port = re.fullmatch(rf"http://127.0.0.1:(\d+)/predict, token: {TOKEN}\n", where).group(1)
+        description, address = process.stdout.readline(), process.stdout.readline()
+        assert description.startswith("tiny on openvino in float32, batch size 8")
+        pattern = rf"http://127.0.0.1:(\d+)/predict, token: {TOKEN}\n"
+        port = re.fullmatch(pattern, address).group(1)
         yield Server(process, ("127.0.0.1", int(port)))
     finally:
         if process.poll() is None:
@@ -95,20 +101,20 @@ def server(engine: Path, script: str) -> Iterator[Server]:
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """An HTTP request; `headers` add to, or replace, those of a good one."""
-    about = {
+    """Return an HTTP request; `headers` add to, or replace, those of a good one."""
+    fields = {
         "host": "localhost",
         "authorization": f"Bearer {TOKEN}",
         "content_length": str(len(body)),
         **headers,
     }
     lines = [f"{method} {path} HTTP/1.1"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in about.items()]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def predict(body: bytes, kind: str = "application/x-npy", **headers: str) -> bytes:
-    return request("POST", "/predict", body, content_type=kind, accept=kind, **headers)
+def predict_request(body: bytes, media_type: str = "application/x-npy", **headers: str) -> bytes:
+    return request("POST", "/predict", body, content_type=media_type, accept=media_type, **headers)
 
 
 def examples(count: int) -> bytes:
@@ -117,8 +123,8 @@ def examples(count: int) -> bytes:
     return stream.getvalue()
 
 
-def answer(stream: io.BufferedReader) -> tuple[int, bytes]:
-    """Status and body of the next answer; an empty one where the connection was closed."""
+def read_answer(stream: io.BufferedReader) -> tuple[int, bytes]:
+    """Return status and body of the next answer; (0, b"") where the connection was closed."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         line = stream.readline()
@@ -129,141 +135,141 @@ def answer(stream: io.BufferedReader) -> tuple[int, bytes]:
     return int(head[9:12]), stream.read(int(length.group(1)) if length else -1)
 
 
-def spoilt(content: bytes, chance: random.Random) -> bytes:
-    """The same with some of its first bytes changed, taken away or doubled, or cut short."""
+def corrupted(content: bytes, rng: random.Random) -> bytes:
+    """Return a copy with some of its first bytes changed, removed or repeated, or truncated."""
     body = bytearray(content)
-    for _ in range(chance.randint(1, 4)):
-        place = chance.randrange(min(len(body), 140))
-        new = chance.choice([b"", chance.randbytes(1), bytes(body[place : place + 9]) * 2])
-        body[place : place + 1] = new
-    return bytes(body[: chance.choice([len(body), chance.randrange(len(body))])])
+    for _ in range(rng.randint(1, 4)):
+        index = rng.randrange(min(len(body), 140))
+        new = rng.choice([b"", rng.randbytes(1), bytes(body[index : index + 9]) * 2])
+        body[index : index + 1] = new
+    return bytes(body[: rng.choice([len(body), rng.randrange(len(body))])])
 
 
-def bad_requests(chance: random.Random) -> Iterator[bytes]:
-    """Whole HTTP requests that cannot be answered, without end."""
+def bad_requests(rng: random.Random) -> Iterator[bytes]:
+    """Yield complete HTTP requests that cannot be answered, without end."""
     array = examples(1)
     text = b'{"inputs": [[[[1.5, -2e3, true], [0, null, "x"]]]]}'
     while True:
-        yield predict(spoilt(array, chance))
-        yield predict(spoilt(text, chance), "application/json")
-        yield chance.choice(
+        yield predict_request(corrupted(array, rng))
+        yield predict_request(corrupted(text, rng), "application/json")
+        yield rng.choice(
             [
-                predict(array, authorization=f"Bearer {chance.random()}"),
-                predict(array, "application/x-www-form-urlencoded"),
-                predict(b"", content_encoding="gzip"),
-                predict(array[:-1]),
+                predict_request(array, authorization=f"Bearer {rng.random()}"),
+                predict_request(array, "application/x-www-form-urlencoded"),
+                predict_request(b"", content_encoding="gzip"),
+                predict_request(array[:-1]),
                 request("GET", "/predict"),
                 request("DELETE", "/metrics"),
-                request("GET", f"/{chance.randbytes(20).hex()}?%00=%ff"),
+                request("GET", f"/{rng.randbytes(20).hex()}?%00=%ff"),
                 request("GET", "/../../etc/passwd"),
             ]
         )
 
 
-def malformed(chance: random.Random) -> bytes:
-    """What is no HTTP."""
-    return chance.choice(
+def malformed(rng: random.Random) -> bytes:
+    """Return bytes that are not valid HTTP."""
+    return rng.choice(
         [
-            chance.randbytes(50) + b"\r\n\r\n",
+            rng.randbytes(50) + b"\r\n\r\n",
             b"GET\r\n\r\n",
-            predict(b"", content_length="-1"),
-            predict(b"", content_length="many"),
-            predict(b"zz\r\n", transfer_encoding="chunked").replace(b"content-length: 4\r\n", b""),
+            predict_request(b"", content_length="-1"),
+            predict_request(b"", content_length="many"),
+            predict_request(b"zz\r\n", transfer_encoding="chunked").replace(
+                b"content-length: 4\r\n", b""
+            ),
             request("GET", "/", cookie="x" * 100_000),
         ]
     )
 
 
 def test_ten_thousand_bad_requests_are_refused_and_the_next_good_one_is_answered(server):
-    chance = random.Random(1)
-    good = predict(examples(3))
-    before = server.ask(good)
+    rng = random.Random(1)
+    good = predict_request(examples(3))
+    before = server.send(good)
     memory = psutil.Process(server.process.pid).memory_info().rss
     statuses = Counter[int]()
     with server.connect() as connection:
         stream = connection.makefile("rb")
-        for bad in bad_requests(chance):
+        for bad in bad_requests(rng):
             connection.sendall(bad)
-            status, _ = answer(stream)
+            status, _ = read_answer(stream)
             statuses[status] += 1
             if statuses.total() - statuses[200] == 8_500:
                 break
-    del statuses[200]  # what was spoilt, and still right
+    del statuses[200]  # corrupted, but still valid
     for _ in range(500):
-        statuses[server.ask(malformed(chance))[0]] += 1
+        statuses[server.send(malformed(rng))[0]] += 1
     for _ in range(1_000):
-        with server.connect() as connection:  # and gone before its body was whole
-            connection.sendall(good[: chance.randrange(20, len(good))])
+        with server.connect() as connection:  # disconnects before its body is complete
+            connection.sendall(good[: rng.randrange(20, len(good))])
 
     assert statuses.keys() <= REFUSED
     assert statuses.total() == 9_000
     server.wait_for("dltlab_requests_in_progress", 0)
-    assert server.ask(good) == before
+    assert server.send(good) == before
     assert before[0] == 200
     assert psutil.Process(server.process.pid).memory_info().rss - memory < 100e6
-    assert ended(server) == (0, "")
+    assert terminate(server) == (0, "")
 
 
-def test_clients_that_stall_are_limited_and_when_they_go_others_are_served(server):
-    good = predict(examples(1))
+def test_stalled_clients_are_limited_and_after_they_disconnect_others_are_served(server):
+    good = predict_request(examples(1))
     stalled = [server.connect() for _ in range(MAX_REQUESTS)]
     for connection in stalled:
         connection.sendall(good[:-1])
     server.wait_for("dltlab_requests_in_progress", MAX_REQUESTS)
 
-    status, says = server.ask(good)
-    assert (status, b"try again" in says) == (429, True)
-    assert server.ask(request("GET", "/healthz"))[0] == 200
+    status, body = server.send(good)
+    assert (status, b"try again" in body) == (429, True)
+    assert server.send(request("GET", "/healthz"))[0] == 200
     for connection in stalled:
         connection.close()
     server.wait_for("dltlab_requests_in_progress", 0)
-    assert server.ask(good)[0] == 200
+    assert server.send(good)[0] == 200
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(server):
-    assert server.ask(predict(b"", content_length=str(10**12)))[0] == 413
+def test_a_body_whose_length_is_too_large_is_refused_before_it_arrives(server):
+    assert server.send(predict_request(b"", content_length=str(10**12)))[0] == 413
 
 
-def test_what_is_under_way_at_sigterm_under_load_is_answered(server):
-    clients, good = 64, predict(examples(3))
-    right = server.ask(good)
+def test_requests_in_progress_at_sigterm_are_answered(server):
+    clients, good = 64, predict_request(examples(3))
+    expected = server.send(good)
     slow = [server.connect() for _ in range(clients)]
     for connection in slow:
         connection.sendall(good[:-1])
     server.wait_for("dltlab_requests_in_progress", clients)
     with ThreadPoolExecutor(4) as threads:
         load = [threads.submit(answers_until_closed, server, good) for _ in range(4)]
-        while server.metric("dltlab_predict_seconds_count") < 100:
-            pass
+        wait_until(lambda: server.metric("dltlab_predict_seconds_count") >= 100)
         server.process.send_signal(signal.SIGTERM)
-        while is_open(server):
-            pass
+        wait_until(lambda: not is_open(server))
         for connection in slow:
             connection.sendall(good[-1:])
-        answers = [answer(connection.makefile("rb")) for connection in slow]
+        answers = [read_answer(connection.makefile("rb")) for connection in slow]
         for connection in slow:
             connection.close()
-        others = set().union(*(each.result() for each in load))
+        others = set().union(*(future.result() for future in load))
 
-    assert answers == [right] * clients
-    assert others == {right}
-    assert ended(server) == (0, "")
+    assert answers == [expected] * clients
+    assert others == {expected}
+    assert terminate(server) == (0, "")
 
 
 def answers_until_closed(server: Server, request: bytes) -> set[tuple[int, bytes]]:
-    """Ask again and again over one connection, until the server closes it between two answers."""
-    found = set()
+    """Send a request repeatedly over one connection, until the server closes it."""
+    answers = set()
     with server.connect() as connection:
         stream = connection.makefile("rb")
         while True:
             try:
                 connection.sendall(request)
-                status, body = answer(stream)
+                status, body = read_answer(stream)
             except ConnectionError:
-                return found
+                return answers
             if not status:
-                return found
-            found.add((status, body))
+                return answers
+            answers.add((status, body))
 
 
 def is_open(server: Server) -> bool:
@@ -274,52 +280,55 @@ def is_open(server: Server) -> bool:
     return True
 
 
-def ended(server: Server) -> tuple[int, str]:
-    """Exit code, and all that was said to standard error, after SIGTERM."""
+def terminate(server: Server) -> tuple[int, str]:
+    """Return the exit code and the standard error after SIGTERM."""
     server.process.terminate()
-    _, said = server.process.communicate(timeout=60)
-    return server.process.returncode, said
+    _, error_output = server.process.communicate(timeout=HANG_SECONDS)
+    return server.process.returncode, error_output
 
 
 def test_a_taken_port_is_one_sentence_and_exit_code_2(engine, dltlab):
     with listener("127.0.0.1", 0, "") as taken:
         port = taken.getsockname()[1]
-        found = dltlab("serve", engine, "--port", port)
+        result = dltlab("serve", engine, "--port", port)
 
-    assert (found.code, found.out) == (2, "")
-    assert f"127.0.0.1:{port} cannot be used" in found.err
+    assert (result.code, result.out) == (2, "")
+    assert f"127.0.0.1:{port} cannot be used" in result.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no engine"),
+        (["nowhere"], "nowhere is not an engine"),
         ([".", "--host", "0.0.0.0", "--token", ""], "give a token"),
         ([".", "--host", "no such host"], "no such host:8000 cannot be used"),
     ],
 )
-def test_what_cannot_be_served_is_one_sentence_and_exit_code_2(dltlab, arguments, says):
-    found = dltlab("serve", *arguments)
+def test_an_engine_or_host_that_cannot_be_served_is_one_sentence_and_exit_code_2(
+    dltlab, arguments, message
+):
+    result = dltlab("serve", *arguments)
 
-    assert (found.code, found.out) == (2, "")
-    assert says in found.err
-    assert found.err.count("\n") == 1
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--batch", "--streams"])
+@pytest.mark.parametrize("option", ["--batch-size", "--streams"])
 def test_numbers_below_one_are_refused(engine, dltlab, option):
-    found = dltlab("serve", engine, option, "0", "--port", "0")
+    result = dltlab("serve", engine, option, "0", "--port", "0")
 
-    assert (found.code, found.out) == (2, "")
-    assert "is 0; it must be a whole number from 1 on." in found.err
+    assert (result.code, result.out) == (2, "")
+    assert "is 0; it must be an integer of at least 1." in result.err
 
 
 def test_a_missing_package_is_one_sentence_and_exit_code_2(dltlab, monkeypatch):
+    monkeypatch.delattr("dltlab.inference.listener")  # it is imported again on the next use
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "dltlab.inference.serving")
     monkeypatch.delattr("dltlab.inference.serving")
 
-    found = dltlab("serve", ".")
+    result = dltlab("serve", ".")
 
-    assert (found.code, found.out) == (2, "")
-    assert found.err.endswith("uvicorn is not installed. Run: pip install 'dltlab[inference]'\n")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith("uvicorn is not installed. Run: pip install 'dltlab[inference]'\n")

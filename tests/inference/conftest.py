@@ -1,4 +1,4 @@
-"""What the tests of engines share: a small network, examples that it is sure of, and a cache."""
+"""Networks, examples and an engine cache for the tests of engines."""
 
 from pathlib import Path
 
@@ -10,29 +10,25 @@ from keras import layers
 SIDE = 16
 
 
-@pytest.fixture(scope="session")
-def _engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("engines")
-
-
 @pytest.fixture(scope="session", autouse=True)
-def engines_folder(_engines: Path):
-    """No test touches anybody's engines."""
+def engine_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Keep the tests out of the user's engine cache."""
+    folder = tmp_path_factory.mktemp("engines")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DLTLAB_ENGINE_DIR", str(_engines))
-        yield _engines
+        patch.setenv("DLTLAB_ENGINE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache in which nothing is yet."""
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An engine cache of the test's own."""
     monkeypatch.setenv("DLTLAB_ENGINE_DIR", str(tmp_path / "engines"))
     return tmp_path / "engines"
 
 
 @pytest.fixture(scope="session")
 def model() -> keras.Model:
-    """Convolutions with what compilers fuse: normalization, ReLU, a shortcut, a concatenation."""
+    """A network with what compilers fuse: normalization, ReLU, a shortcut, a concatenation."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv_a")(inputs)
@@ -43,24 +39,24 @@ def model() -> keras.Model:
     x = layers.Add(name="add")([layers.Conv2D(8, 1, name="conv_d")(x), stem])
     x = layers.Dropout(0.5, name="dropout")(layers.ReLU(name="relu_e")(x))
     x = layers.Flatten(name="flatten")(layers.MaxPooling2D(4, name="pool")(x))
-    found = keras.Model(inputs, layers.Dense(4, name="logits")(x), name="tiny")
-    found.get_layer("norm_a").set_weights(
+    tiny = keras.Model(inputs, layers.Dense(4, name="logits")(x), name="tiny")
+    tiny.get_layer("norm_a").set_weights(
         [np.linspace(0.5, 2, 8), np.linspace(-0.2, 0.2, 8), np.zeros(8), np.full(8, 0.7)]
     )
-    found.get_layer("logits").bias.assign(-found.predict(_random(), verbose=0).mean(axis=0))
-    return found
+    tiny.get_layer("logits").bias.assign(-tiny.predict(random_images(), verbose=0).mean(axis=0))
+    return tiny
 
 
-def _random() -> np.ndarray:
+def random_images() -> np.ndarray:
     return np.random.default_rng(3).random((600, SIDE, SIDE, 3), dtype=np.float32)
 
 
 @pytest.fixture(scope="session")
 def images(model: keras.Model) -> np.ndarray:
-    """Those of many random ones of whose class the model is surest, float32 `(96, 16, 16, 3)`."""
-    many = _random()
-    logits = np.sort(model.predict(many, verbose=0), axis=-1)
-    return many[np.argsort(logits[:, -2] - logits[:, -1])[:96]]
+    """The 96 of 600 random images with the largest margin between logits, `(96, 16, 16, 3)`."""
+    candidates = random_images()
+    logits = np.sort(model.predict(candidates, verbose=0), axis=-1)
+    return candidates[np.argsort(logits[:, -2] - logits[:, -1])[:96]]
 
 
 @pytest.fixture(scope="session")
@@ -70,33 +66,31 @@ def calibration(images: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def validation(model: keras.Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images, and labels that the model knows all of."""
-    some = np.concatenate([images[1::3], images[2::3]])
-    labels = model.predict(some, verbose=0).argmax(-1)
+    """64 images, and labels of four classes that the model gets right."""
+    examples = np.concatenate([images[1::3], images[2::3]])
+    labels = model.predict(examples, verbose=0).argmax(-1)
     assert len(set(labels)) == 4
-    return some, labels
+    return examples, labels
 
 
 @pytest.fixture(scope="session")
 def outlier_model() -> keras.Model:
-    """Its last layer sees a value a million times as large as those that matter.
+    """A network that int8 makes wrong.
 
-    With one scale for all of them int8 rounds these to nothing.
+    Its last layer reads a value a million times as large as those that matter. With one scale for
+    all of them, int8 rounds the others to 0.
     """
     keras.utils.set_random_seed(7)
     inputs = keras.Input((16,))
     x = layers.Dense(64, activation="relu", name="wide")(inputs)
-    huge = layers.Dense(1, use_bias=False, name="huge", kernel_initializer=_constant(1e5))(inputs)
+    large = keras.initializers.Constant(1e5)
+    huge = layers.Dense(1, use_bias=False, name="huge", kernel_initializer=large)(inputs)
     x = layers.Concatenate(name="concat")([x, huge])
-    found = keras.Model(inputs, layers.Dense(4, name="logits")(x), name="outlier")
-    weights, bias = found.get_layer("logits").get_weights()
+    outlier = keras.Model(inputs, layers.Dense(4, name="logits")(x), name="outlier")
+    weights, bias = outlier.get_layer("logits").get_weights()
     weights[-1] = 0
-    found.get_layer("logits").set_weights([weights, bias])
-    return found
-
-
-def _constant(value: float) -> keras.initializers.Initializer:
-    return keras.initializers.Constant(value)
+    outlier.get_layer("logits").set_weights([weights, bias])
+    return outlier
 
 
 @pytest.fixture(scope="session")

@@ -1,277 +1,127 @@
-"""Engines on disk: found again, never taken when damaged, stale or from elsewhere."""
+"""The engine cache: what is found again, what is removed, and who builds."""
 
-import errno
-import importlib.metadata
-import json
 import os
+import threading
 import time
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-import tf2onnx
+from deadlines import HANG_SECONDS
 
-from dltlab.errors import LabError
-from dltlab.files import sha256_of
-from dltlab.inference import Engine, cache, optimize
-from dltlab.inference.backends import openvino_runtime
+from dltlab.errors import Unavailable
+from dltlab.inference.cache import build_lock, cached_folder, mark_used, remove_unused
+from dltlab.inference.manifest import MANIFEST, EngineManifest
 
-
-@pytest.fixture
-def build(model, validation, fresh):
-    def built(**more) -> Engine:
-        chosen = {"validation": validation, "batch": 8} | more
-        return optimize(model, backend="openvino", precision="float32", **chosen)
-
-    return built
+DAY = 86400
+DATA = [np.arange(4.0)]
 
 
 @pytest.fixture
-def builds(monkeypatch) -> list[str]:
-    """The folders that something was built in."""
-    made, real = [], openvino_runtime.build
-
-    def counted(model, precision, calibration, folder) -> None:
-        made.append(folder)
-        real(model, precision, calibration, folder)
-
-    monkeypatch.setattr(openvino_runtime, "build", counted)
-    return made
+def manifest() -> EngineManifest:
+    return EngineManifest(
+        model="tiny", model_hash="1", backend="keras", versions={"keras": "3"},
+        precision="float32", machine="A CPU", inputs=(), layers=(),
+    )  # fmt: skip
 
 
-def damaged(engine: Engine) -> Path:
-    """The engine's folder, with a byte of its weights changed."""
-    path = engine.folder / "model.bin"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    return engine.folder
+@pytest.fixture
+def engine_folder(manifest, empty_cache):
+    """Create the folder of an engine that was last used some days ago."""
+
+    def create(model_hash: str, days: float):
+        folder = cached_folder(manifest.model_copy(update={"model_hash": model_hash}), DATA)
+        folder.mkdir(parents=True)
+        (folder / MANIFEST).touch()
+        last_used = time.time() - days * DAY
+        os.utime(folder / MANIFEST, (last_used, last_used))
+        return folder
+
+    return create
 
 
-def test_an_engine_is_built_once_and_exported_never_again(build, builds):
-    first, second = build(), build()
-    assert len(builds) == 1
-    assert second.folder == first.folder
-    assert second.check == first.check
-    assert second.notes == first.notes
+def test_equal_engines_have_one_folder_in_the_cache(manifest, empty_cache):
+    folder = cached_folder(manifest, DATA)
+    assert folder == cached_folder(manifest.model_copy(), [np.arange(4.0)])
+    assert folder.is_relative_to(empty_cache)
 
 
-def test_several_engines_of_a_model_need_one_export(build, model, validation, monkeypatch):
-    changing = keras.models.clone_model(model)
-    exported, real = [], tf2onnx.convert.from_function
-    monkeypatch.setattr(
-        tf2onnx.convert, "from_function", lambda *a, **k: exported.append(a) or real(*a, **k)
-    )
-
-    def engine(backend: str) -> Engine:
-        return optimize(
-            changing, backend=backend, precision="float32", validation=validation[0][:8]
-        )
-
-    engine("openvino"), engine("onnxruntime")
-    assert len(exported) == 1
-
-    changing.get_layer("logits").bias.assign([9.0, 0.0, 0.0, 0.0])
-    assert (engine("onnxruntime")(validation[0]).argmax(-1) == 0).all()
-    assert len(exported) == 2
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model_hash": "2"},
+        {"backend": "xla"},
+        {"versions": {"keras": "4"}},
+        {"precision": "bfloat16"},
+        {"max_accuracy_drop": 0.1},
+        {"machine": "Another CPU"},
+        {"format": 0},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_engine_has_another_folder(manifest, changed):
+    other = manifest.model_copy(update=changed)
+    assert cached_folder(other, DATA) != cached_folder(manifest, DATA)
 
 
-def test_an_engine_that_nobody_has_used_for_30_days_is_forgotten(build, model, fresh):
-    day, used, unused = 86400, build(), build(validation=None)
-    for engine, days in ((used, 40), (unused, 31)):
-        then = time.time() - days * day
-        os.utime(engine.folder / cache.MANIFEST, (then, then))
-    assert build().folder == used.folder  # used once more
-
-    new = build(calibration=np.zeros((4, 16, 16, 3), np.float32), validation=None)
-
-    assert {each.parent for each in fresh.glob("*/engine")} == {
-        used.folder.parent, new.folder.parent,
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [[np.arange(4.0) + 1], [np.arange(4)], [np.arange(4.0).reshape(2, 2)], []],
+    ids=["value", "dtype", "shape", "none"],
+)
+def test_other_data_has_another_folder(manifest, data):
+    assert cached_folder(manifest, data) != cached_folder(manifest, DATA)
 
 
-def test_the_model_as_a_file_or_compiled_for_training_finds_the_same_engine(
-    build, builds, model, validation, tmp_path
-):
-    first = build()
-    model.save(tmp_path / "tiny.keras")
-    loaded = keras.saving.load_model(tmp_path / "tiny.keras")
-    loaded.compile("sgd", "mse")
-    again = optimize(loaded, backend="openvino", precision="float32", validation=validation)
-    assert again.folder == first.folder
-    assert len(builds) == 1
+def test_the_name_of_the_model_does_not_count(manifest):
+    renamed = manifest.model_copy(update={"model": "renamed"})
+    assert cached_folder(renamed, DATA) == cached_folder(manifest, DATA)
 
 
-def test_other_validation_data_is_checked_anew(build, builds, model, validation):
-    build()
-    fewer = tuple(each[:32] for each in validation)
-    engine = optimize(model, backend="openvino", precision="float32", validation=fewer)
-    assert engine.check.num_examples == 32
-    assert len(builds) == 2
+def test_engines_that_nobody_used_for_30_days_are_removed(engine_folder):
+    recent, old, revived = (engine_folder("1", 29), engine_folder("2", 31), engine_folder("3", 40))
+    mark_used(revived)
+
+    remove_unused()
+
+    assert [folder.exists() for folder in (recent, old, revived)] == [True, False, True]
+    assert not old.parent.exists()
 
 
-def truncate(folder: Path) -> None:
-    (folder / "model.xml").write_bytes((folder / "model.xml").read_bytes()[:100])
+def test_marking_an_engine_that_is_gone_is_no_error(empty_cache):
+    mark_used(empty_cache / "gone")
 
 
-def remove(folder: Path) -> None:
-    (folder / "model.bin").unlink()
+def test_a_second_build_of_the_same_engine_waits_for_the_first(manifest, empty_cache):
+    folder = cached_folder(manifest, DATA)
+    order = []
+
+    def build() -> None:
+        with build_lock(folder):
+            order.append("second")
+
+    with build_lock(folder):
+        second = threading.Thread(target=build)
+        second.start()
+        second.join(0.2)
+        order.append("first")
+    second.join(HANG_SECONDS)
+
+    assert order == ["first", "second"]
 
 
-def garble(folder: Path) -> None:
-    (folder / "engine.json").write_text('{"format": 1, "model": ')
+def test_what_a_killed_build_left_is_removed(manifest, empty_cache):
+    folder = cached_folder(manifest, DATA)
+    unfinished = folder.with_name(f".{folder.name}.abc123")
+    (unfinished / "new").mkdir(parents=True)
+    with build_lock(folder):
+        assert not unfinished.exists()
 
 
-def forget(folder: Path) -> None:
-    (folder / "engine.json").unlink()
-
-
-@pytest.mark.parametrize("damage", [truncate, remove, garble, forget])
-def test_a_damaged_engine_is_built_again(build, builds, validation, damage):
-    engine = build()
-    before = engine(validation[0])
-    damage(engine.folder)
-    np.testing.assert_array_equal(build()(validation[0]), before)
-    assert len(builds) == 2
-
-
-def test_one_changed_byte_is_seen(build, builds):
-    damaged(build())
-    build()
-    assert len(builds) == 2
-
-
-def test_another_version_of_the_backend_builds_again(build, builds, monkeypatch):
-    build()
-    version = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "1.0" if name == "openvino" else version(name)
-    )
-    build()
-    assert len(builds) == 2
-
-
-def test_another_machine_builds_again(build, builds, monkeypatch):
-    build()
-    monkeypatch.setattr(cache, "machine", lambda: "Another CPU")
-    build()
-    assert len(builds) == 2
-
-
-def test_a_saved_engine_is_opened_as_it_was(build, validation, tmp_path):
-    engine = build()
-    folder = engine.save(tmp_path / "mine")
-    opened = Engine.load(folder, batch=8)
-    np.testing.assert_array_equal(opened(validation[0]), engine(validation[0]))
-    assert opened.manifest == engine.manifest
-    assert engine.save(folder) == folder  # once more, over the old one
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_saving_over_something_else_is_refused(build, tmp_path):
-    (tmp_path / "letters").mkdir()
-    (tmp_path / "letters" / "dear.txt").touch()
-    with pytest.raises(LabError, match="letters exists and is no engine"):
-        build().save(tmp_path / "letters")
-    assert (tmp_path / "letters" / "dear.txt").exists()
-
-
-def test_saving_over_a_file_that_only_has_the_name_of_a_manifest_is_refused(build, tmp_path):
-    (tmp_path / "engine.json").write_text('{"cylinders": 8}')
-    with pytest.raises(LabError, match="exists and is no engine"):
-        build().save(tmp_path)
-    assert (tmp_path / "engine.json").exists()
-
-
-def test_a_disk_that_fills_up_while_an_engine_is_saved_is_one_sentence(
-    build, monkeypatch, tmp_path
-):
-    def full(*arguments) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    engine = build()
-    monkeypatch.setattr("shutil.copyfile", full)
-    with pytest.raises(LabError, match=r"mine cannot be written \(No space left on device\)"):
-        engine.save(tmp_path / "mine")
-    assert not (tmp_path / "mine").exists()
-
-
-def test_an_engine_that_cannot_be_replaced_stays(build, monkeypatch, tmp_path):
-    engine = build()
-    folder = engine.save(tmp_path / "mine")
-    rename = Path.replace
-
-    def refused(path: Path, target: Path) -> Path:
-        if target == folder and path.name != "old":
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "replace", refused)
-    with pytest.raises(LabError, match="mine cannot be written"):
-        engine.save(folder)
-    assert Engine.load(folder).manifest == engine.manifest
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_a_place_that_cannot_be_written_is_named(build, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(LabError, match="file/engine cannot be written"):
-        build().save(tmp_path / "file" / "engine")
-
-
-def test_a_cache_that_cannot_be_written_is_named(model, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_named(manifest, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DLTLAB_ENGINE_DIR", str(tmp_path / "file" / "engines"))
-    with pytest.raises(LabError, match=r"cannot be written \("):
-        optimize(model, backend="keras", precision="float32")
-
-
-def test_loading_what_is_no_engine_or_damaged_is_refused(build, tmp_path):
-    with pytest.raises(LabError, match="is no engine: make one with dltlab optimize"):
-        Engine.load(tmp_path)
-    with pytest.raises(LabError, match="is damaged: make it again"):
-        Engine.load(damaged(build()))
-
-
-def test_an_engine_that_names_files_outside_its_folder_is_refused(build):
-    folder = build().folder
-    (folder.parent / "other").write_bytes(b"")
-    about = json.loads((folder / cache.MANIFEST).read_text())
-    about["files"]["../other"] = sha256_of(folder.parent / "other")
-    (folder / cache.MANIFEST).write_text(json.dumps(about))
-    with pytest.raises(LabError, match="is damaged: make it again"):
-        Engine.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"machine": "Another CPU"}, "on another machine, Another CPU, and this is "),
-        ({"versions": {"openvino": "1.0"}}, r"is stale \(openvino 1\.0, now "),
-        ({"format": 0}, r"is stale \(an older dltlab\)"),
-        ({"backend": "tpu"}, "backend is 'tpu'"),
-        ({"precision": "int3"}, "is damaged"),
-    ],
-)
-def test_an_engine_that_was_made_elsewhere_is_refused(build, tmp_path, change, says):
-    folder = build().save(tmp_path / "mine")
-    about = json.loads((folder / "engine.json").read_text())
-    (folder / "engine.json").write_text(json.dumps(about | change))
-    with pytest.raises(LabError, match=says):
-        Engine.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "says"),
-    [
-        ([], "takes 1 inputs, and got 0"),
-        ([np.zeros((2, 8, 8, 3), np.float32)], r"has the shape \(2, 8, 8, 3\)"),
-        ([np.zeros((2, 16, 16, 3))], r"is float64, and the network takes float32"),
-        ([np.zeros((0, 16, 16, 3), np.float32)], "holds no example"),
-    ],
-)
-def test_an_engine_refuses_what_does_not_fit(model, validation, arrays, says):
-    engine = optimize(model, backend="openvino", precision="float32", validation=validation)
-    with pytest.raises(LabError, match=says):
-        engine(*arrays)
+    with (
+        pytest.raises(Unavailable, match=r"engines/\w+ cannot be written \("),
+        build_lock(cached_folder(manifest, DATA)),
+    ):
+        pass

@@ -1,4 +1,4 @@
-"""LiteRT, which was TensorFlow Lite: small, for phones, and quick on any processor."""
+"""LiteRT, formerly TensorFlow Lite: a small runtime for phones and processors."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,75 +6,77 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
+from dltlab.inference.backends.base import Arrays, Backend, Precision, Runner, Session, Settings
 from dltlab.inference.export import exporting, write_saved_model
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
-PACKAGES = ("ai-edge-litert", "tensorflow")
 _FILE = "model.tflite"
-_INPUTS = "inputs.json"  # their names, in the model's order
+_INPUT_NAMES = "inputs.json"  # in the model's order
 
 
-def lacks() -> str:
-    """Nothing but its packages."""
-    return ""
+class LiteRt(Backend):
+    """Runs a LiteRT file on the processor."""
+
+    name = "litert"
+    packages = ("ai-edge-litert", "tensorflow")
+
+    def auto_rank(self) -> int | None:
+        """Return its place among those that "auto" tries."""
+        return 4
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """Return those that it computes in on a processor."""
+        return ("float32", "int8")
+
+    def build(
+        self,
+        model: "keras.Model",
+        precision: Precision,
+        calibration: Sequence[Arrays],
+        folder: Path,
+    ) -> None:
+        """Convert the model; for int8 with LiteRT's post-training quantization."""
+        import tensorflow as tf
+
+        names = [tensor.name for tensor in model.inputs]
+
+        def examples() -> "Iterator[dict[str, np.ndarray]]":
+            for example in calibration:
+                yield dict(zip(names, example, strict=True))  # the converter sorts inputs by name
+
+        with TemporaryDirectory() as temporary, exporting(model, "LiteRT"):
+            write_saved_model(model, Path(temporary, "model"))
+            converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(temporary, "model")))
+            if precision == "int8":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.representative_dataset = examples
+            (folder / _FILE).write_bytes(converter.convert())
+        (folder / _INPUT_NAMES).write_text(json.dumps(names))
+
+    def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
+        """Read the file; each runner compiles it for itself."""
+        return _LiteRtSession(folder, settings)
 
 
-def precisions() -> tuple[Precision, ...]:
-    """What it computes in on a processor."""
-    return ("float32", "int8")
-
-
-def build(
-    model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
-) -> None:
-    """Convert; for int8 with LiteRT's own post-training quantization."""
-    import tensorflow as tf
-
-    names = [each.name for each in model.inputs]
-
-    def examples() -> Iterator[dict[str, np.ndarray]]:
-        for each in calibration:
-            yield dict(zip(names, each, strict=True))  # the converter sorts its inputs by name
-
-    with TemporaryDirectory() as saved, exporting(model, "LiteRT"):
-        write_saved_model(model, Path(saved, "model"))
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(saved, "model")))
-        if precision == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = examples
-        (folder / _FILE).write_bytes(converter.convert())
-    (folder / _INPUTS).write_text(json.dumps(names))
-
-
-def open(folder: Path, precision: Precision, settings: Settings) -> "_Session":  # noqa: A001
-    """Nothing is compiled before a lane is asked for."""
-    return _Session(folder, settings)
-
-
-class _Session:
+class _LiteRtSession(Session):
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._content, self._settings = (folder / _FILE).read_bytes(), settings
-        self._names: list[str] = json.loads((folder / _INPUTS).read_text())
+        self._names: list[str] = json.loads((folder / _INPUT_NAMES).read_text())
 
-    def lane(self) -> Lane:
-        """An interpreter of its own: they are not safe to share."""
+    def runner(self) -> Runner:
+        """Return a function with an interpreter of its own: interpreters are not thread-safe."""
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(
             model_content=self._content, num_threads=self._settings.threads_per_stream
         )
-        runner = interpreter.get_signature_runner("serving_default")
+        signature = interpreter.get_signature_runner("serving_default")
 
         def run(inputs: Arrays) -> Arrays:
-            found = runner(**dict(zip(self._names, inputs, strict=True)))
-            return [found[f"output_{place}"] for place in range(len(found))]
+            outputs = signature(**dict(zip(self._names, inputs, strict=True)))
+            return [outputs[f"output_{index}"] for index in range(len(outputs))]
 
         return run
-
-    def operations(self, inputs: Arrays) -> list[Operation]:
-        return []

@@ -2,131 +2,146 @@
 
 import json
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Settings
+from dltlab.inference.backends.base import (
+    Arrays,
+    Backend,
+    Operation,
+    Precision,
+    Runner,
+    Session,
+    Settings,
+)
 from dltlab.inference.export import exporting, to_onnx
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
-PACKAGES = ("onnxruntime", "onnx", "tf2onnx")
 FILE = "model.onnx"
-_REPEATS = 9  # of a timed run
-_LAYOUT = ("ReorderInput", "ReorderOutput", "Transpose")
+_PROFILED_RUNS = 9
+_LAYOUT_CHANGES = ("ReorderInput", "ReorderOutput", "Transpose")
 _CASTS = ("QuantizeLinear", "DequantizeLinear")
-_SCALES = ("_scale", "_zero_point")  # they have the names of the tensors that they scale
-_NUMBERED = re.compile(r"_token_\d+$")  # put at the end of a name when the layout changes
+_SCALE_SUFFIXES = ("_scale", "_zero_point")  # added to the name of the tensor that they scale
+_LAYOUT_SUFFIX = re.compile(r"_token_\d+$")  # added to a name when the layout changes
 
 
-def lacks() -> str:
-    """Nothing but its packages."""
-    return ""
+class OnnxRuntime(Backend):
+    """Runs an ONNX graph on the processor."""
 
+    name = "onnxruntime"
+    packages = ("onnxruntime", "onnx", "tf2onnx")
+    substitutes = {"onnxruntime": "onnxruntime-gpu"}  # noqa: RUF012 - a ClassVar of the base class
 
-def precisions() -> tuple[Precision, ...]:
-    """What it computes in on a processor."""
-    return ("float32", "int8")
+    def auto_rank(self) -> int | None:
+        """Return its place among those that "auto" tries."""
+        return 3
 
+    def precisions(self) -> tuple[Precision, ...]:
+        """Return those that it computes in on a processor."""
+        return ("float32", "int8")
 
-def build(
-    model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
-) -> None:
-    """Write ONNX; for int8 after ONNX Runtime's own static quantization."""
-    (folder / FILE).write_bytes(to_onnx(model))
-    if precision == "int8":
-        # Its kernels for x86 processors take unsigned activations.
-        with exporting(model, "int8"):
-            quantize(folder / FILE, calibration, activations="QUInt8")
+    def build(
+        self,
+        model: "keras.Model",
+        precision: Precision,
+        calibration: Sequence[Arrays],
+        folder: Path,
+    ) -> None:
+        """Write ONNX; for int8 after ONNX Runtime's static quantization."""
+        (folder / FILE).write_bytes(to_onnx(model))
+        if precision == "int8":
+            # Its kernels for x86 processors take unsigned activations.
+            with exporting(model, "int8"):
+                quantize(folder / FILE, calibration, activations="QUInt8")
 
-
-def open(folder: Path, precision: Precision, settings: Settings) -> "OnnxSession":  # noqa: A001
-    """Let ONNX Runtime optimize the graph."""
-    return OnnxSession(folder / FILE, settings, ["CPUExecutionProvider"])
+    def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
+        """Let ONNX Runtime optimize the graph."""
+        return OnnxSession(folder / FILE, settings, ["CPUExecutionProvider"])
 
 
 def quantize(path: Path, calibration: Sequence[Arrays], activations: str, **options: bool) -> None:
-    """Put a quantized graph, with QuantizeLinear and DequantizeLinear in it, in a graph's place.
+    """Replace a graph by a quantized one, with QuantizeLinear and DequantizeLinear nodes.
 
     Args:
-        path: Of the graph.
+        path: The ONNX file.
         calibration: Single examples, each with an array for every input.
-        activations: Their `QuantType`; weights are QInt8, with a scale for each channel.
+        activations: The `QuantType` of activations; weights are QInt8, with a scale per channel.
         options: ONNX Runtime's `extra_options`.
     """
-    from onnxruntime import quantization as quantization
+    from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = path.with_name("prepared.onnx")
     quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
     quantization.quantize_static(
-        str(prepared), str(path), _reader(prepared, calibration), per_channel=True,
+        str(prepared),
+        str(path),
+        _calibration_reader(prepared, calibration),
+        per_channel=True,
         quant_format=quantization.QuantFormat.QDQ,
         activation_type=quantization.QuantType[activations],
-        weight_type=quantization.QuantType.QInt8, extra_options=options,
-    )  # fmt: skip
+        weight_type=quantization.QuantType.QInt8,
+        extra_options=options,
+    )
     prepared.unlink()
 
 
-def _reader(path: Path, calibration: Sequence[Arrays]) -> Any:
-    """The examples, as ONNX Runtime asks for them."""
+def _calibration_reader(path: Path, calibration: Sequence[Arrays]) -> Any:
+    """Return the examples as ONNX Runtime reads them."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader
 
-    names = _input_names(path)
+    inputs = onnx.load(path, load_external_data=False).graph.input
+    names = [tensor.name for tensor in inputs]
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._left: Iterator[Arrays] = iter(calibration)
+            self._examples: Iterator[Arrays] = iter(calibration)
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            example = next(self._left, None)
+        def get_next(self) -> "dict[str, np.ndarray] | None":
+            example = next(self._examples, None)
             return None if example is None else dict(zip(names, example, strict=True))
 
     return Reader()
 
 
-def _input_names(path: Path) -> list[str]:
-    import onnx
-
-    return [each.name for each in onnx.load(path, load_external_data=False).graph.input]
-
-
-class OnnxSession:
+class OnnxSession(Session):
     """A graph in ONNX Runtime.
 
     Args:
-        path: Of the graph.
+        path: The ONNX file.
         settings: How it uses the processor.
-        providers: ONNX Runtime's execution providers, the best one first.
+        providers: ONNX Runtime's execution providers, the preferred one first.
     """
 
     def __init__(self, path: Path, settings: Settings, providers: Sequence[Any]) -> None:
         self._path, self._settings, self._providers = path, settings, list(providers)
-        self._session = self._opened()
-        self._names = [each.name for each in self._session.get_inputs()]
+        self._session = self._open()
+        self._names = [tensor.name for tensor in self._session.get_inputs()]
 
-    def _opened(self, **more: Any) -> Any:
+    def _open(self, **session_options: Any) -> Any:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._settings.threads_per_stream
         options.log_severity_level = 3
-        for name, value in more.items():
+        for name, value in session_options.items():
             setattr(options, name, value)
         return ort.InferenceSession(str(self._path), options, providers=self._providers)
 
     def providers(self) -> list[str]:
-        """Those that it runs on."""
+        """Return the execution providers that it runs on."""
         return list(self._session.get_providers())
 
-    def lane(self) -> Lane:
-        """A session of its own, so that streams do not share threads."""
-        session = self._session if self._settings.streams == 1 else self._opened()
+    def runner(self) -> Runner:
+        """Return a function; with several streams each has a session with threads of its own."""
+        session = self._session if self._settings.streams == 1 else self._open()
 
         def run(inputs: Arrays) -> Arrays:
             return list(session.run(None, dict(zip(self._names, inputs, strict=True))))
@@ -134,78 +149,88 @@ class OnnxSession:
         return run
 
     def operations(self, inputs: Arrays) -> list[Operation]:
-        """The nodes of the optimized graph, with their times by ONNX Runtime's profiler."""
+        """Return the nodes of the optimized graph, with times from ONNX Runtime's profiler."""
         import onnx
 
         with TemporaryDirectory() as folder:
-            optimized = str(Path(folder, "optimized.onnx"))
-            session = self._opened(
+            optimized_path = str(Path(folder, "optimized.onnx"))
+            session = self._open(
                 enable_profiling=True,
                 profile_file_prefix=str(Path(folder, "profile")),
-                optimized_model_filepath=optimized,
+                optimized_model_filepath=optimized_path,
             )
             feed = dict(zip(self._names, inputs, strict=True))
-            for _ in range(_REPEATS):
+            for _ in range(_PROFILED_RUNS):
                 session.run(None, feed)
             events = json.loads(Path(session.end_profiling()).read_text())
-            graph = onnx.load(optimized).graph
-        sources = _sources(onnx.load(self._path).graph, graph)
-        times: dict[str, list[float]] = {}
-        for event in events:
-            name, _, what = event["name"].rpartition("_kernel_time")
-            if event.get("cat") == "Node" and name and not what:
-                times.setdefault(name, []).append(event["dur"] / 1e6)
+            optimized = onnx.load(optimized_path).graph
+        sources = _sources(onnx.load(self._path).graph, optimized)
+        seconds = _kernel_seconds(events)
         return [
             Operation(
                 name=node.name,
                 kind=node.op_type,
                 precision="int8" if node.op_type.startswith("Q") else "float32",
                 sources=sources[node.name],
-                seconds=float(np.median(times[node.name])) if node.name in times else None,
+                seconds=statistics.median(seconds[node.name]) if node.name in seconds else None,
             )
-            for node in graph.node
+            for node in optimized.node
         ]
 
 
+def _kernel_seconds(events: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the times of each node's kernel, one for each run, by the node's name."""
+    seconds: dict[str, list[float]] = {}
+    for event in events:
+        name, _, suffix = event["name"].rpartition("_kernel_time")
+        if event.get("cat") == "Node" and name and not suffix:
+            seconds.setdefault(name, []).append(event["dur"] / 1e6)
+    return seconds
+
+
 def _sources(graph: Any, optimized: Any) -> dict[str, tuple[str, ...]]:
-    """What each node of the optimized graph does of the original one, by its name.
+    """Return the names of the original nodes and tensors that each optimized node replaces.
 
-    That is the node of the same name; its constants, into which a neighbor may have been folded;
-    and all that lies between its outputs and its inputs. A change of layout has put a tensor of its
-    own in the place of an original one, which counts in its stead. Where the layout changes from
-    beginning to end, only the names are left.
+    They are the original node of the same name, its constants (a neighbor may have been folded into
+    them), and all nodes between its outputs and its inputs. A tensor that differs from an original
+    one only in its layout counts as the original one. Where all tensors of a node have another
+    layout, only the names are known.
     """
-    makers = {name: node for node in graph.node for name in node.output}
+    producers = {name: node for node in graph.node for name in node.output}
     outputs = {node.name: list(node.output) for node in graph.node}
-    constants = {each.name for each in graph.initializer}
-    known = {*makers, *constants, *(each.name for each in graph.input)}
-    stands_for = _stand_ins(optimized.node, known)
-    no_data = {"", *(each.name for each in optimized.initializer)}
-    found = {}
+    constants = {tensor.name for tensor in graph.initializer}
+    originals = {*producers, *constants, *(tensor.name for tensor in graph.input)}
+    original_of = _originals(optimized.node, originals)
+    no_data = {"", *(tensor.name for tensor in optimized.initializer)}
+    sources = {}
     for node in optimized.node:
-        name = _NUMBERED.sub("", node.name)
-        inside = [name, *outputs.get(name, ())]
-        inside += [each for each in node.input if each in constants]
-        ends = {stands_for.get(each, each) for each in node.input} - no_data
-        left = [stands_for.get(each, each) for each in node.output] if ends <= known else []
-        while left:
-            tensor = left.pop()
+        name = _LAYOUT_SUFFIX.sub("", node.name)
+        names = [name, *outputs.get(name, ())]
+        names += [tensor for tensor in node.input if tensor in constants]
+        ends = {original_of.get(tensor, tensor) for tensor in node.input} - no_data
+        # Walk from the outputs back to the inputs.
+        pending = (
+            [original_of.get(tensor, tensor) for tensor in node.output] if ends <= originals else []
+        )
+        while pending:
+            tensor = pending.pop()
             if tensor in constants:
-                inside.append(tensor)
-            elif tensor in makers and tensor not in ends:
-                maker = makers[tensor]
-                inside += [] if maker.op_type in _CASTS else [maker.name, tensor]
-                left += maker.input
-        found[node.name] = tuple(each for each in inside if not each.endswith(_SCALES))
-    return found
+                names.append(tensor)
+            elif tensor in producers and tensor not in ends:
+                producer = producers[tensor]
+                names += [] if producer.op_type in _CASTS else [producer.name, tensor]
+                pending += producer.input
+        sources[node.name] = tuple(name for name in names if not name.endswith(_SCALE_SUFFIXES))
+    return sources
 
 
-def _stand_ins(nodes: Any, known: set[str]) -> dict[str, str]:
-    """The original tensor for each one that is the same in another layout."""
-    found: dict[str, str] = {}
+def _originals(nodes: Any, originals: set[str]) -> dict[str, str]:
+    """Return the original tensor for each tensor that is the same in another layout."""
+    original_of: dict[str, str] = {}
     for node in nodes:
-        if node.op_type in _LAYOUT:
+        if node.op_type in _LAYOUT_CHANGES:
             (before, *_), (after,) = node.input, node.output
-            old, new = (before, after) if before in known else (after, before)
-            found |= {} if new in known else {new: old}
-    return found
+            original, copy = (before, after) if before in originals else (after, before)
+            if copy not in originals:
+                original_of[copy] = original
+    return original_of

@@ -2,37 +2,34 @@
 
 from pathlib import Path
 
-from dltlab.inference.backends import Precision, Settings
-from dltlab.inference.backends.openvino_runtime import (
-    PACKAGES,
-    OpenVinoSession,
-    build,
-    build_mixed,
-    precisions_of,
-)
-
-__all__ = ["PACKAGES", "build", "build_mixed", "lacks", "open", "precisions"]
-
-_DEVICE = "GPU"
+from dltlab.inference.backends.base import Precision, Session, Settings
+from dltlab.inference.backends.openvino_runtime import OpenVino, OpenVinoSession
 
 
-def lacks() -> str:
-    """The GPU, where OpenVINO sees none."""
-    import openvino as ov
+class OpenVinoGpu(OpenVino):
+    """Runs OpenVINO's intermediate representation on an Intel GPU."""
 
-    if any(each.startswith(_DEVICE) for each in ov.Core().available_devices):
-        return ""
-    return (
-        "OpenVINO sees no Intel GPU. Where there is one, install Intel's compute runtime (the "
-        "package intel-opencl-icd), or choose the backend openvino, which runs on the processor."
-    )
+    name = "openvino-gpu"
+    device = "GPU"
 
+    def auto_rank(self) -> int | None:
+        """Return None: "auto" never takes it."""
+        return None
 
-def precisions() -> tuple[Precision, ...]:
-    """What the GPU computes in."""
-    return precisions_of(_DEVICE)
+    def unavailable_reason(self) -> str:
+        """Return what is missing: a package, or a GPU that OpenVINO can use."""
+        if reason := super().unavailable_reason():
+            return reason
+        import openvino as ov
 
+        if any(device.startswith(self.device) for device in ov.Core().available_devices):
+            return ""
+        return (
+            "OpenVINO sees no Intel GPU. If this machine has one, install Intel's compute runtime "
+            "(the package intel-opencl-icd); else choose the backend openvino, which runs on the "
+            "processor."
+        )
 
-def open(folder: Path, precision: Precision, settings: Settings) -> OpenVinoSession:  # noqa: A001
-    """Compile the IR for batches of one size."""
-    return OpenVinoSession(folder, _DEVICE, precision, settings, {})
+    def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
+        """Compile the IR for batches of one size."""
+        return OpenVinoSession(folder, self.device, precision, settings, {})

@@ -1,25 +1,31 @@
-"""OpenVINO on the processor: fuses, picks kernels, and computes with AMX where there is AMX."""
+"""OpenVINO on the processor: fuses layers, and computes with AMX where the processor has it."""
 
 import json
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import rich
-
-from dltlab.inference.backends import Arrays, Lane, Operation, Precision, Score, Settings
+from dltlab.inference.backends.base import (
+    Arrays,
+    Backend,
+    Operation,
+    Precision,
+    Runner,
+    Score,
+    Session,
+    Settings,
+)
 from dltlab.inference.export import exporting, to_onnx
 
 if TYPE_CHECKING:
     import keras
 
-PACKAGES = ("openvino", "nncf", "onnx", "tf2onnx")
-FILE = "model.xml"
-_CONSTANTS = "constants.json"  # their names, before quantization replaces them
-# What computes, and what OpenVINO calls it. What int8 does not reach stays in float32: the default
-# on a processor with AMX would be bfloat16, without a word.
+_FILE = "model.xml"
+_CONSTANTS = "constants.json"  # names of constants, from before quantization replaces them
+# INFERENCE_PRECISION_HINT for each precision. What int8 does not reach stays in float32: the
+# default would silently be bfloat16 on a processor with AMX.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _CAPABILITIES: dict[Precision, str] = {
     "float32": "FP32",
@@ -27,83 +33,92 @@ _CAPABILITIES: dict[Precision, str] = {
     "float16": "FP16",
     "int8": "INT8",
 }
-_NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
+_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
 _RESHAPES = ("Convert", "Reshape", "Transpose", "Unsqueeze")
-_REPEATS = 9  # of a timed run
+_PROFILED_RUNS = 9
 
 
-def lacks() -> str:
-    """Nothing but its packages."""
-    return ""
+class OpenVino(Backend):
+    """Runs OpenVINO's intermediate representation (IR) on the processor.
 
+    Attributes:
+        device: OpenVINO's name of the device.
+    """
 
-def precisions() -> tuple[Precision, ...]:
-    """What this processor computes in."""
-    return precisions_of("CPU")
+    name = "openvino"
+    packages = ("openvino", "nncf", "onnx", "tf2onnx")
+    mixes_precisions = True
+    device: ClassVar[str] = "CPU"
 
+    def auto_rank(self) -> int | None:
+        """Return its place among those that "auto" tries."""
+        return 2
 
-def precisions_of(device: str) -> tuple[Precision, ...]:
-    """What one of OpenVINO's devices computes in."""
-    import openvino as ov
+    def precisions(self) -> tuple[Precision, ...]:
+        """Return those that OpenVINO reports for the device."""
+        import openvino as ov
 
-    here = ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
-    return tuple(name for name, capability in _CAPABILITIES.items() if capability in here)
+        capabilities = ov.Core().get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        return tuple(name for name, flag in _CAPABILITIES.items() if flag in capabilities)
 
+    def build(
+        self,
+        model: "keras.Model",
+        precision: Precision,
+        calibration: Sequence[Arrays],
+        folder: Path,
+    ) -> None:
+        """Write OpenVINO's IR; for int8 after NNCF's post-training quantization."""
+        import nncf
 
-def build(
-    model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
-) -> None:
-    """Write OpenVINO's IR; for int8 after NNCF's post-training quantization."""
-    import nncf
+        graph = _exported(model, folder)
+        if precision == "int8":
+            with _quiet_nncf(model):
+                graph = nncf.quantize(
+                    graph, nncf.Dataset(list(calibration), _as_input), subset_size=len(calibration)
+                )
+        _save(graph, folder)
 
-    graph = _exported(model, folder)
-    if precision == "int8":
-        with _silent(model):
-            graph = nncf.quantize(
-                graph, nncf.Dataset(list(calibration), _as_input), subset_size=len(calibration)
+    def build_mixed_precision(
+        self,
+        model: "keras.Model",
+        calibration: Sequence[Arrays],
+        examples: Arrays,
+        score: Score,
+        max_accuracy_drop: float,
+        folder: Path,
+    ) -> None:
+        """Quantize with NNCF's accuracy control: layers that cost most return to float32 first."""
+        import nncf
+        import numpy as np
+
+        def example(index: int) -> Any:
+            return _as_input([array[index : index + 1] for array in examples])
+
+        def validate(compiled: Any, indices: Any) -> tuple[float, None]:
+            chosen = list(indices)
+            outputs = [list(compiled(example(index)).values()) for index in chosen]
+            batch = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+            return score(batch, chosen), None
+
+        # NNCF passes the items of the second data set to `validate`, and the results of `example`
+        # to the network.
+        with _quiet_nncf(model):
+            graph = nncf.quantize_with_accuracy_control(
+                _exported(model, folder),
+                nncf.Dataset(list(calibration), _as_input),
+                nncf.Dataset(range(len(examples[0])), example),
+                validate,
+                max_drop=max_accuracy_drop,
+                drop_type=nncf.DropType.RELATIVE,
+                subset_size=len(calibration),
             )
-    _save(graph, folder)
+        _save(graph, folder)
 
-
-def build_mixed(
-    model: "keras.Model",
-    calibration: Sequence[Arrays],
-    examples: Arrays,
-    score: Score,
-    max_drop: float,
-    folder: Path,
-) -> None:
-    """As NNCF's quantization with accuracy control: the layers that cost most go back first."""
-    import nncf
-
-    def single(place: int) -> Any:
-        return _as_input([each[place : place + 1] for each in examples])
-
-    def judged(compiled: Any, places: Any) -> tuple[float, None]:
-        chosen = list(places)
-        answers = [list(compiled(single(place)).values()) for place in chosen]
-        return score([np.concatenate(each) for each in zip(*answers, strict=True)], chosen), None
-
-    # NNCF hands the items of the second data set to `judged`, and what `single` makes of them to
-    # the network.
-    with _silent(model):
-        graph = nncf.quantize_with_accuracy_control(
-            _exported(model, folder),
-            nncf.Dataset(list(calibration), _as_input),
-            nncf.Dataset(range(len(examples[0])), single),
-            judged,
-            max_drop=max_drop,
-            drop_type=nncf.DropType.RELATIVE,
-            subset_size=len(calibration),
-        )
-    _save(graph, folder)
-
-
-def open(folder: Path, precision: Precision, settings: Settings) -> "OpenVinoSession":  # noqa: A001
-    """Compile the IR for batches of one size."""
-    return OpenVinoSession(
-        folder, "CPU", precision, settings, {"INFERENCE_NUM_THREADS": settings.threads}
-    )
+    def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
+        """Compile the IR for batches of one size."""
+        config = {"INFERENCE_NUM_THREADS": settings.threads}
+        return OpenVinoSession(folder, self.device, precision, settings, config)
 
 
 def _exported(model: "keras.Model", folder: Path) -> Any:
@@ -117,7 +132,7 @@ def _exported(model: "keras.Model", folder: Path) -> Any:
 def _save(graph: Any, folder: Path) -> None:
     import openvino as ov
 
-    ov.save_model(graph, folder / FILE, compress_to_fp16=False)
+    ov.save_model(graph, folder / _FILE, compress_to_fp16=False)
 
 
 def _as_input(example: Arrays) -> Any:
@@ -125,8 +140,10 @@ def _as_input(example: Arrays) -> Any:
 
 
 @contextmanager
-def _silent(model: "keras.Model") -> Iterator[None]:
-    """Without NNCF's progress bars, and with a sentence of ours for what it raises."""
+def _quiet_nncf(model: "keras.Model") -> Iterator[None]:
+    """Hide NNCF's progress bars, and turn its exceptions into errors that name the layer."""
+    import rich
+
     console = rich.get_console()  # NNCF draws on it; in a notebook as a widget
     before = console.quiet, console.is_jupyter
     console.quiet, console.is_jupyter = True, False
@@ -137,15 +154,15 @@ def _silent(model: "keras.Model") -> Iterator[None]:
         console.quiet, console.is_jupyter = before
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """A graph compiled by OpenVINO.
 
     Args:
-        folder: What `build` wrote.
-        device: OpenVINO's name of it.
-        precision: Everything that is not quantized computes in.
+        folder: What `OpenVino.build` wrote.
+        device: OpenVINO's name of the device.
+        precision: What all layers that are not quantized compute in.
         settings: How it uses the device.
-        config: More of OpenVINO's properties.
+        config: Additional OpenVINO properties.
     """
 
     def __init__(
@@ -159,10 +176,13 @@ class OpenVinoSession:
         import openvino as ov
 
         self._core, self._device = ov.Core(), device
-        self._graph = self._core.read_model(folder / FILE)
-        self._constants = folder / _CONSTANTS
+        self._graph = self._core.read_model(folder / _FILE)
+        self._constants_path = folder / _CONSTANTS
         self._graph.reshape(
-            {each: [settings.batch, *each.partial_shape[1:]] for each in self._graph.inputs}
+            {
+                tensor: [settings.batch_size, *tensor.partial_shape[1:]]
+                for tensor in self._graph.inputs
+            }
         )
         self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -171,68 +191,73 @@ class OpenVinoSession:
         }
         self._compiled = self._core.compile_model(self._graph, device, self._config)
 
-    def lane(self) -> Lane:
-        """A request of its own."""
+    def runner(self) -> Runner:
+        """Return a function with an inference request of its own."""
         import openvino as ov
 
         request = self._compiled.create_infer_request()
-        places = range(len(self._compiled.outputs))
+        output_indices = range(len(self._compiled.outputs))
 
         def run(inputs: Arrays) -> Arrays:
-            # Given to `infer`, they would be looked at for 40 µs. Only what may be written may be
-            # shared.
-            shared = [each if each.flags.writeable else each.copy() for each in inputs]
-            for place, array in enumerate(shared):
-                request.set_input_tensor(place, ov.Tensor(array, shared_memory=True))
+            # Passed to `infer`, the inputs would be checked for 40 µs. Only writable arrays can
+            # share their memory.
+            writable = [array if array.flags.writeable else array.copy() for array in inputs]
+            for index, array in enumerate(writable):
+                request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
             request.infer(share_outputs=True)
-            return [request.get_output_tensor(place).data for place in places]
+            return [request.get_output_tensor(index).data for index in output_indices]
 
         return run
 
     def operations(self, inputs: Arrays) -> list[Operation]:
-        """What OpenVINO's profile says was executed; what it does in place is not among it."""
-        config = self._config | {"PERF_COUNT": True}
-        compiled = self._core.compile_model(self._graph, self._device, config)
+        """Return the operations that OpenVINO's profiler reports as executed."""
+        compiled = self._core.compile_model(
+            self._graph, self._device, self._config | {"PERF_COUNT": True}
+        )
         request = compiled.create_infer_request()
-        times: dict[str, list[float]] = {}
-        for _ in range(_REPEATS):
+        seconds: dict[str, list[float]] = {}
+        for _ in range(_PROFILED_RUNS):
             request.infer(inputs)
-            for each in request.get_profiling_info():
-                if each.status == each.Status.EXECUTED:
-                    times.setdefault(each.node_name, []).append(each.real_time.total_seconds())
-        constants = json.loads(self._constants.read_text())
-        found = []
-        for node in compiled.get_runtime_model().get_ordered_ops():
-            name = node.get_friendly_name()
-            if name not in times:
-                continue
-            about = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-            precision = about["runtimePrecision"]
-            originals = [each for each in about["originalLayersNames"].split(",") if each]
-            found.append(
-                Operation(
-                    name=name,
-                    kind=about["layerType"],
-                    precision=_NAMES.get(precision, precision),
-                    sources=(*originals, *(c for o in originals for c in constants.get(o, ()))),
-                    seconds=float(np.median(times[name])),
-                )
-            )
-        return found
+            for node in request.get_profiling_info():
+                if node.status == node.Status.EXECUTED:
+                    seconds.setdefault(node.node_name, []).append(node.real_time.total_seconds())
+        constants = json.loads(self._constants_path.read_text())
+        return [
+            _operation(node, constants, statistics.median(seconds[node.get_friendly_name()]))
+            for node in compiled.get_runtime_model().get_ordered_ops()
+            if node.get_friendly_name() in seconds
+        ]
+
+
+def _operation(node: Any, constants: dict[str, list[str]], seconds: float) -> Operation:
+    info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+    originals = [name for name in info["originalLayersNames"].split(",") if name]
+    folded = [constant for name in originals for constant in constants.get(name, ())]
+    precision = info["runtimePrecision"]
+    return Operation(
+        name=node.get_friendly_name(),
+        kind=info["layerType"],
+        precision=_DTYPES.get(precision, precision),
+        sources=(*originals, *folded),
+        seconds=seconds,
+    )
 
 
 def _constants(graph: Any) -> dict[str, list[str]]:
-    """The names of the constants that go into each operation, through whatever reshapes them.
+    """Return the names of the constants that each operation reads, also through reshapes.
 
-    An exporter may have folded a layer into the weights of its neighbor: these keep its name.
+    An exporter may have folded a layer into the weights of its neighbor: the names of the weights
+    still tell.
     """
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     constant: set[str] = set()
     for node in graph.get_ordered_ops():
         name, kind = node.get_friendly_name(), node.get_type_name()
-        parents = [each.get_node().get_friendly_name() for each in node.input_values()]
+        parents = [value.get_node().get_friendly_name() for value in node.input_values()]
         if kind == "Constant" or (kind in _RESHAPES and parents[0] in constant):
             constant.add(name)
-        found[name] = [name] if kind == "Constant" else []
-        found[name] += [each for parent in parents if parent in constant for each in found[parent]]
-    return found
+        names[name] = [name] if kind == "Constant" else []
+        for parent in parents:
+            if parent in constant:
+                names[name] += names[parent]
+    return names

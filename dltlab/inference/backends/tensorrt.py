@@ -4,67 +4,88 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dltlab.errors import LabError
-from dltlab.inference import cache
-from dltlab.inference.backends import Arrays, Operation, Precision, Settings
-from dltlab.inference.backends.onnx_runtime import FILE, PACKAGES, OnnxSession, quantize
+from dltlab.devices import list_gpus
+from dltlab.errors import Unavailable
+from dltlab.inference.backends.base import (
+    CACHE_FOLDER,
+    Arrays,
+    Operation,
+    Precision,
+    Session,
+    Settings,
+)
+from dltlab.inference.backends.onnx_runtime import FILE, OnnxRuntime, OnnxSession, quantize
 from dltlab.inference.export import exporting, to_onnx
 from dltlab.models import in_precision
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["PACKAGES", "build", "lacks", "open", "precisions"]
-
 _PROVIDER = "TensorrtExecutionProvider"
 
 
-def lacks() -> str:
-    """The provider, where ONNX Runtime has none."""
-    import onnxruntime as ort
+class TensorRt(OnnxRuntime):
+    """Runs an ONNX graph whose dtypes TensorRT follows."""
 
-    if _PROVIDER in ort.get_available_providers():
-        return ""
-    return (
-        "ONNX Runtime has no TensorRT provider. On a machine with an NVIDIA GPU run: pip uninstall "
-        "onnxruntime && pip install onnxruntime-gpu tensorrt"
-    )
+    name = "tensorrt"
 
+    def auto_rank(self) -> int | None:
+        """Return the first place on a machine with an NVIDIA GPU."""
+        return 1 if list_gpus() else None
 
-def precisions() -> tuple[Precision, ...]:
-    """TensorRT takes every type from the graph."""
-    return ("float32", "bfloat16", "float16", "int8")
+    def unavailable_reason(self) -> str:
+        """Return what is missing: a package, or ONNX Runtime's provider."""
+        if reason := super().unavailable_reason():
+            return reason
+        import onnxruntime as ort
 
-
-def build(
-    model: "keras.Model", precision: Precision, calibration: Sequence[Arrays], folder: Path
-) -> None:
-    """Write ONNX in the types asked for; for int8 with symmetric scales, as TensorRT wants them."""
-    exact = model if precision == "int8" else in_precision(model, precision)
-    (folder / FILE).write_bytes(to_onnx(exact))
-    if precision == "int8":
-        with exporting(model, "int8"):
-            quantize(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
-
-
-def open(folder: Path, precision: Precision, settings: Settings) -> OnnxSession:  # noqa: A001
-    """Let TensorRT build its engine, which it keeps beside the graph.
-
-    Raises:
-        LabError: It does not run: ONNX Runtime would take another provider without a word.
-    """
-    kept = folder / cache.KEPT
-    options = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(kept)}
-    session = _Session(folder / FILE, settings, [(_PROVIDER, options), "CUDAExecutionProvider"])
-    if _PROVIDER not in session.providers():
-        raise LabError(
-            "TensorRT does not start on this machine: look for the NVIDIA driver and the packages "
-            "with dltlab doctor, or choose the backend onnxruntime."
+        if _PROVIDER in ort.get_available_providers():
+            return ""
+        return (
+            "ONNX Runtime has no TensorRT provider. On a machine with an NVIDIA GPU run: pip "
+            "uninstall onnxruntime && pip install onnxruntime-gpu tensorrt"
         )
-    return session
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """Return all: TensorRT follows the dtypes of the graph."""
+        return ("float32", "bfloat16", "float16", "int8")
+
+    def build(
+        self,
+        model: "keras.Model",
+        precision: Precision,
+        calibration: Sequence[Arrays],
+        folder: Path,
+    ) -> None:
+        """Write ONNX in `precision`; for int8 with symmetric scales, as TensorRT requires."""
+        converted = model if precision == "int8" else in_precision(model, precision)
+        (folder / FILE).write_bytes(to_onnx(converted))
+        if precision == "int8":
+            with exporting(model, "int8"):
+                quantize(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
+
+    def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
+        """Let TensorRT build its engine, which it caches beside the graph.
+
+        Raises:
+            Unavailable: TensorRT does not start: ONNX Runtime would use another provider instead.
+        """
+        options = {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(folder / CACHE_FOLDER),
+        }
+        session = _TensorRtSession(
+            folder / FILE, settings, [(_PROVIDER, options), "CUDAExecutionProvider"]
+        )
+        if _PROVIDER not in session.providers():
+            raise Unavailable(
+                "TensorRT does not start on this machine: check the NVIDIA driver and the packages "
+                "with dltlab doctor, or choose the backend onnxruntime."
+            )
+        return session
 
 
-class _Session(OnnxSession):
+class _TensorRtSession(OnnxSession):
     def operations(self, inputs: Arrays) -> list[Operation]:
-        """ONNX Runtime sees TensorRT's engine as one piece, and cannot write it down."""
+        """Return nothing: to ONNX Runtime, TensorRT's engine is one node."""
         return []

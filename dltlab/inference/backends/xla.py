@@ -1,20 +1,14 @@
-"""XLA, the compiler within TensorFlow."""
+"""XLA, the compiler inside TensorFlow."""
 
-from pathlib import Path
-
-from dltlab.inference.backends import Precision, Settings
-from dltlab.inference.backends.tf_function import (
-    FOLDER,
-    PACKAGES,
-    GraphSession,
-    build,
-    lacks,
-    precisions,
-)
-
-__all__ = ["PACKAGES", "build", "lacks", "open", "precisions"]
+from dltlab.inference.backends.tf_function import TfFunction
 
 
-def open(folder: Path, precision: Precision, settings: Settings) -> GraphSession:  # noqa: A001
-    """Load what `tf_function.build` wrote; it is compiled with the first batch."""
-    return GraphSession(folder / FOLDER, settings, jit_compile=True)
+class Xla(TfFunction):
+    """Compiles a SavedModel when it runs the first batch."""
+
+    name = "xla"
+    jit_compile = True
+
+    def auto_rank(self) -> int | None:
+        """Return None: "auto" never takes it."""
+        return None

@@ -1,0 +1,154 @@
+"""Build engines, or find them in the cache: `EngineBuilder`."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import keras
+
+from dltlab.errors import Damaged, Invalid, LabError, NotFound
+from dltlab.files import atomic_folder
+from dltlab.inference import cache
+from dltlab.inference.accuracy_check import AccuracyCheck
+from dltlab.inference.backends.base import Arrays, Backend, Precision, Settings
+from dltlab.inference.engine import Engine
+from dltlab.inference.manifest import (
+    EngineManifest,
+    TensorSpec,
+    read_manifest,
+    this_machine,
+    write_manifest,
+)
+from dltlab.models import cost
+
+Layers = tuple[tuple[str, str], ...]
+
+_LAYERS: WeakKeyDictionary[keras.Model, Layers] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class EngineBuilder:
+    """Builds engines of one model with one backend.
+
+    Attributes:
+        check: Holds the model, in float32.
+        backend: The backend.
+        calibration: An array for each input; empty where there is no calibration data.
+        settings: The settings of the engines.
+        model_hash: The hash of the model.
+    """
+
+    check: AccuracyCheck
+    backend: Backend
+    calibration: Arrays
+    settings: Settings
+    model_hash: str
+
+    def build(self, precision: Precision, max_accuracy_drop: float | None = None) -> Engine:
+        """Return an engine with its accuracy, from the cache or newly built.
+
+        Args:
+            precision: What it computes in.
+            max_accuracy_drop: For int8: keep layers in float32 until no larger fraction of the
+                accuracy is lost. By default all layers are in `precision`.
+
+        Raises:
+            Invalid: The model cannot be built.
+            Unavailable: The cache cannot be written.
+        """
+        manifest = self._manifest(precision, max_accuracy_drop)
+        data = [*self.check.arrays(), *(self.calibration if precision == "int8" else [])]
+        folder = cache.cached_folder(manifest, data)
+        with suppress(NotFound, Damaged):
+            return self._cached(folder)
+        with cache.build_lock(folder):
+            with suppress(NotFound, Damaged):  # another process may have built it meanwhile
+                return self._cached(folder)
+            return self._new(manifest, folder)
+
+    def _cached(self, folder: Path) -> Engine:
+        engine = Engine(folder, read_manifest(folder), self.settings)
+        cache.mark_used(folder)
+        return engine
+
+    def _new(self, manifest: EngineManifest, folder: Path) -> Engine:
+        with atomic_folder(folder) as new:
+            start = time.perf_counter()
+            self._write(new, manifest)
+            seconds = time.perf_counter() - start
+            outputs = Engine(new, manifest, self.settings)(*self.check.inputs)
+            accuracy = self.check.compare(outputs if isinstance(outputs, list) else [outputs])
+            results = {"build_seconds": seconds, "accuracy": accuracy}
+            manifest = write_manifest(new, manifest.model_copy(update=results))
+        cache.remove_unused()
+        return Engine(folder, manifest, self.settings)
+
+    def _write(self, folder: Path, manifest: EngineManifest) -> None:
+        check, count = self.check, len(self.calibration[0]) if self.calibration else 0
+        calibration = [
+            [array[index : index + 1] for array in self.calibration] for index in range(count)
+        ]
+        if manifest.max_accuracy_drop is None:
+            self.backend.build(check.model, manifest.precision, calibration, folder)
+        else:
+            self.backend.build_mixed_precision(
+                check.model,
+                calibration,
+                check.inputs,
+                check.score,
+                manifest.max_accuracy_drop,
+                folder,
+            )
+
+    def _manifest(self, precision: Precision, max_accuracy_drop: float | None) -> EngineManifest:
+        model = self.check.model
+        return EngineManifest(
+            model=model.name,
+            model_hash=self.model_hash,
+            backend=self.backend.name,
+            versions=self.backend.versions(),
+            precision=precision,
+            max_accuracy_drop=max_accuracy_drop,
+            machine=this_machine(),
+            inputs=input_specs(model),
+            layers=_layers(model),
+        )
+
+
+def input_specs(model: keras.Model) -> tuple[TensorSpec, ...]:
+    """Return the shape and dtype of each input of a model.
+
+    Raises:
+        Invalid: The model does not know its inputs, as a subclassed one.
+    """
+    try:
+        inputs = model.inputs
+    except (AttributeError, ValueError):
+        inputs = None
+    if not inputs:
+        raise Invalid(
+            f"{model.name} does not know the shape of its input: wrap it, as in inputs = "
+            "keras.Input((32, 32, 3)); keras.Model(inputs, model(inputs))."
+        )
+    return tuple(
+        TensorSpec(
+            shape=tuple(tensor.shape[1:]), dtype=keras.backend.standardize_dtype(tensor.dtype)
+        )
+        for tensor in inputs
+    )
+
+
+def _layers(model: keras.Model) -> Layers:
+    """Return name and kind of every layer call, in order.
+
+    Where sizes are unknown, each layer is listed once. The result is cached as long as the model
+    lives: it does not change, and finding it takes a third of a second.
+    """
+    if model not in _LAYERS:
+        try:
+            _LAYERS[model] = tuple((row.name, row.kind) for row in cost(model).layers)
+        except LabError:
+            _LAYERS[model] = tuple((layer.name, type(layer).__name__) for layer in model.layers)
+    return _LAYERS[model]

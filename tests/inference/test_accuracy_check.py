@@ -1,0 +1,135 @@
+"""The accuracy check: what an engine is compared on, and what counts as accurate."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from dltlab.errors import Damaged, Invalid, Unavailable
+from dltlab.inference.accuracy_check import AccuracyCheck, calibration_arrays
+from dltlab.inference.building import input_specs
+from dltlab.inference.manifest import Accuracy
+
+EXAMPLES = np.random.default_rng(0).random((6, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def linear() -> keras.Model:
+    """The first output is the first input, the second the second."""
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)], name="linear")
+    model.set_weights([np.eye(3, 2), np.zeros(2)])
+    return model
+
+
+def check_of(model: keras.Model, validation=None, calibration=None) -> AccuracyCheck:
+    specs = input_specs(model)
+    return AccuracyCheck.create(model, specs, validation, calibration_arrays(calibration, specs))
+
+
+def test_with_labels_the_accuracy_is_compared(linear):
+    labels = EXAMPLES[:, :2].argmax(-1)
+    labels[0] = 1 - labels[0]
+    check = check_of(linear, (EXAMPLES, labels))
+    outputs = EXAMPLES[:, :2].copy()
+    outputs[1:3] = outputs[1:3, ::-1]
+
+    assert check.compare([outputs]) == Accuracy(
+        metric="accuracy", reference=5 / 6, engine=3 / 6, num_examples=6, data="validation data"
+    )
+
+
+def test_without_labels_the_agreement_is_compared(linear):
+    check = check_of(linear, EXAMPLES)
+    outputs = EXAMPLES[:, :2].copy()
+    outputs[0] = outputs[0, ::-1]
+
+    accuracy = check.compare([outputs])
+
+    assert (accuracy.metric, accuracy.reference) == ("agreement", 1.0)
+    assert accuracy.engine == pytest.approx(5 / 6)
+
+
+def test_a_single_output_is_compared_by_its_relative_error():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)], name="one")
+    expected = model.predict(EXAMPLES, verbose=0)
+    check = check_of(model, EXAMPLES)
+    assert check.compare([expected * 1.005]).engine == pytest.approx(0.995, abs=1e-4)
+    assert check.compare([expected * 100]).engine == 0
+
+
+def test_of_several_outputs_the_worst_counts():
+    inputs = keras.Input((3,))
+    outputs = [layers.Dense(1, name="a")(inputs), layers.Dense(2, name="b")(inputs)]
+    model = keras.Model(inputs, outputs, name="two")
+    a, b = model.predict(EXAMPLES, verbose=0)
+    assert check_of(model, EXAMPLES).compare([1.1 * a, b]).engine == pytest.approx(0.9, abs=1e-4)
+
+
+def test_nan_counts_as_not_accurate_also_where_the_model_gets_everything_wrong(linear):
+    labels = 1 - EXAMPLES[:, :2].argmax(-1)
+    outputs = np.full((6, 2), np.nan, np.float32)
+    accuracy = check_of(linear, (EXAMPLES, labels)).compare([outputs])
+    assert (accuracy.reference, accuracy.engine, accuracy.finite) == (0.0, 0.0, False)
+    assert not accuracy.is_within(1.0)
+
+
+def test_without_validation_data_the_calibration_data_is_used(linear):
+    check = check_of(linear, calibration=EXAMPLES)
+    assert check.data == "calibration data"
+    np.testing.assert_array_equal(check.inputs[0], EXAMPLES)
+
+
+def test_without_any_data_random_numbers_are_used(linear):
+    check = check_of(linear)
+    assert check.data == "random numbers"
+    assert check.inputs[0].shape == (32, 3)
+
+
+def test_integer_inputs_need_validation_data():
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(5, 2)])
+    with pytest.raises(Invalid, match="takes integers, and which ones are valid is not known"):
+        check_of(model)
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        ((1, 2, 3), r"validation is a tuple of 3: pass \(examples, labels\)"),
+        ("images", "validation has the shape "),
+        ([EXAMPLES, EXAMPLES], "validation has 2 arrays"),
+        ((EXAMPLES, [0, 1]), r"validation has 6 examples and labels of shape \(2,\)"),
+        ((EXAMPLES[:2], [0.5, 1.0]), "pass an integer for each example"),
+    ],
+)
+def test_validation_data_that_does_not_fit_is_refused(linear, validation, message):
+    with pytest.raises(Invalid, match=message):
+        check_of(linear, validation)
+
+
+def test_labels_of_another_shape_than_the_outputs_are_refused(linear):
+    check = check_of(linear, (EXAMPLES[:2], [[0, 1], [1, 0]]))
+    with pytest.raises(Invalid, match=r"Labels of shape \(2, 2\) do not fit"):
+        check.compare([EXAMPLES[:2, :2]])
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [np.zeros((6, 5), np.float32), np.zeros((6, 2), np.float64)],
+    ids=["shape", "dtype"],
+)
+def test_outputs_of_another_shape_or_dtype_are_refused(linear, outputs):
+    check = check_of(linear, EXAMPLES)
+    with pytest.raises(Unavailable, match=r"returns .* and linear .*: choose another backend"):
+        check.compare([outputs])
+
+
+def test_a_model_that_returns_nan_is_refused():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)], name="broken")
+    model.set_weights([np.full((3, 2), np.nan), np.zeros(2)])
+    with pytest.raises(Damaged, match="broken returns NaN or infinity itself"):
+        _ = check_of(model, EXAMPLES).expected
+
+
+def test_everything_that_the_result_depends_on_is_listed(linear):
+    assert len(check_of(linear, EXAMPLES).arrays()) == 1
+    assert len(check_of(linear, (EXAMPLES, np.zeros(6, int))).arrays()) == 2

@@ -1,0 +1,116 @@
+"""Bodies in JSON and .npy: what is read, what is refused, and what is written."""
+
+import io
+
+import numpy as np
+import pytest
+
+from dltlab.errors import Invalid
+from dltlab.inference.manifest import TensorSpec
+from dltlab.inference.payloads import read_json, read_npy, to_json, to_npy
+
+PAIR = TensorSpec(shape=(2,), dtype="float32")
+BYTE = TensorSpec(shape=(), dtype="uint8")
+LARGE = 2**70
+
+
+def npy(array: object) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def npy_with_header(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+def test_json_numbers_take_the_dtype_of_the_input():
+    (array,) = read_json(b'{"inputs": [[1, 2.5], [true, 4]]}', [PAIR])
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, [[1, 2.5], [1, 4]])
+
+
+def test_json_has_a_list_of_arrays_for_several_inputs():
+    pairs, numbers = read_json(b'{"inputs": [[[1, 2]], [7]]}', [PAIR, BYTE])
+    np.testing.assert_array_equal(pairs, [[1, 2]])
+    np.testing.assert_array_equal(numbers, [7])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not valid JSON"),
+        (b'{"inputs": [[1, 2]', "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b'{"inputs": ' + b"[" * 100_000, "not valid JSON"),
+        (b"[1, 2]", 'no "inputs"'),
+        (b"{}", 'no "inputs"'),
+        (b'{"inputs": [[1, 2], [3]]}', "differ in length"),
+        (b'{"inputs": [["1", "2"]]}', "not an array of numbers"),
+        (b'{"inputs": [[null, {}]]}', "not an array of numbers"),
+        (b'{"inputs": [[1, 1' + b"0" * 400 + b"]]}", "not an array of numbers"),
+    ],
+)  # fmt: skip
+def test_json_without_an_array_of_numbers_is_refused(body, message):
+    with pytest.raises(Invalid, match=message):
+        read_json(body, [PAIR])
+
+
+def test_json_with_another_number_of_inputs_is_refused():
+    with pytest.raises(Invalid, match="must be a list of 2 arrays"):
+        read_json(b'{"inputs": [[[1, 2]]]}', [PAIR, BYTE])
+
+
+@pytest.mark.parametrize("value", [b"300", b"-1", b"1.5", b"1e30"])
+def test_json_numbers_that_an_integer_dtype_does_not_have_are_refused(value):
+    with pytest.raises(Invalid, match="numbers that are not valid as uint8"):
+        read_json(b'{"inputs": [%s]}' % value, [BYTE])
+
+
+def test_an_npy_body_is_read_as_it_is():
+    array = np.random.default_rng(1).random((3, 2), np.float32)
+    np.testing.assert_array_equal(read_npy(npy(array)), array)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not a .npy array"),
+        (npy(np.ones((1, 2)))[:-1], "not a .npy array"),
+        (npy(np.ones((1, 2))) + b"!", "continues after its array"),
+        (npy(np.array([{}, None])), "not a .npy array"),
+        (npy_with_header(b"if 1:\n  1\n 1"), "not a .npy array"),
+        (
+            npy_with_header(b"{'descr': 'f4', 'fortran_order': False, 'shape': (%d,)}" % LARGE),
+            "not a .npy array",
+        ),
+    ],
+    ids=["empty", "truncated", "longer", "pickled", "code", "huge"],
+)
+def test_another_body_is_refused(body, message):
+    with pytest.raises(Invalid, match=message):
+        read_npy(body)
+
+
+def test_an_array_that_claims_to_be_larger_than_its_body_is_refused():
+    body = npy(np.ones((1, 2), np.float32)).replace(b"(1, 2), }       ", b"(10000000000,)}")
+    with pytest.raises(Invalid):
+        read_npy(body)
+
+
+def test_one_output_is_an_array_and_several_are_a_list_in_json():
+    output = np.array([[1.5, 2]])
+    assert to_json([output]) == {"outputs": [[1.5, 2.0]]}
+    assert to_json([output, output]) == {"outputs": [[[1.5, 2.0]]] * 2}
+
+
+def test_infinity_has_no_json():
+    with pytest.raises(Invalid, match="NaN or infinity, which JSON does not have"):
+        to_json([np.array([np.inf])])
+
+
+def test_npy_has_one_output():
+    output = np.array([np.inf, 1])
+    np.testing.assert_array_equal(np.load(io.BytesIO(to_npy([output]))), output)
+    with pytest.raises(Invalid, match="has 2 outputs"):
+        to_npy([output, output])
