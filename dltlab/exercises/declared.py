@@ -239,7 +239,9 @@ class DeclaredExercise(Exercise):
                 raise NotYet("Your function returns nothing. Is there a `return`?")
             return convert(value)
         except (NotYet, AnswerRaised) as error:
-            raise type(error)(str(error) + self._where(case)) from error
+            text, where = str(error), self._where(case)
+            stop = "." if where and text[-1] not in ".?!" else ""
+            raise type(error)(text + stop + where) from error
 
     def _is_correct(self, value: Any, expected: Any) -> bool:
         return self._spec.agrees(value, expected) and not self._spec.fault(value, expected)

@@ -86,7 +86,7 @@ def failing_in_tensorflow(predictions, truth):
             Outcome.ERROR,
             "Line 4 of your function "
             '(`raise ValueError(f"no mean of {len(difference)}\\nand more")`)'
-            f" raised `ValueError`: no mean of 3 {CALL}",
+            f" raised `ValueError`: no mean of 3. {CALL}",
         ),
         (
             untouched,
