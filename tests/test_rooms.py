@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dltlab"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
