@@ -16,6 +16,7 @@ COMMANDS = (
     "new",
     "build",
     "lint",
+    "verify",
     "classify",
     "optimize",
     "serve",

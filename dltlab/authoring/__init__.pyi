@@ -1,10 +1,12 @@
 from .build import build, differences
 from .lint import lint
 from .new import new_lab
+from .verify import verify_labs
 
 __all__ = [
     "build",
     "differences",
     "lint",
     "new_lab",
+    "verify_labs",
 ]

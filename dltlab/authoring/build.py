@@ -5,8 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -55,7 +54,7 @@ def build(course: Course, labs: list[Lab], report: Callable[[str], None] = print
             start = perf_counter()
             _require_writable(course.solutions)
             if lab.exercise_module:
-                with _import_path(course.root):
+                with course.import_path():
                     require_verified(lab.exercise_module)
             _write_if_changed(_solution_path(course, lab), _executed(course, lab))
             report(f"{lab.name}: done in {perf_counter() - start:.0f} s")
@@ -136,16 +135,6 @@ def _reusable(course: Course, lab: Lab) -> NotebookNode | None:
     for cell, executed in zip(_code(new), _code(notebook), strict=True):
         cell.update(executed)
     return new
-
-
-@contextmanager
-def _import_path(folder: Path) -> Iterator[None]:
-    """Import modules from `folder` first within the block."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def _executed(course: Course, lab: Lab) -> NotebookNode:

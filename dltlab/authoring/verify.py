@@ -7,6 +7,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from dltlab.course import Course, Lab
 from dltlab.errors import Invalid
 from dltlab.exercises import (
     CodedExercise,
@@ -45,6 +46,22 @@ def verify(module: str) -> list[str]:
     # On a busy machine the threads of OpenBLAS wait for each other ten times as long as they work.
     with threadpool_limits(1, user_api="blas"):
         return [f"{member.name}: {fault}" for member in members for fault in _faults(member)]
+
+
+def verify_labs(course: Course, labs: list[Lab]) -> list[str]:
+    """Return one sentence for each fault of the exercises and questions in `labs`.
+
+    Raises:
+        Invalid: The module of a lab's exercises cannot be imported.
+        NotFound: A lab does not define a function that its module checks.
+    """
+    with course.import_path():
+        return [
+            f"{lab.name}: {fault}"
+            for lab in labs
+            if lab.exercise_module
+            for fault in verify(lab.exercise_module)
+        ]
 
 
 def require_verified(module: str) -> None:

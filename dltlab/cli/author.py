@@ -1,4 +1,4 @@
-"""Commands for authors: start, build and lint labs."""
+"""Commands for authors: start, build, verify and lint labs."""
 
 import os
 from typing import Annotated
@@ -45,6 +45,20 @@ def build(
         raise typer.Exit(1 if messages else 0)
     executed = authoring.build(root, labs, report=typer.echo)
     typer.echo(f"Built: {len(labs)}. Executed: {executed}.")
+
+
+@app.command()
+def verify(names: Labs = None, course: CourseFolder = None) -> None:
+    """Verify that the checks of labs tell correct answers from wrong ones."""
+    from dltlab import authoring
+    from dltlab.course import Course
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
+    root = Course.find(course)
+    messages = authoring.verify_labs(root, root.read(names))
+    for message in messages:
+        typer.echo(message)
+    raise typer.Exit(1 if messages else 0)
 
 
 @app.command()

@@ -1,6 +1,9 @@
 """A course on disk: a folder with `solutions/`, `labs/` and `datasets/`."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +66,15 @@ class Course:
             return {}
         paths = [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {COURSE: str(self.root), "PYTHONPATH": os.pathsep.join(paths)}
+
+    @contextmanager
+    def import_path(self) -> Iterator[None]:
+        """Find the course's checks when modules are imported in the block."""
+        sys.path.insert(0, str(self.root))
+        try:
+            yield
+        finally:
+            sys.path.remove(str(self.root))
 
     def sources(self) -> list[Path]:
         """Return the paths of the sources, sorted by number.

@@ -19,6 +19,20 @@ def test_build_check_reports_each_difference_with_exit_code_1(dltlab, built, sou
     assert result.out.count("run: dltlab build") == 2
 
 
+def test_verify_reports_nothing_for_a_new_lab(dltlab, course):
+    result = dltlab("verify", "1", "--course", course.root)
+
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_verify_reports_each_fault_with_exit_code_1(dltlab, course, source, edit):
+    edit(source, "return float(np.mean(", "return float(np.sum(")
+    result = dltlab("verify", "--course", course.root)
+
+    assert result.code == 1
+    assert result.out.startswith("01_my_topic: mean_squared_error: the solution is not accepted")
+
+
 def test_lint_reports_each_finding_with_exit_code_1(dltlab, course, source):
     source.write_text(source.read_text() + '\n# %%\nopen("/home/me/file")\n')
 
