@@ -30,7 +30,7 @@ def test_verify_reports_each_fault_with_exit_code_1(dltlab, course, source, edit
     result = dltlab("verify", "--course", course.root)
 
     assert result.code == 1
-    assert result.out.startswith("01_my_topic: mean_squared_error: the solution is not accepted")
+    assert result.out.startswith("01_my_topic: mean_squared_error: the answer of line ")
 
 
 def test_lint_reports_each_finding_with_exit_code_1(dltlab, course, source):
