@@ -1,9 +1,9 @@
-"""Measured peaks of this machine, beside NumPy, another library with oneDNN, and the makers' paper.
+"""Measured peaks of this machine, compared with NumPy, PyTorch and the data sheets.
 
 The same product of square matrices, by dtype, in TensorFlow (`devices.measure_peaks`), in NumPy and
-in PyTorch, whose CPU products are oneDNN's as TensorFlow's are. The libraries take turns, each
-in a process of its own, and each one's best turn counts, so that a busy machine slows all alike.
-PyTorch is no dependency of dltlab: name an interpreter that has it, or it is left out.
+in PyTorch, which uses oneDNN on a CPU as TensorFlow does. The libraries take turns, each in a
+process of its own, and the best turn of each counts, so that a busy machine slows all alike.
+PyTorch is not a dependency of dltlab: name an interpreter that has it, or it is left out.
 
     python benchmarks/device_peaks.py [--json] [--rounds 3] [--torch-python PATH]
 """
@@ -19,11 +19,9 @@ from typing import Any
 
 # Each prints {dtype: FLOP/s} as JSON; `sizes` are TensorFlow's, by dtype.
 TENSORFLOW = """
-import json, sys
+import json
 from dltlab.devices import measure_peaks
-found = measure_peaks()
-print(json.dumps(dict(device=found.device, flops=found.flops, sizes=found.size,
-                      bytes_per_second=found.bytes_per_second)))
+print(json.dumps(measure_peaks().as_dict()))
 """
 TIMED = """
 import json, sys, time
@@ -62,30 +60,30 @@ print(json.dumps(dict(flops=flops, version=torch.__version__)))
 
 
 def run(python: str, code: str, *arguments: str) -> dict[str, Any]:
-    """The last line that `code` prints, as JSON; {} if the interpreter lacks what it imports."""
-    done = subprocess.run(
+    """Return the last line that `code` prints, as JSON; {} if a package is missing."""
+    process = subprocess.run(
         [python, "-c", code, *arguments],
         capture_output=True,
         text=True,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    if "ModuleNotFoundError" in done.stderr:
+    if "ModuleNotFoundError" in process.stderr:
         return {}
-    done.check_returncode()
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process.check_returncode()
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
 def measure(rounds: int, torch_python: str) -> dict[str, Any]:
-    """The best of several rounds of each library, and what the table of specifications says."""
-    from dltlab.devices import datasheets, inventory
+    """Return the best of several rounds of each library, and the figures of the data sheets."""
+    from dltlab.devices import cpu_spec, gpu_spec, inventory
 
     machine = inventory(ask_tensorflow=False)
     best: dict[str, dict[str, float]] = {"TensorFlow": {}, "NumPy": {}, "PyTorch": {}}
     memory, torch_version = 0.0, {}
     for _ in range(rounds):
         ours = run(sys.executable, TENSORFLOW)
-        sizes = json.dumps(ours["sizes"])
+        sizes = json.dumps(ours["size"])
         cores = str(max(1, int(machine.cpu.cores)))
         turns = {
             "TensorFlow": ours,
@@ -97,7 +95,7 @@ def measure(rounds: int, torch_python: str) -> dict[str, Any]:
         for library, turn in turns.items():
             for name, flops in turn.get("flops", {}).items():
                 best[library][name] = max(flops, best[library].get(name, 0))
-    spec = datasheets.spec_of(machine.gpus[0].name) if machine.gpus else None
+    spec = gpu_spec(machine.gpus[0].name) if machine.gpus else None
     return {
         "device": ours["device"],
         "cpu": machine.cpu.model,
@@ -105,49 +103,51 @@ def measure(rounds: int, torch_python: str) -> dict[str, Any]:
         "extensions": machine.cpu.extensions,
         "ghz": machine.cpu.ghz,
         "gflops": {
-            library: {name: round(value / 1e9, 1) for name, value in found.items()}
-            for library, found in best.items()
-            if found
+            library: {name: round(value / 1e9, 1) for name, value in flops.items()}
+            for library, flops in best.items()
+            if flops
         },
-        "specification_gflops": _specified(spec or datasheets.of_cpu(machine.cpu), best),
+        "specification_gflops": _specified(spec or cpu_spec(machine.cpu), best),
         "memory_gbps": round(memory / 1e9, 1),
         "memory_specification_gbps": spec.memory_gbps if spec else None,
     }
 
 
 def _specified(spec: Any, best: dict[str, dict[str, float]]) -> dict[str, float]:
-    told = {name: getattr(spec, name) for name in best["TensorFlow"]}
-    return {name: round(1000 * value, 1) for name, value in told.items() if value}
+    figures = {name: getattr(spec, name) for name in best["TensorFlow"]}
+    return {name: round(1000 * value, 1) for name, value in figures.items() if value}
 
 
-def table(found: dict[str, Any]) -> str:
-    """The results for people; the last columns are TensorFlow's share of the other's figure."""
-    libraries = [name for name in ("NumPy", "PyTorch") if name in found["gflops"]]
+def table(results: dict[str, Any]) -> str:
+    """Return a table; the last columns are TensorFlow's figure divided by the other ones."""
+    libraries = [name for name in ("NumPy", "PyTorch") if name in results["gflops"]]
     heads = ["GFLOP/s", "TensorFlow", *libraries, "specified"]
     heads += [f"TF/{name}" for name in [*libraries, "specified"]]
-    lines = [found["device"], "".join(f"{head:>14}" for head in heads)]
-    for name, ours in found["gflops"]["TensorFlow"].items():
-        others = [found["gflops"][library].get(name) for library in libraries]
-        others.append(found["specification_gflops"].get(name))
+    lines = [results["device"], "".join(f"{head:>14}" for head in heads)]
+    for name, ours in results["gflops"]["TensorFlow"].items():
+        others = [results["gflops"][library].get(name) for library in libraries]
+        others.append(results["specification_gflops"].get(name))
         cells = [ours, *others]
         shares = [ours / other if other else None for other in others]
         row = "".join("             –" if cell is None else f"{cell:14,.0f}" for cell in cells)
-        row += "".join("             –" if each is None else f"{each:14.2f}" for each in shares)
+        row += "".join("             –" if share is None else f"{share:14.2f}" for share in shares)
         lines.append(f"{name:>14}{row}")
-    told = found["memory_specification_gbps"]
-    lines.append(f"{'memory':>14}{found['memory_gbps']:14,.1f} GB/s, specified {told or '–'}")
+    specified = results["memory_specification_gbps"]
+    lines.append(
+        f"{'memory':>14}{results['memory_gbps']:14,.1f} GB/s, specified {specified or '–'}"
+    )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, and print a table or JSON."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--torch-python", type=Path, default=Path(sys.executable))
-    chosen = options.parse_args()
-    found = measure(chosen.rounds, str(chosen.torch_python))
-    print(json.dumps(found, indent=1) if chosen.json else table(found))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--torch-python", type=Path, default=Path(sys.executable))
+    options = parser.parse_args()
+    results = measure(options.rounds, str(options.torch_python))
+    print(json.dumps(results, indent=1) if options.json else table(results))
 
 
 if __name__ == "__main__":

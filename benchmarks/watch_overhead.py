@@ -1,7 +1,7 @@
-"""What watching costs: `devices.watch` around a busy loop, in plain Python and in a kernel.
+"""The overhead of `devices.watch` around a busy loop, in plain Python and in a kernel.
 
-The overhead is the processor time of the watching thread over the time watched, so it does not
-depend on what else the machine does.
+The overhead is the processor time of the watching thread divided by the time watched, so it does
+not depend on other work on the machine.
 
     python benchmarks/watch_overhead.py [--json] [--seconds 10]
 """
@@ -19,52 +19,53 @@ with devices.watch() as watched:
     end = time.perf_counter() + {seconds}
     while time.perf_counter() < end:
         matrix @ matrix
-print("RESULT", json.dumps(dict(overhead=watched.overhead, samples=len(watched.data))))
+print("RESULT", json.dumps(dict(overhead=watched.overhead, samples=len(watched.table))))
 """
 
 
 def in_plain_python(code: str) -> dict[str, float]:
-    """Run the loop in this kind of process: text, no front end."""
+    """Run the loop in a process without a front end, where the result is text."""
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return _result(done.stdout)
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return _result(process.stdout)
 
 
 def in_a_kernel(code: str) -> dict[str, float]:
-    """Run the loop as a notebook's cell, with the live panel."""
+    """Run the loop as a cell of a notebook, with the live panel."""
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(notebook, kernel_name="python3").execute()
-    texts = [each.get("text", "") for each in notebook.cells[0].outputs]
+    texts = [output.get("text", "") for output in notebook.cells[0].outputs]
     return _result("".join(texts))
 
 
 def _result(text: str) -> dict[str, float]:
     line = next(line for line in text.splitlines() if line.startswith("RESULT "))
-    found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
-    return found
+    result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+    return result
 
 
 def main() -> None:
     """Measure, and print a table or JSON."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--seconds", type=float, default=10.0)
-    chosen = options.parse_args()
-    from dltlab.devices import inventory
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    from dltlab.devices import cpu_info, list_gpus
 
-    code = LOOP.replace("{seconds}", str(chosen.seconds))
-    found = inventory(ask_tensorflow=False)
+    code = LOOP.replace("{seconds}", str(options.seconds))
+    cpu = cpu_info()
     results = {
-        "hardware": [found.cpu.model, f"{found.cpu.cores:g} cores", *(g.name for g in found.gpus)],
+        "hardware": [cpu.model, cpu.cores_text, *(gpu.name for gpu in list_gpus())],
         "text": in_plain_python(code),
         "live panel": in_a_kernel(code),
     }
-    if chosen.json:
+    if options.json:
         print(json.dumps(results, indent=1))
         return
     print(", ".join(results["hardware"]))

@@ -71,11 +71,18 @@ class Result(ABC):
         table = self.table
         if table.empty:
             return self.summary
-        return f"{self.summary}\n{table.to_string(**self._table_options())}"
+        padded = _pad_text_columns(table, self._formats)
+        lines = padded.to_string(**self._table_options()).splitlines()
+        return "\n".join([self.summary, *(line.rstrip() for line in lines)])
 
     def _repr_html_(self) -> str:
         table = self.table
-        body = "" if table.empty else table.to_html(**self._table_options())
+        if table.empty:
+            return f"<p>{html.escape(self.summary)}</p>"
+        is_text = all(_is_text(table[name]) for name in table.columns)
+        body = table.to_html(justify="left" if is_text else None, **self._table_options())
+        if is_text:
+            body = body.replace("<td>", '<td style="text-align: left">')
         return f"<p>{html.escape(self.summary)}</p>{body}"
 
     def _table_options(self) -> dict[str, Any]:
@@ -85,6 +92,21 @@ class Result(ABC):
             "na_rep": "–",
             "formatters": dict(self._formats),
         }
+
+
+def _pad_text_columns(table: "pd.DataFrame", formats: Mapping[str, Any]) -> "pd.DataFrame":
+    """Pad the values and the name of each column of text to one width, which aligns them left."""
+    padded, names = table.copy(), {}
+    for name in table.columns:
+        if name not in formats and _is_text(table[name]):
+            width = max(len(str(name)), table[name].str.len().max())
+            padded[name] = table[name].str.ljust(width)
+            names[name] = str(name).ljust(width)
+    return padded.rename(columns=names)
+
+
+def _is_text(column: "pd.Series[Any]") -> bool:
+    return all(isinstance(value, str) for value in column)
 
 
 def plain(value: Any) -> Any:

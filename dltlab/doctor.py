@@ -1,4 +1,4 @@
-"""What is right and wrong with this machine, each with its mend: `diagnose`."""
+"""What works on this machine and what does not, each problem with its fix: `diagnose`."""
 
 import importlib.metadata
 import json
@@ -15,20 +15,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dltlab.devices import cgroups, libraries, nvml, processor
-from dltlab.errors import LabError, Unavailable
+from dltlab.devices import (
+    cpu_info,
+    memory_info,
+    nvidia_info,
+    tensorflow_build,
+    unused_gpu_reasons,
+    visible_gpus,
+)
+from dltlab.errors import Invalid, Unavailable
 from dltlab.paths import COLD_KERNELS, DATA_MIRROR, cold_kernels, data_dir, mirror_dir
 
+LOCK_FILE = Path(__file__).parents[1] / "requirements.lock"  # in a clone; a wheel has none
+JUPYTER_PORT, TENSORBOARD_PORT = 8888, 6006
 _GIB = 1 << 30
-_LOCK = Path(__file__).parents[1] / "requirements.lock"  # in a clone; a wheel has none
-_LAB_GIB = 2.0  # what the hungriest lab of the first parts needs
-_JUPYTER_PORT, _TENSORBOARD_PORT = 8888, 6006
+_LAB_GIB = 2.0  # what the largest lab of the first parts needs
 _PROBE_SECONDS = 300
-_SHOWN = 3  # packages named in one line
+_MAX_LISTED = 3  # packages named in one message
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How serious a finding is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -36,112 +43,124 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
-    """One finding; `mend` says what to do where something is wrong."""
+class Finding:
+    """The result of one check.
 
-    about: str
+    Attributes:
+        subject: What was checked, such as "GPU".
+        level: How serious it is.
+        message: What was found.
+        fix: What to do; empty where nothing is wrong.
+    """
+
+    subject: str
     level: Level
-    says: str
-    mend: str = ""
+    message: str
+    fix: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """The line, for programs."""
+        """Return the finding as plain values, ready for JSON."""
         return asdict(self)
 
 
-def diagnose(deep: bool = False) -> list[Line]:
-    """Look at everything a lab needs: each finding is ok, a warning or a problem.
+def diagnose(deep: bool = False) -> list[Finding]:
+    """Check everything that a lab needs.
 
     Args:
         deep: Also start TensorFlow in a process of its own and let each device compute.
     """
-    checks: list[tuple[str, Callable[[], Iterator[Line]]]] = [
-        ("Python", _python),
-        ("packages", _packages),
-        ("TensorFlow", _tensorflow),
-        ("CPU", _cpu),
-        ("GPU", _gpus),
-        ("memory", _memory),
-        ("disk", _disk),
-        ("data sets", _datasets),
-        ("ports", _ports),
-        ("warm kernels", _warm_kernels),
-        ("browser", _browser),
-    ]
-    lines = [line for about, check in checks for line in _safely(about, check)]
-    return lines + list(_deep_lines(_probe())) if deep else lines
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "Python": _check_python,
+        "packages": _check_packages,
+        "TensorFlow": _check_tensorflow,
+        "CPU": _check_cpu,
+        "GPU": _check_gpus,
+        "memory": _check_memory,
+        "disk": _check_disk,
+        "data sets": _check_data_store,
+        "ports": _check_ports,
+        "warm kernels": _check_warm_kernels,
+        "browser": _check_browser,
+    }
+    findings = [finding for subject in checks for finding in _run(subject, checks[subject])]
+    return findings + list(_check_probe(_run_probe())) if deep else findings
 
 
-def _safely(about: str, check: Callable[[], Iterator[Line]]) -> list[Line]:
-    """The lines of a check; a package that it lacks is a line, too."""
+def _run(subject: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Return the findings of a check; a package that the check itself needs may be missing."""
     try:
         return list(check())
     except ImportError as error:
-        return [_problem(about, f"{error.name} is not installed", _install())]
+        return [_problem(subject, f"{error.name} is not installed", _install_command())]
 
 
-def _ok(about: str, says: str) -> Line:
-    return Line(about, Level.OK, says)
+def _ok(subject: str, message: str) -> Finding:
+    return Finding(subject, Level.OK, message)
 
 
-def _warning(about: str, says: str, mend: str) -> Line:
-    return Line(about, Level.WARNING, says, mend)
+def _warning(subject: str, message: str, fix: str) -> Finding:
+    return Finding(subject, Level.WARNING, message, fix)
 
 
-def _problem(about: str, says: str, mend: str) -> Line:
-    return Line(about, Level.PROBLEM, says, mend)
+def _problem(subject: str, message: str, fix: str) -> Finding:
+    return Finding(subject, Level.PROBLEM, message, fix)
 
 
-def _python() -> Iterator[Line]:
+def _check_python() -> Iterator[Finding]:
     from packaging.specifiers import SpecifierSet
 
-    wanted = importlib.metadata.metadata("dltlab")["Requires-Python"]
-    says = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    if platform.python_version() in SpecifierSet(wanted, prereleases=True):
-        yield _ok("Python", says)
+    required = importlib.metadata.metadata("dltlab")["Requires-Python"]
+    message = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if platform.python_version() in SpecifierSet(required, prereleases=True):
+        yield _ok("Python", message)
     else:
-        mend = "Set the course up with another: make lab PYTHON=python3.12"
-        yield _problem("Python", f"{says}, and dltlab needs {wanted}", mend)
+        fix = "Set up the course with another version: make lab PYTHON=python3.12"
+        yield _problem("Python", f"{message}, and dltlab needs {required}", fix)
 
 
-def _packages() -> Iterator[Line]:
-    wanted, whence = _wanted_packages()
-    have = {
-        _canonical(each.metadata["Name"]): each.version
-        for each in importlib.metadata.distributions()
-        if each.metadata["Name"]
+def _check_packages() -> Iterator[Finding]:
+    required, source = _required_packages()
+    installed = {
+        _canonical(distribution.metadata["Name"]): distribution.version
+        for distribution in importlib.metadata.distributions()
+        if distribution.metadata["Name"]
     }
-    missing = sorted(name for name in wanted if not _versions_of(name, have))
-    other = [
-        f"{name} {version} instead of {str(wanted[name]).removeprefix('==')}"
-        for name in sorted(wanted)
-        for version in _versions_of(name, have)
-        if not wanted[name].contains(version, prereleases=True)
+    missing = sorted(name for name in required if not _installed_version(name, installed))
+    different = [
+        f"{name} {version} instead of {str(required[name]).removeprefix('==')}"
+        for name in sorted(required)
+        if (version := _installed_version(name, installed))
+        and not required[name].contains(version, prereleases=True)
     ]
     if missing:
-        yield _problem("packages", f"{_some(missing)} not installed", _install())
-    if other:
-        yield _warning("packages", _some(other), _install())
-    if not missing and not other:
-        yield _ok("packages", f"all {len(wanted)} are as {whence} wants them")
+        yield _problem("packages", f"{_listed(missing)} not installed", _install_command())
+    if different:
+        yield _warning("packages", _listed(different), _install_command())
+    if not missing and not different:
+        yield _ok("packages", f"all {len(required)} have the versions that {source} requires")
 
 
-def _wanted_packages() -> tuple[dict[str, Any], str]:
-    """Versions by name, and whence they are: the lock of a clone, else the package's own needs."""
+def _required_packages() -> tuple[dict[str, Any], str]:
+    """Return versions by name, and their source: a clone's lock file, or the package's metadata."""
     from packaging.requirements import Requirement
 
-    if _LOCK.is_file():
-        texts, whence = _LOCK.read_text().splitlines(), _LOCK.name
+    if LOCK_FILE.is_file():
+        lines, source = LOCK_FILE.read_text().splitlines(), LOCK_FILE.name
     else:
-        texts, whence = importlib.metadata.requires("dltlab") or [], "dltlab"
-    needs = [Requirement(text) for text in texts]
-    held = [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
-    return {_canonical(need.name): need.specifier for need in held}, whence
+        lines, source = importlib.metadata.requires("dltlab") or [], "dltlab"
+    requirements = [
+        requirement
+        for requirement in map(Requirement, lines)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
+    versions = {_canonical(item.name): item.specifier for item in requirements}
+    return versions, source
 
 
-def _versions_of(name: str, have: dict[str, str]) -> list[str]:
-    names = [name, "tensorflow-cpu"] if name == "tensorflow" else [name]
-    return [have[each] for each in names if each in have][:1]
+def _installed_version(name: str, installed: dict[str, str]) -> str | None:
+    if name == "tensorflow" and name not in installed:
+        name = "tensorflow-cpu"  # the smaller build is enough for every lab
+    return installed.get(name)
 
 
 def _canonical(name: str) -> str:
@@ -150,135 +169,114 @@ def _canonical(name: str) -> str:
     return canonicalize_name(name)
 
 
-def _install() -> str:
-    """The command that brings every package."""
-    return f"pip install -r {_LOCK.name}" if _LOCK.is_file() else "pip install --upgrade dltlab"
+def _install_command() -> str:
+    if LOCK_FILE.is_file():
+        return f"pip install -r {LOCK_FILE.name}"
+    return "pip install --upgrade dltlab"
 
 
-def _some(words: list[str]) -> str:
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return ", ".join(words[:_SHOWN]) + more
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def _tensorflow() -> Iterator[Line]:
-    build = libraries.tensorflow_build()
+def _check_tensorflow() -> Iterator[Finding]:
+    build = tensorflow_build()
     if build is None:
-        yield _problem("TensorFlow", "not installed", _install())
+        yield _problem("TensorFlow", "not installed", _install_command())
     else:
         cuda = f"built for CUDA {build.cuda}" if build.cuda else "built for the CPU only"
         yield _ok("TensorFlow", f"{build.package} {build.version}, {cuda}")
 
 
-def _cpu() -> Iterator[Line]:
-    cpu = processor.cpu_info()
-    cores = f"{cpu.cores:g} core{'' if cpu.cores == 1 else 's'}"
-    says = ", ".join([cpu.model, cores, *cpu.extensions])
+def _check_cpu() -> Iterator[Finding]:
+    cpu = cpu_info()
+    message = ", ".join([cpu.model, cpu.cores_text, *cpu.extensions])
     if cpu.cores < 1:
-        mend = "The labs run slowly: start the container with more, as in --cpus 2"
-        yield _warning("CPU", f"{says}: the container's quota is less than a core", mend)
+        fix = "The labs run slowly: start the container with more, as in --cpus 2"
+        yield _warning("CPU", f"{message}: the container's quota is less than a core", fix)
     else:
-        yield _ok("CPU", says)
+        yield _ok("CPU", message)
 
 
-def _gpus() -> Iterator[Line]:
-    nvidia = nvml.query()
+def _check_gpus() -> Iterator[Finding]:
+    nvidia = nvidia_info()
     for gpu in nvidia.gpus:
-        words = f"{gpu.index}: {gpu.name}, {gpu.free_bytes / _GIB:.1f} of "
-        words += f"{gpu.memory_bytes / _GIB:.1f} GiB free"
-        words += f", slices by MIG: {len(gpu.mig_devices)}" if gpu.mig else ""
+        memory = f"{gpu.free_bytes / _GIB:.1f} of {gpu.memory_bytes / _GIB:.1f} GiB free"
+        message = f"{gpu.index}: {gpu.name}, {memory}"
+        message += f", MIG slices: {len(gpu.mig_devices)}" if gpu.mig else ""
         if gpu.free_bytes < _GIB:
-            mend = "See who holds it: dltlab.devices.gpu_processes()"
-            yield _warning("GPU", f"{words}: too little for a lab", mend)
+            fix = "See which process holds it: dltlab.devices.gpu_processes()"
+            yield _warning("GPU", f"{message}: too little for a lab", fix)
         else:
-            yield _ok("GPU", words)
+            yield _ok("GPU", message)
     for link in nvidia.links:
         yield _ok("GPU", f"{link.first}–{link.second}: {link.kind}, {link.path}")
     if not nvidia.gpus:
-        yield from _nonsense_in_the_environment(nvidia)
-    for reason in libraries.reasons(nvidia):
-        level = Level.WARNING if reason.chosen else Level.PROBLEM
-        yield Line("GPU", level, f"{reason.says}, so TensorFlow does not use it", reason.mend)
-    if nvidia.problem:
-        yield _without_nvml(nvidia)
-
-
-def _nonsense_in_the_environment(nvidia: nvml.Nvidia) -> Iterator[Line]:
-    """A warning where there is no GPU to hide, but the variable that hides GPUs is nonsense."""
-    try:
-        libraries.visible(nvidia)
-    except LabError as error:
-        yield _warning("GPU", str(error).partition(":")[0], "unset CUDA_VISIBLE_DEVICES")
-
-
-def _without_nvml(nvidia: nvml.Nvidia) -> Line:
-    assert nvidia.problem is not None
-    assert nvidia.mend is not None
-    if not nvml.has_no_driver(nvidia):
-        return _problem("GPU", nvidia.problem, nvidia.mend)
-    if _nvidia_on_the_bus():
-        says = "an NVIDIA GPU is plugged in, but its driver is not installed"
-        mend = "Install the driver (Ubuntu: sudo ubuntu-drivers install) and restart the machine"
-        return _problem("GPU", says, mend)
-    return _ok("GPU", "none; every lab runs on the CPU")
-
-
-def _nvidia_on_the_bus() -> bool:
-    """Whether a display or 3D controller of NVIDIA's is on the PCI bus (Linux)."""
-    for folder in (cgroups.ROOT / "sys/bus/pci/devices").glob("*"):
         try:
-            vendor = (folder / "vendor").read_text().strip()
-            kind = (folder / "class").read_text().strip()
-        except OSError:
-            continue
-        if vendor == "0x10de" and kind.startswith("0x03"):
-            return True
-    return False
+            visible_gpus(nvidia)
+        except Invalid as error:
+            message = str(error).partition(":")[0]
+            yield _warning("GPU", message, "unset CUDA_VISIBLE_DEVICES")
+    for reason in unused_gpu_reasons(nvidia):
+        level = Level.WARNING if reason.intended else Level.PROBLEM
+        message = f"{reason.message}, so TensorFlow does not use it"
+        yield Finding("GPU", level, message, reason.fix)
+    if nvidia.nothing_to_fix:
+        yield _ok("GPU", "none; every lab runs on the CPU")
+    elif nvidia.problem:
+        yield _problem("GPU", nvidia.problem, nvidia.fix or "")
 
 
-def _memory() -> Iterator[Line]:
-    memory = processor.memory_info()
-    of = f"{memory.total / _GIB:.1f} GiB" + (" (the container's limit)" if memory.limited else "")
-    says = f"{memory.available / _GIB:.1f} of {of} available"
+def _check_memory() -> Iterator[Finding]:
+    memory = memory_info()
+    limit = " (the container's limit)" if memory.limited else ""
+    total = f"{memory.total / _GIB:.1f} GiB{limit}"
+    message = f"{memory.available / _GIB:.1f} of {total} available"
     if memory.available < _LAB_GIB * _GIB:
-        mend = "Shut down kernels you do not need, or start the container with more"
-        yield _warning("memory", f"{says}; labs take up to {_LAB_GIB:g} GiB", mend)
+        fix = "Shut down kernels that you do not need, or start the container with more"
+        yield _warning("memory", f"{message}; labs take up to {_LAB_GIB:g} GiB", fix)
     else:
-        yield _ok("memory", says)
+        yield _ok("memory", message)
 
 
-def _disk() -> Iterator[Line]:
+def _check_disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
-    says = f"{free / _GIB:.1f} GiB free in this folder"
-    yield _ok("disk", says) if free > _GIB else _warning("disk", says, "Free some space")
-
-
-def _datasets() -> Iterator[Line]:
-    store = data_dir()
-    there = next(folder for folder in (store, *store.parents) if folder.exists())
-    held = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
-    free = shutil.disk_usage(there).free
-    says = f"{held / 2**20:.0f} MiB kept in {store}, {free / _GIB:.1f} GiB free there"
-    mend = "Name another folder in DLTLAB_DATA_DIR"
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        yield _problem("data sets", f"{there} cannot be written", mend)
-    elif free < _GIB:
-        yield _warning("data sets", says, mend)
+    message = f"{free / _GIB:.1f} GiB free in this folder"
+    if free > _GIB:
+        yield _ok("disk", message)
     else:
-        yield _ok("data sets", says)
+        yield _warning("disk", message, "Free some space")
+
+
+def _check_data_store() -> Iterator[Finding]:
+    store = data_dir()
+    existing = next(folder for folder in (store, *store.parents) if folder.exists())
+    used = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    free = shutil.disk_usage(existing).free
+    message = f"{used / 2**20:.0f} MiB used in {store}, {free / _GIB:.1f} GiB free there"
+    fix = "Name another folder in DLTLAB_DATA_DIR"
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        yield _problem("data sets", f"{existing} cannot be written", fix)
+    elif free < _GIB:
+        yield _warning("data sets", message, fix)
+    else:
+        yield _ok("data sets", message)
     mirror = mirror_dir()
     if mirror and not mirror.is_dir():
-        says = f"{DATA_MIRROR} names {mirror}, which is no folder"
-        yield _problem("data sets", says, "Mend it or unset it")
+        message = f"{DATA_MIRROR} names {mirror}, which is not a folder"
+        yield _problem("data sets", message, "Correct it or unset it")
 
 
-def _ports() -> Iterator[Line]:
+def _check_ports() -> Iterator[Finding]:
     if not _can_bind(0):
-        mend = "Look at the firewall, and at the limits of the sandbox or container"
-        yield _problem("ports", "nothing may listen on this machine, so JupyterLab cannot", mend)
+        fix = "Check the firewall, and the limits of the sandbox or container"
+        message = "no program may listen on this machine, so JupyterLab cannot"
+        yield _problem("ports", message, fix)
         return
-    for port, who in ((_JUPYTER_PORT, "JupyterLab"), (_TENSORBOARD_PORT, "TensorBoard")):
-        says = "is free" if _can_bind(port) else f"is taken; {who} takes the next free one"
-        yield _ok("ports", f"{port} {says}")
+    for port, program in ((JUPYTER_PORT, "JupyterLab"), (TENSORBOARD_PORT, "TensorBoard")):
+        state = "is free" if _can_bind(port) else f"is taken; {program} uses the next free one"
+        yield _ok("ports", f"{port} {state}")
 
 
 def _can_bind(port: int) -> bool:
@@ -291,75 +289,70 @@ def _can_bind(port: int) -> bool:
     return True
 
 
-def _warm_kernels() -> Iterator[Line]:
-    from dltlab.kernels import PROVISIONER
+def _check_warm_kernels() -> Iterator[Finding]:
+    from dltlab.kernels import PROVISIONER, list_zygotes
 
-    about = "warm kernels"
-    found = importlib.metadata.entry_points(group="jupyter_client.kernel_provisioners")
+    subject = "warm kernels"
+    entry_points = importlib.metadata.entry_points(group="jupyter_client.kernel_provisioners")
     if sys.platform != "linux":
-        yield _ok(about, "none on this system; each kernel imports TensorFlow for itself")
-    elif PROVISIONER not in {each.name for each in found}:
-        yield _warning(about, "Jupyter does not know of them", "pip install --no-deps --editable .")
+        yield _ok(subject, "none on this system; each kernel imports TensorFlow by itself")
+    elif PROVISIONER not in {entry_point.name for entry_point in entry_points}:
+        fix = "pip install --no-deps --editable ."
+        yield _warning(subject, "Jupyter does not know the provisioner", fix)
     elif cold_kernels():
-        yield _ok(about, f"turned off by {COLD_KERNELS}")
+        yield _ok(subject, f"turned off by {COLD_KERNELS}")
     else:
-        yield _zygotes()
+        try:
+            num_ready = sum(zygote.ready for zygote in list_zygotes())
+        except (OSError, Unavailable) as error:
+            fix = "Labs work nevertheless; each kernel starts cold"
+            yield _warning(subject, f"not available: {error}", fix)
+        else:
+            yield _ok(subject, f"available; processes with TensorFlow loaded: {num_ready}")
 
 
-def _zygotes() -> Line:
-    from dltlab.kernels import list_zygotes
-
-    try:
-        states = list_zygotes()
-    except (OSError, Unavailable) as error:
-        mend = "Labs work all the same, each kernel starting cold"
-        return _warning("warm kernels", f"not to be had: {error}", mend)
-    ready = sum(each.ready for each in states)
-    return _ok("warm kernels", f"available; processes with TensorFlow loaded now: {ready}")
-
-
-def _browser() -> Iterator[Line]:
-    mend = "Copy the address that dltlab lab prints into a browser"
+def _check_browser() -> Iterator[Finding]:
+    fix = "Copy the address that dltlab lab prints into a browser"
     if "SSH_CONNECTION" in os.environ:
-        forward = f"ssh -L {_JUPYTER_PORT}:localhost:{_JUPYTER_PORT} …"
-        yield _warning("browser", "this is a remote login", f"Log in with {forward}. {mend}")
+        forward = f"ssh -L {JUPYTER_PORT}:localhost:{JUPYTER_PORT} …"
+        yield _warning("browser", "this is a remote login", f"Log in with {forward}. {fix}")
         return
     try:
-        yield _ok("browser", f"{getattr(webbrowser.get(), 'name', 'the system’s own')}")
+        yield _ok("browser", f"{getattr(webbrowser.get(), 'name', 'the system’s default')}")
     except webbrowser.Error:
-        yield _warning("browser", "none found here", mend)
+        yield _warning("browser", "none found here", fix)
 
 
-def _probe() -> dict[str, Any]:
-    """What TensorFlow does in a process of its own; `error` where it does not come back."""
+def _run_probe() -> dict[str, Any]:
+    """Return what `dltlab.devices.probe` prints, or an `error` where it fails."""
     command = [sys.executable, "-m", "dltlab.devices.probe"]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS
         )
     except subprocess.TimeoutExpired:
         return {"error": f"it did not answer within {_PROBE_SECONDS} seconds"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {"error": f"it ended with code {done.returncode}: {last}"}
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        last_line = (process.stderr.strip().splitlines() or ["it printed no message"])[-1]
+        return {"error": f"it ended with code {process.returncode}: {last_line}"}
+    answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return answer
 
 
-def _deep_lines(answer: dict[str, Any]) -> Iterator[Line]:
-    about = "TensorFlow"
+def _check_probe(answer: dict[str, Any]) -> Iterator[Finding]:
+    subject = "TensorFlow"
     if "error" in answer:
-        yield _problem(about, f"does not run: {answer['error']}", _install())
+        yield _problem(subject, f"does not run: {answer['error']}", _install_command())
         return
-    yield _ok(about, f"imported in {answer['import_seconds']:.1f} s")
+    yield _ok(subject, f"imported in {answer['import_seconds']:.1f} s")
     for name, error in answer["devices"].items():
         if error is None:
-            yield _ok(about, f"{name} computes")
+            yield _ok(subject, f"{name} computes")
         else:
-            yield _problem(about, f"{name} does not compute: {error}", "Restart the machine")
-    seen = sum("GPU" in name for name in answer["devices"])
-    nvidia = nvml.query()
-    if seen < len(nvidia.gpus) and not libraries.reasons(nvidia):
-        mend = "Run python -m dltlab.devices.probe and read what it says"
-        yield _problem(about, f"sees {seen} of {len(nvidia.gpus)} GPUs", mend)
+            yield _problem(subject, f"{name} does not compute: {error}", "Restart the machine")
+    num_visible = sum("GPU" in name for name in answer["devices"])
+    nvidia = nvidia_info()
+    if num_visible < len(nvidia.gpus) and not unused_gpu_reasons(nvidia):
+        fix = "Run python -m dltlab.devices.probe and read its messages"
+        yield _problem(subject, f"sees {num_visible} of {len(nvidia.gpus)} GPUs", fix)

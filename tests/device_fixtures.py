@@ -1,4 +1,4 @@
-"""Fakes at the boundaries: NVIDIA's management library, and the kernel's files."""
+"""Fakes of NVIDIA's management library, of the Linux kernel's files, and of TensorFlow."""
 
 import importlib.util
 import sys
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import pynvml
 import pytest
 
-from dltlab.devices import cgroups, libraries
+from dltlab.devices import cgroups, gpu_support
 
 GIB = 1 << 30
 
 
 @dataclass
 class FakeGpu:
-    """A GPU behind the fake library; a value of None is not supported by it."""
+    """A GPU of the fake library; it does not support a value that is None."""
 
     name: str = "NVIDIA A100-SXM4-80GB"
     uuid: str = "GPU-1a"
@@ -31,11 +31,11 @@ class FakeGpu:
     watts: float | None = 250.0
     percent: int | None = 90
     celsius: int | None = 60
-    answers_left: int | None = None  # of how many power readings until it falls off the bus
+    answers_left: int | None = None  # power readings until it falls off the bus
 
 
 class FakeNvml:
-    """NVIDIA's management library; whatever is not faked here is missing, as in an old driver."""
+    """NVIDIA's management library; a function without a fake is missing, as in an old driver."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FakeNvml:
     ) -> None:
         self.gpus, self.driver, self.cuda, self.nvlink = gpus, driver, cuda, nvlink
         self.init_error = init_error
-        self.opened = 0
+        self.num_sessions = 0
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("nvml") and name != "nvmlExceptionClass":
@@ -61,16 +61,16 @@ class FakeNvml:
     def nvmlInit(self) -> None:  # noqa: N802
         if self.init_error:
             raise self.init_error
-        self.opened += 1
+        self.num_sessions += 1
 
     def nvmlShutdown(self) -> None:  # noqa: N802
-        self.opened -= 1
+        self.num_sessions -= 1
 
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return self.driver
 
     def nvmlSystemGetCudaDriverVersion_v2(self) -> int:  # noqa: N802
-        return _told(self.cuda)
+        return _supported(self.cuda)
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
         return len(self.gpus)
@@ -85,24 +85,24 @@ class FakeNvml:
         return gpu.uuid
 
     def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        _on_the_bus(gpu)
+        _require_on_bus(gpu)
         return SimpleNamespace(total=gpu.total, used=gpu.used, free=gpu.total - gpu.used)
 
     def nvmlDeviceGetCudaComputeCapability(self, gpu: FakeGpu) -> tuple[int, int]:  # noqa: N802
-        return _told(gpu.capability)
+        return _supported(gpu.capability)
 
     def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> list[int]:  # noqa: N802
-        mode = int(_told(gpu.mig))
+        mode = int(_supported(gpu.mig))
         return [mode, mode]
 
     def nvmlDeviceGetMaxMigDeviceCount(self, gpu: FakeGpu) -> int:  # noqa: N802
         return len(gpu.slices)
 
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, place: int) -> FakeGpu:  # noqa: N802
-        found = gpu.slices[place]
-        if found is None:
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, slot: int) -> FakeGpu:  # noqa: N802
+        part = gpu.slices[slot]
+        if part is None:
             raise pynvml.NVMLError_NotFound
-        return found
+        return part
 
     def nvmlDeviceGetP2PStatus(self, first: FakeGpu, second: FakeGpu, kind: int) -> int:  # noqa: N802
         assert kind == pynvml.NVML_P2P_CAPS_INDEX_NVLINK
@@ -115,27 +115,27 @@ class FakeNvml:
         return gpu.processes
 
     def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        _on_the_bus(gpu)
-        return SimpleNamespace(gpu=_told(gpu.percent), memory=50)
+        _require_on_bus(gpu)
+        return SimpleNamespace(gpu=_supported(gpu.percent), memory=50)
 
     def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:  # noqa: N802
         if gpu.answers_left is not None:
             gpu.answers_left -= 1
-        _on_the_bus(gpu)
-        return int(1000 * _told(gpu.watts))
+        _require_on_bus(gpu)
+        return int(1000 * _supported(gpu.watts))
 
     def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> int:  # noqa: N802
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
-        return _told(gpu.celsius)
+        return _supported(gpu.celsius)
 
 
-def _told(value: Any) -> Any:
+def _supported(value: Any) -> Any:
     if value is None:
         raise pynvml.NVMLError_NotSupported
     return value
 
 
-def _on_the_bus(gpu: FakeGpu) -> None:
+def _require_on_bus(gpu: FakeGpu) -> None:
     if gpu.answers_left is not None and gpu.answers_left <= 0:
         raise pynvml.NVMLError_GpuIsLost
 
@@ -147,20 +147,20 @@ def gpu() -> type[FakeGpu]:
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeNvml]:
-    """Put a fake in the library's place: `nvml(gpus, driver=…)`."""
+    """Replace the library by a fake: `nvml(gpus, driver=…)`."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def put(gpus: list[FakeGpu] | None = None, **facts: Any) -> FakeNvml:
-        found = FakeNvml(gpus or [], **facts)
-        monkeypatch.setitem(sys.modules, "pynvml", found)
-        return found
+    def replace(gpus: list[FakeGpu] | None = None, **options: Any) -> FakeNvml:
+        library = FakeNvml(gpus or [], **options)
+        monkeypatch.setitem(sys.modules, "pynvml", library)
+        return library
 
-    return put
+    return replace
 
 
 @pytest.fixture
 def no_nvml(nvml: Callable[..., FakeNvml]) -> FakeNvml:
-    """A machine without a driver of NVIDIA's."""
+    """A machine without NVIDIA's driver."""
     return nvml(init_error=pynvml.NVMLError_LibraryNotFound)
 
 
@@ -172,14 +172,14 @@ def two_gpus(nvml: Callable[..., FakeNvml]) -> FakeNvml:
 
 @pytest.fixture
 def mig_gpu(nvml: Callable[..., FakeNvml]) -> FakeNvml:
-    """A GPU in MIG mode with a slice, and room for another."""
+    """A GPU in MIG mode with one slice, and an empty slot for another."""
     part = FakeGpu("NVIDIA A100-SXM4-80GB MIG 3g.40gb", "MIG-3c", 40 * GIB)
     return nvml([FakeGpu(mig=True, slices=[None, part])])
 
 
 @pytest.fixture
 def old_driver(nvml: Callable[..., FakeNvml]) -> FakeNvml:
-    """A driver from before CUDA 12, which does not know every question."""
+    """A driver from before CUDA 12, which does not support every function."""
     return nvml([FakeGpu("Tesla K80", "GPU-4d", 12 * GIB, capability=None, mig=None)],
                 driver="470.82.01", cuda=11040)  # fmt: skip
 
@@ -188,41 +188,38 @@ def old_driver(nvml: Callable[..., FakeNvml]) -> FakeNvml:
 def kernel_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict[str, str]], None]:
-    """Put files of a machine's own in the place of /proc and /sys: `kernel_files({path: text})`."""
+    """Replace the files of /proc and /sys: `kernel_files({path: text})`."""
     root = tmp_path / "root"
     monkeypatch.setattr(cgroups, "ROOT", root)
 
-    def put(files: dict[str, str]) -> None:
+    def write(files: dict[str, str]) -> None:
         for name, text in files.items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    return put
+    return write
 
 
 @pytest.fixture
 def cuda_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The CUDA libraries that the loader finds: `cuda_libraries("libcudnn.so.9", …)`."""
+    """Set which CUDA libraries the loader finds: `cuda_libraries("libcudnn.so.9", …)`."""
     folder = tmp_path / "cuda"
     folder.mkdir()
     monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
-    monkeypatch.setattr(libraries, "_loader_cache", lambda: "")
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if "nvidia" not in each])
-    libraries._known_libraries.cache_clear()
+    monkeypatch.setattr(gpu_support, "linker_cache", lambda: "")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "nvidia" not in entry])
 
-    def put(*names: str) -> None:
+    def create(*names: str) -> None:
         for name in names:
             (folder / name).touch()
-        libraries._known_libraries.cache_clear()
 
-    yield put
-    libraries._known_libraries.cache_clear()
+    return create
 
 
 @pytest.fixture
 def every_cuda_library(cuda_libraries: Callable[..., None]) -> None:
-    cuda_libraries(*libraries._LIBRARIES)
+    cuda_libraries(*gpu_support.CUDA_LIBRARIES)
 
 
 class Device(NamedTuple):
@@ -234,13 +231,13 @@ class Part(NamedTuple):
 
 
 class FakeTensorFlow(ModuleType):
-    """As much of tf.config as setup touches, for GPUs of a given compute capability."""
+    """The part of tf.config that setup uses, for GPUs of a given compute capability."""
 
     def __init__(self, num_gpus: int, capability: tuple[int, int]) -> None:
         spec = importlib.util.find_spec("tensorflow")
         super().__init__("tensorflow")
         self.__spec__ = spec
-        self.gpus = [Device(f"/physical_device:GPU:{place}") for place in range(num_gpus)]
+        self.gpus = [Device(f"/physical_device:GPU:{index}") for index in range(num_gpus)]
         self.cpu = Device("/physical_device:CPU:0")
         self.parts: dict[Device, list[Part]] = {}
         self.growth: dict[Device, bool] = {}
@@ -269,14 +266,14 @@ class FakeTensorFlow(ModuleType):
 
 @pytest.fixture
 def tensorflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTensorFlow]:
-    """Put a fake in TensorFlow's place: `tensorflow(num_gpus, capability)`."""
+    """Replace TensorFlow by a fake: `tensorflow(num_gpus, capability)`."""
 
-    def put(num_gpus: int = 0, capability: tuple[int, int] = (8, 0)) -> FakeTensorFlow:
-        found = FakeTensorFlow(num_gpus, capability)
+    def replace(num_gpus: int = 0, capability: tuple[int, int] = (8, 0)) -> FakeTensorFlow:
+        fake = FakeTensorFlow(num_gpus, capability)
         keras = ModuleType("keras")
         keras.config = SimpleNamespace(set_dtype_policy=lambda name: None)
-        monkeypatch.setitem(sys.modules, "tensorflow", found)
+        monkeypatch.setitem(sys.modules, "tensorflow", fake)
         monkeypatch.setitem(sys.modules, "keras", keras)
-        return found
+        return fake
 
-    return put
+    return replace

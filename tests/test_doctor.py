@@ -10,58 +10,88 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from deadlines import HANG_SECONDS
 
 from dltlab import doctor
-from dltlab.devices import libraries
-from dltlab.doctor import Level, diagnose
+from dltlab.devices import gpu_support
+from dltlab.doctor import Finding, Level, diagnose
 from dltlab.errors import Unavailable
-from dltlab.kernels import PROVISIONER, pool
+from dltlab.kernels import PROVISIONER
 from dltlab.paths import COLD_KERNELS
 
 GIB = 1 << 30
 
 
-def lines(about: str, level: Level) -> list[doctor.Line]:
-    return [line for line in diagnose() if (line.about, line.level) == (about, level)]
+def findings(subject: str, level: Level, deep: bool = False) -> list[Finding]:
+    return [
+        finding
+        for finding in diagnose(deep)
+        if (finding.subject, finding.level) == (subject, level)
+    ]
 
 
-def said(about: str, level: Level) -> str:
-    """The one line about this, and its mend."""
-    (line,) = lines(about, level)
-    return f"{line.says} → {line.mend}"
+def text(subject: str, level: Level) -> str:
+    """The one finding with this subject and level: its message and its fix."""
+    (finding,) = findings(subject, level)
+    return f"{finding.message} → {finding.fix}"
 
 
-def test_the_doctor_imports_no_tensorflow():
+@pytest.fixture
+def lock_file(monkeypatch, tmp_path):
+    """The path of the lock file, which does not exist yet."""
+    path = tmp_path / "requirements.lock"
+    monkeypatch.setattr(doctor, "LOCK_FILE", path)
+    return path
+
+
+@pytest.fixture
+def provisioners(no_nvml, monkeypatch):
+    """A system with warm kernels: the list of the provisioners that Jupyter knows."""
+    known = [SimpleNamespace(name=PROVISIONER)]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: known)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv(COLD_KERNELS, raising=False)
+    monkeypatch.setattr("dltlab.kernels.list_zygotes", lambda: [SimpleNamespace(ready=True)])
+    return known
+
+
+def test_the_doctor_does_not_import_tensorflow():
     code = "import sys; from dltlab.doctor import diagnose; diagnose(); print(*sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=HANG_SECONDS,
+    )
 
-    assert not {"tensorflow", "keras", "numpy"} & set(done.stdout.split())
+    assert not {"tensorflow", "keras", "numpy"} & set(process.stdout.split())
 
 
 def test_a_machine_without_a_gpu_has_no_problem(dltlab, no_nvml):
     answer = dltlab("doctor")
 
     assert (answer.code, answer.err) == (0, "")
-    abouts = [line.about for line in diagnose()]
-    assert list(dict.fromkeys(abouts)) == [
+    subjects = [finding.subject for finding in diagnose()]
+    assert list(dict.fromkeys(subjects)) == [
         "Python", "packages", "TensorFlow", "CPU", "GPU", "memory", "disk", "data sets", "ports",
         "warm kernels", "browser",
     ]  # fmt: skip
     assert "ok       GPU           none; every lab runs on the CPU" in answer.out
 
 
-def test_every_line_that_is_not_ok_has_a_mend(no_nvml, monkeypatch):
-    monkeypatch.setattr(webbrowser, "get", _no_browser)
+def test_every_finding_that_is_not_ok_has_a_fix(no_nvml, monkeypatch):
+    monkeypatch.setattr(webbrowser, "get", no_browser)
 
-    assert all(line.mend for line in diagnose() if line.level is not Level.OK)
+    assert all(finding.fix for finding in diagnose() if finding.level is not Level.OK)
 
 
-def test_programs_get_json(dltlab, two_gpus, every_cuda_library):
-    found = json.loads(dltlab("doctor", "--json").out)
+def test_the_findings_are_printed_as_json(dltlab, two_gpus, every_cuda_library):
+    printed = json.loads(dltlab("doctor", "--json").out)
 
-    assert {"about", "level", "says", "mend"} == set(found[0])
-    gpus = [line["says"] for line in found if line["about"] == "GPU"]
+    assert set(printed[0]) == {"subject", "level", "message", "fix"}
+    gpus = [finding["message"] for finding in printed if finding["subject"] == "GPU"]
     assert gpus == [
         "0: NVIDIA A100-SXM4-80GB, 80.0 of 80.0 GiB free",
         "1: NVIDIA A100-SXM4-80GB, 80.0 of 80.0 GiB free",
@@ -69,9 +99,14 @@ def test_programs_get_json(dltlab, two_gpus, every_cuda_library):
     ]
 
 
-def test_a_gpu_that_tensorflow_cannot_use_is_a_problem_with_its_mend(
-    dltlab, two_gpus, cuda_libraries
-):
+def test_another_version_of_python_is_a_problem(no_nvml, monkeypatch):
+    monkeypatch.setattr("platform.python_version", lambda: "3.9.0")
+
+    assert "3.9.0 on " in text("Python", Level.PROBLEM)
+    assert "make lab PYTHON=" in text("Python", Level.PROBLEM)
+
+
+def test_a_gpu_that_tensorflow_cannot_use_is_a_problem_with_a_fix(dltlab, two_gpus, cuda_libraries):
     cuda_libraries()
 
     answer = dltlab("doctor")
@@ -81,42 +116,40 @@ def test_a_gpu_that_tensorflow_cannot_use_is_a_problem_with_its_mend(
     assert "→ pip install 'tensorflow[and-cuda]'\n" in answer.out
 
 
-def test_a_driver_that_is_too_old_is_a_problem(dltlab, old_driver, every_cuda_library):
+def test_an_old_driver_is_a_problem(dltlab, old_driver, every_cuda_library):
     assert dltlab("doctor").code == 1
-    assert "driver 470.82.01 is too old" in said("GPU", Level.PROBLEM)
+    assert "driver 470.82.01 is too old" in text("GPU", Level.PROBLEM)
 
 
-def test_a_gpu_in_mig_mode_is_fine(dltlab, mig_gpu, every_cuda_library):
-    assert "slices by MIG: 1" in said("GPU", Level.OK)
+def test_a_gpu_in_mig_mode_is_ok(dltlab, mig_gpu, every_cuda_library):
+    assert "MIG slices: 1" in text("GPU", Level.OK)
     assert dltlab("doctor").code == 0
 
 
-def test_a_gpu_that_fell_off_the_bus_is_a_problem_beside_one_that_works(
-    dltlab, nvml, gpu, every_cuda_library
-):
+def test_a_lost_gpu_is_a_problem_beside_one_that_works(dltlab, nvml, gpu, every_cuda_library):
     nvml([gpu(), gpu(answers_left=0)])
 
     assert dltlab("doctor").code == 1
-    assert "GPU 1 has fallen off the bus" in said("GPU", Level.PROBLEM)
-    assert "0: NVIDIA" in said("GPU", Level.OK)
+    assert "GPU 1 has fallen off the bus" in text("GPU", Level.PROBLEM)
+    assert "0: NVIDIA" in text("GPU", Level.OK)
 
 
-def test_a_gpu_that_somebody_hides_is_a_warning(two_gpus, every_cuda_library, monkeypatch):
+def test_a_hidden_gpu_is_a_warning(two_gpus, every_cuda_library, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
-    assert "hides 2 of 2 GPUs" in said("GPU", Level.WARNING)
+    assert "hides 2 of 2 GPUs" in text("GPU", Level.WARNING)
 
 
-def test_nonsense_in_cuda_visible_devices_is_told_even_without_a_gpu(no_nvml, monkeypatch):
+def test_an_invalid_cuda_visible_devices_is_a_warning_even_without_a_gpu(no_nvml, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "banana")
 
-    assert "CUDA_VISIBLE_DEVICES='banana' is not understood" in said("GPU", Level.WARNING)
+    assert "CUDA_VISIBLE_DEVICES='banana' is not understood" in text("GPU", Level.WARNING)
 
 
 def test_a_full_gpu_is_a_warning(nvml, gpu, every_cuda_library):
     nvml([gpu(used=80 * GIB - 1)])
 
-    assert "gpu_processes()" in said("GPU", Level.WARNING)
+    assert "gpu_processes()" in text("GPU", Level.WARNING)
 
 
 def test_a_gpu_without_its_driver_is_a_problem(no_nvml, kernel_files):
@@ -127,10 +160,10 @@ def test_a_gpu_without_its_driver_is_a_problem(no_nvml, kernel_files):
         }
     )
 
-    assert "its driver is not installed → Install the driver" in said("GPU", Level.PROBLEM)
+    assert "its driver is not installed → Install the driver" in text("GPU", Level.PROBLEM)
 
 
-def test_a_container_with_half_a_core_and_a_gibibyte_is_warned_of(no_nvml, kernel_files):
+def test_a_container_with_half_a_core_and_a_gibibyte_gets_warnings(no_nvml, kernel_files):
     kernel_files(
         {
             "proc/self/cgroup": "0::/\n",
@@ -140,56 +173,56 @@ def test_a_container_with_half_a_core_and_a_gibibyte_is_warned_of(no_nvml, kerne
         }
     )
 
-    assert "0.5 cores" in said("CPU", Level.WARNING)
-    assert "of 1.0 GiB (the container's limit) available; labs take" in said(
-        "memory", Level.WARNING
-    )
+    assert "0.5 cores" in text("CPU", Level.WARNING)
+    memory = text("memory", Level.WARNING)
+    assert "of 1.0 GiB (the container's limit) available; labs take" in memory
 
 
-def test_packages_are_held_against_the_lock(no_nvml, monkeypatch, tmp_path):
-    lock = tmp_path / "requirements.lock"
-    lock.write_text(
+def test_packages_are_compared_with_the_lock_file(no_nvml, lock_file):
+    lock_file.write_text(
         f"psutil==0.1\nnowhere==1.0\nelsewhere==1.0 ; sys_platform == 'plan9'\n"
         f"numpy=={importlib.metadata.version('numpy')}\n"
     )
-    monkeypatch.setattr(doctor, "_LOCK", lock)
 
     version = importlib.metadata.version("psutil")
-    assert said("packages", Level.WARNING).startswith(f"psutil {version} instead of 0.1 →")
-    assert said("packages", Level.PROBLEM) == (
+    assert text("packages", Level.WARNING).startswith(f"psutil {version} instead of 0.1 →")
+    assert text("packages", Level.PROBLEM) == (
         "nowhere not installed → pip install -r requirements.lock"
     )
 
 
-def test_without_a_lock_the_packages_own_needs_count(no_nvml, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "_LOCK", tmp_path / "requirements.lock")
+def test_many_missing_packages_are_summarized(no_nvml, lock_file):
+    lock_file.write_text("".join(f"nowhere-{letter}==1.0\n" for letter in "abcde"))
 
-    assert "are as dltlab wants them" in said("packages", Level.OK)
+    assert "nowhere-a, nowhere-b, nowhere-c and 2 more not" in text("packages", Level.PROBLEM)
 
 
-def test_the_smaller_tensorflow_will_do(no_nvml, monkeypatch, tmp_path):
-    lock = tmp_path / "requirements.lock"
-    lock.write_text("tensorflow==2.0\n")
-    monkeypatch.setattr(doctor, "_LOCK", lock)
+def test_without_a_lock_file_packages_are_compared_with_the_metadata(no_nvml, lock_file):
+    assert "have the versions that dltlab requires" in text("packages", Level.OK)
+
+
+def test_the_cpu_build_of_tensorflow_is_enough(provisioners, lock_file, monkeypatch):
+    lock_file.write_text("tensorflow==2.0\n")
     installed = [SimpleNamespace(metadata={"Name": "tensorflow_cpu"}, version="2.0")]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: installed)
 
-    (line,) = doctor._packages()
-    assert line.says == "all 1 are as requirements.lock wants them"
+    message = "all 1 have the versions that requirements.lock requires"
+    assert text("packages", Level.OK).startswith(message)
 
 
-def test_without_a_package_it_needs_the_doctor_still_answers(monkeypatch):
+def test_a_missing_package_that_the_doctor_needs_is_a_problem(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
 
-    assert said("memory", Level.PROBLEM) == (
+    assert text("memory", Level.PROBLEM) == (
         "psutil is not installed → pip install -r requirements.lock"
     )
 
 
-def test_without_tensorflow_that_is_the_problem(no_nvml, monkeypatch):
-    monkeypatch.setattr(libraries, "tensorflow_build", lambda: None)
+def test_a_missing_tensorflow_is_a_problem(no_nvml, lock_file, monkeypatch):
+    monkeypatch.setattr(gpu_support, "tensorflow_build", lambda: None)
+    monkeypatch.setattr(doctor, "tensorflow_build", lambda: None)
 
-    assert said("TensorFlow", Level.PROBLEM).startswith("not installed")
+    assert text("TensorFlow", Level.PROBLEM) == "not installed → pip install --upgrade dltlab"
 
 
 def test_little_memory_and_disk_are_warnings(no_nvml, monkeypatch):
@@ -197,92 +230,91 @@ def test_little_memory_and_disk_are_warnings(no_nvml, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=5))
 
-    assert "1.0 of" in said("memory", Level.WARNING)
-    assert said("disk", Level.WARNING) == "0.0 GiB free in this folder → Free some space"
-    assert "DLTLAB_DATA_DIR" in said("data sets", Level.WARNING)
+    assert "1.0 of" in text("memory", Level.WARNING)
+    assert text("disk", Level.WARNING) == "0.0 GiB free in this folder → Free some space"
+    assert "DLTLAB_DATA_DIR" in text("data sets", Level.WARNING)
 
 
-def test_a_store_and_a_mirror_that_are_no_folders_are_problems(no_nvml, monkeypatch, tmp_path):
+def test_a_data_store_and_a_mirror_that_are_not_folders_are_problems(
+    no_nvml, monkeypatch, tmp_path
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "file" / "below"))
     monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(tmp_path / "nowhere"))
 
-    store, mirror = lines("data sets", Level.PROBLEM)
+    store, mirror = findings("data sets", Level.PROBLEM)
 
-    assert "cannot be written" in store.says
-    assert "which is no folder" in mirror.says
+    assert "cannot be written" in store.message
+    assert "which is not a folder" in mirror.message
 
 
-def test_ports_that_are_taken_are_told(no_nvml, monkeypatch):
+def test_a_taken_port_is_reported(no_nvml, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(doctor, "_JUPYTER_PORT", server.getsockname()[1])
+        monkeypatch.setattr(doctor, "JUPYTER_PORT", server.getsockname()[1])
 
-        assert "is taken; JupyterLab takes the next free one" in lines("ports", Level.OK)[0].says
+        message = findings("ports", Level.OK)[0].message
 
-
-def test_a_machine_on_which_nothing_may_listen_is_a_problem(no_nvml, monkeypatch):
-    monkeypatch.setattr(doctor, "_can_bind", lambda port: False)
-
-    assert "nothing may listen" in said("ports", Level.PROBLEM)
+    assert "is taken; JupyterLab uses the next free one" in message
 
 
-@pytest.fixture
-def warm(monkeypatch):
-    """A system on which Jupyter knows of warm kernels."""
-    found = [SimpleNamespace(name=PROVISIONER)]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.delenv(COLD_KERNELS, raising=False)
-    monkeypatch.setattr(pool, "list_zygotes", lambda: [SimpleNamespace(ready=True)])
-    return found
+def test_a_machine_on_which_no_program_may_listen_is_a_problem(no_nvml, monkeypatch):
+    def refuse(self, address):
+        raise PermissionError
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+
+    assert "no program may listen" in text("ports", Level.PROBLEM)
 
 
-def test_warm_kernels_are_told(warm, monkeypatch):
-    assert [line.says for line in doctor._warm_kernels()] == [
-        "available; processes with TensorFlow loaded now: 1"
-    ]
+def test_warm_kernels_are_ok(provisioners):
+    expected = "available; processes with TensorFlow loaded: 1 → "
+    assert text("warm kernels", Level.OK) == expected
+
+
+def test_warm_kernels_that_are_turned_off_are_ok(provisioners, monkeypatch):
     monkeypatch.setenv(COLD_KERNELS, "1")
-    assert [line.says for line in doctor._warm_kernels()] == [f"turned off by {COLD_KERNELS}"]
+
+    assert text("warm kernels", Level.OK) == f"turned off by {COLD_KERNELS} → "
 
 
-def test_warm_kernels_that_cannot_be_had_are_a_warning(warm, monkeypatch):
+def test_warm_kernels_that_cannot_start_are_a_warning(provisioners, monkeypatch):
     def refuse() -> None:
         raise Unavailable("The folder must be your own.")
 
-    monkeypatch.setattr(pool, "list_zygotes", refuse)
-    (line,) = doctor._warm_kernels()
-    assert (line.level, line.says) == (
-        Level.WARNING,
-        "not to be had: The folder must be your own.",
-    )
+    monkeypatch.setattr("dltlab.kernels.list_zygotes", refuse)
 
-    warm.clear()
-    (line,) = doctor._warm_kernels()
-    assert (line.level, line.says) == (Level.WARNING, "Jupyter does not know of them")
+    assert "not available: The folder must be your own." in text("warm kernels", Level.WARNING)
 
 
-def test_elsewhere_than_on_linux_kernels_start_cold(monkeypatch):
+def test_an_unknown_provisioner_is_a_warning(provisioners):
+    provisioners.clear()
+
+    assert "Jupyter does not know the provisioner" in text("warm kernels", Level.WARNING)
+
+
+def test_other_systems_have_no_warm_kernels(no_nvml, monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
 
-    (line,) = doctor._warm_kernels()
-
-    assert (line.level, line.says[:19]) == (Level.OK, "none on this system")
+    assert text("warm kernels", Level.OK).startswith("none on this system")
 
 
-def _no_browser() -> None:
+def no_browser() -> None:
     raise webbrowser.Error
 
 
-def test_where_there_is_no_browser_the_address_is_to_be_copied(no_nvml, monkeypatch):
+def test_without_a_browser_the_address_can_be_copied(no_nvml, monkeypatch):
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
-    monkeypatch.setattr(webbrowser, "get", _no_browser)
-    assert "Copy the address" in said("browser", Level.WARNING)
+    monkeypatch.setattr(webbrowser, "get", no_browser)
+    assert "Copy the address" in text("browser", Level.WARNING)
+
+    monkeypatch.setattr(webbrowser, "get", lambda: SimpleNamespace(name="firefox"))
+    assert text("browser", Level.OK) == "firefox → "
 
     monkeypatch.setenv("SSH_CONNECTION", "1.2.3.4 5 6.7.8.9 22")
-    assert "ssh -L 8888:localhost:8888" in said("browser", Level.WARNING)
+    assert "ssh -L 8888:localhost:8888" in text("browser", Level.WARNING)
 
 
-def test_the_deep_look_lets_tensorflow_compute(dltlab, no_nvml, monkeypatch):
+def test_the_deep_check_lets_tensorflow_compute(dltlab, no_nvml, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
     answer = dltlab("doctor", "--deep")
@@ -291,29 +323,53 @@ def test_the_deep_look_lets_tensorflow_compute(dltlab, no_nvml, monkeypatch):
     assert "TensorFlow    CPU:0 computes" in answer.out
 
 
+@pytest.fixture
+def probe(monkeypatch):
+    """Replace the probe of TensorFlow by a Python program: `probe(code)`."""
+    run = subprocess.run
+
+    def replace(code: str) -> None:
+        monkeypatch.setattr(
+            subprocess,
+            "run",
+            lambda command, **options: run([sys.executable, "-c", code], **options),
+        )
+
+    return replace
+
+
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("raise SystemExit('no such instruction')", "it ended with code 1: no such instruction"),
-        ("import os; os.abort()", "it ended with code -6: it said nothing"),
+        ("import os; os.abort()", "it ended with code -6: it printed no message"),
     ],
 )
-def test_a_tensorflow_that_does_not_start_is_a_problem(no_nvml, monkeypatch, code, told):
-    run = subprocess.run
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options)
-    )
+def test_a_tensorflow_that_does_not_start_is_a_problem(no_nvml, probe, code, message):
+    probe(code)
 
-    (line,) = doctor._deep_lines(doctor._probe())
+    (finding,) = findings("TensorFlow", Level.PROBLEM, deep=True)
 
-    assert (line.level, line.says) == (Level.PROBLEM, f"does not run: {told}")
+    assert finding.message == f"does not run: {message}"
 
 
-def test_a_device_that_computes_nonsense_is_a_problem(nvml, gpu, every_cuda_library):
+def test_a_tensorflow_that_hangs_is_a_problem(no_nvml, monkeypatch):
+    def hang(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", hang)
+
+    (finding,) = findings("TensorFlow", Level.PROBLEM, deep=True)
+
+    assert finding.message == "does not run: it did not answer within 300 seconds"
+
+
+def test_a_device_that_computes_a_wrong_product_is_a_problem(nvml, gpu, every_cuda_library, probe):
     nvml([gpu()])
-    answer = {"import_seconds": 1, "devices": {"CPU:0": "the product is wrong"}}
+    outcome = {"import_seconds": 1, "devices": {"CPU:0": "the product is wrong"}}
+    probe(f"print({json.dumps(outcome)!r})")
 
-    *_, computes, sees = doctor._deep_lines(answer)
+    wrong, unseen = findings("TensorFlow", Level.PROBLEM, deep=True)
 
-    assert computes.says == "CPU:0 does not compute: the product is wrong"
-    assert sees.says == "sees 0 of 1 GPUs"
+    assert wrong.message == "CPU:0 does not compute: the product is wrong"
+    assert unseen.message == "sees 0 of 1 GPUs"

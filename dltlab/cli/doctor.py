@@ -1,4 +1,4 @@
-"""The command that diagnoses this machine."""
+"""The command that checks this machine."""
 
 from typing import Annotated
 
@@ -9,22 +9,22 @@ app = typer.Typer()
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Start TensorFlow, too; seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also start TensorFlow.")] = False,
 ) -> None:
-    """Tell what is right and wrong with this machine, and what mends it."""
+    """Check this machine, and say how to fix what is wrong."""
     import json
 
     from dltlab.doctor import Level, diagnose
 
-    lines = diagnose(deep)
+    findings = diagnose(deep)
     if as_json:
-        typer.echo(json.dumps([line.as_dict() for line in lines], indent=1))
+        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=1))
     else:
         colors = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
-        for line in lines:
-            level = typer.style(f"{line.level:<8}", fg=colors[line.level])
-            typer.echo(f"{level} {line.about:<13} {line.says}")
-            if line.mend:
-                typer.echo(f"{'':<22} → {line.mend}")
-    raise typer.Exit(any(line.level is Level.PROBLEM for line in lines))
+        for finding in findings:
+            level = typer.style(f"{finding.level:<8}", fg=colors[finding.level])
+            typer.echo(f"{level} {finding.subject:<13} {finding.message}")
+            if finding.fix:
+                typer.echo(f"{'':<22} → {finding.fix}")
+    raise typer.Exit(any(finding.level is Level.PROBLEM for finding in findings))

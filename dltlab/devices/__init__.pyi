@@ -1,7 +1,8 @@
 from .configure import setup
-from .datasheets import compare, green500, specs
+from .datasheets import compare, cpu_spec, gpu_spec, green500, specs
+from .gpu_support import tensorflow_build, unused_gpu_reasons, visible_gpus
 from .machine import inventory
-from .nvml import list_gpus
+from .nvml import list_gpus, nvidia_info
 from .peaks import Point, measure_peaks, roofline
 from .processes import gpu_processes
 from .processor import cpu_info, memory_info
@@ -13,14 +14,20 @@ __all__ = [
     "PowerMeter",
     "compare",
     "cpu_info",
+    "cpu_spec",
     "gpu_processes",
+    "gpu_spec",
     "green500",
     "inventory",
     "list_gpus",
     "measure_peaks",
     "memory_info",
+    "nvidia_info",
     "roofline",
     "setup",
     "specs",
+    "tensorflow_build",
+    "unused_gpu_reasons",
+    "visible_gpus",
     "watch",
 ]

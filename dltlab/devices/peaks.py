@@ -1,28 +1,28 @@
-"""What this machine really reaches: `measure_peaks`, and `roofline` with models as points on it."""
+"""What this machine reaches: `measure_peaks`, and `roofline` with programs as points on it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dltlab.devices import processor
-from dltlab.display import show
-from dltlab.errors import LabError
+from dltlab.display import NEUTRAL, PALETTE, Result
+from dltlab.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 DTYPES = ("float64", "float32", "tensorfloat32", "bfloat16", "float16")
 _CPU_DTYPES = ("float64", "float32", "bfloat16")
-_SMALLEST, _LARGEST = 512, 16384  # rows of a square matrix
-_LONG_ENOUGH = 0.02  # seconds of one product, beside which the cost of calling does not count
-_COPY_BYTES = {"CPU": 256 << 20, "GPU": 2 << 30}  # far more than any cache
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+_MIN_ROWS, _MAX_ROWS = 512, 16384  # of a square matrix
+_MIN_SECONDS = 0.02  # of one product, so that the overhead of a call does not matter
+_ARRAY_BYTES = {"CPU": 256 << 20, "GPU": 2 << 30}  # much more than any cache
 
 
-@dataclass(frozen=True)
-class Peaks:
+@dataclass(frozen=True, repr=False)
+class Peaks(Result):
     """Measured peaks of one device.
 
     Attributes:
@@ -37,12 +37,21 @@ class Peaks:
     bytes_per_second: float
     size: dict[str, int]
 
-    def __str__(self) -> str:
-        rows = [f"{name:<14} {value / 1e9:10,.0f} GFLOP/s" for name, value in self.flops.items()]
-        memory = f"{'memory':<14} {self.bytes_per_second / 1e9:10,.1f} GB/s"
-        return "\n".join([f"Measured on {self.device}:", *rows, memory])
+    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {"GFLOP/s": "{:,.0f}".format}
 
-    __repr__ = __str__
+    @property
+    def summary(self) -> str:
+        """The peak of each dtype and the memory bandwidth."""
+        levels = ", ".join(f"{_flops_text(peak)} in {name}" for name, peak in self.flops.items())
+        return f"{self.device}: {levels}; memory at {self.bytes_per_second / 1e9:,.1f} GB/s."
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row for each dtype: columns `dtype`, `GFLOP/s` and `matrix rows`."""
+        import pandas as pd
+
+        rows = [(name, peak / 1e9, self.size[name]) for name, peak in self.flops.items()]
+        return pd.DataFrame(rows, columns=["dtype", "GFLOP/s", "matrix rows"])
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,10 @@ class Point:
     """A program, or a layer, on a roofline.
 
     Attributes:
-        flops: Floating-point operations it does, a multiply-add counted as two.
-        bytes: Bytes it moves between memory and processor, at the least.
-        seconds: How long that took.
+        name: Shown in the figure.
+        flops: Floating-point operations; a multiply-add counts as two.
+        bytes: Bytes that must at least move between memory and processor.
+        seconds: The time it took.
     """
 
     name: str
@@ -60,170 +70,162 @@ class Point:
     bytes: float
     seconds: float
 
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity in FLOP per byte."""
+        return self.flops / self.bytes
+
+    @property
+    def speed(self) -> float:
+        """FLOP/s."""
+        return self.flops / self.seconds
+
+
+@dataclass(frozen=True, repr=False)
+class Roofline(Result):
+    """How fast programs are, and how fast they could be on a device.
+
+    Attributes:
+        points: The programs.
+        peaks: Of the device.
+    """
+
+    points: tuple[Point, ...]
+    peaks: Peaks
+
+    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {
+        "FLOP/byte": "{:,.1f}".format,
+        "GFLOP/s": "{:,.1f}".format,
+        "roof (GFLOP/s)": "{:,.1f}".format,
+        "share": "{:.0%}".format,
+    }
+
+    @property
+    def summary(self) -> str:
+        """The speed of each point, and its share of the roof above it.
+
+        The roof is that of the fastest dtype.
+        """
+        parts = [
+            f"{point.name} runs at {_flops_text(point.speed)}, "
+            f"{point.speed / self._roof(point):.0%} of what it could reach"
+            for point in self.points
+        ]
+        points = f" {'; '.join(parts)}." if parts else ""
+        return f"Roofline of {self.peaks.summary}{points}"
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row for each point: its intensity, speed, roof, and share of the roof."""
+        import pandas as pd
+
+        rows = [
+            (
+                point.name,
+                point.intensity,
+                point.speed / 1e9,
+                self._roof(point) / 1e9,
+                point.speed / self._roof(point),
+            )
+            for point in self.points
+        ]
+        columns = ["point", "FLOP/byte", "GFLOP/s", "roof (GFLOP/s)", "share"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def figure(self) -> "Figure":
+        """Draw a roof for each dtype, and the points."""
+        import numpy as np
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+        axes = figure.subplots()
+        bandwidth = self.peaks.bytes_per_second
+        ridges = [peak / bandwidth for peak in self.peaks.flops.values()]
+        intensities = [*ridges, *(point.intensity for point in self.points)]
+        left, right = min(intensities) / 10, max(intensities) * 10
+        x = np.geomspace(left, right, 200)
+        for color, (name, peak) in zip(PALETTE, self.peaks.flops.items(), strict=False):
+            roof = np.minimum(peak, bandwidth * x)
+            axes.loglog(x, roof, color=color, label=f"{name}: {_flops_text(peak)}")
+        for point in self.points:
+            is_right = point.intensity > (left * right) ** 0.5
+            axes.plot(point.intensity, point.speed, "o", color="black", zorder=3)
+            axes.annotate(
+                point.name,
+                (point.intensity, point.speed),
+                xytext=(-6, -6) if is_right else (6, -6),
+                textcoords="offset points",
+                ha="right" if is_right else "left",
+                va="top",
+            )
+        axes.set(
+            title=f"Roofline of {self.peaks.device}, memory at {bandwidth / 1e9:,.0f} GB/s",
+            xlabel="arithmetic intensity (FLOP per byte)",
+            ylabel="speed (FLOP/s)",
+            xlim=(left, right),
+        )
+        axes.grid(color=NEUTRAL, alpha=0.3, which="both")
+        axes.legend(loc="upper left", title="measured peak")
+        return figure
+
+    def _roof(self, point: Point) -> float:
+        best = max(self.peaks.flops.values())
+        return min(best, self.peaks.bytes_per_second * point.intensity)
+
 
 def measure_peaks(
     dtypes: Sequence[str] | None = None, device: str | None = None, seconds: float = 1.0
 ) -> Peaks:
-    """Measure what a device reaches: the fastest of several matrix products, and memory traffic.
+    """Measure the fastest of several matrix products in each dtype, and the memory traffic.
 
-    Takes a few seconds in all. The matrices grow until a product takes 20 ms.
+    The matrices grow until a product takes 20 ms; all of it takes a few seconds.
 
     Args:
-        dtypes: Of `DTYPES`; by default all that the device computes well. "float32" is without
-            TensorFloat-32, "tensorfloat32" is float32 with it.
-        device: "CPU:0", "GPU:1", …; by default the first GPU, else the CPU.
+        dtypes: Names from `DTYPES`; by default all that the device computes in hardware. "float32"
+            is without TensorFloat-32, "tensorfloat32" is float32 with it.
+        device: "CPU:0", "GPU:1", …; by default the first GPU, or else the CPU.
         seconds: Spent on each dtype and on memory.
 
     Raises:
-        LabError: There is no such device or dtype.
+        NotFound: There is no such device.
+        Invalid: There is no such dtype on the device.
     """
     import tensorflow as tf
 
-    place = _place(tf, device)
-    is_gpu = place.startswith("GPU")
-    wanted = tuple(dtypes) if dtypes is not None else (DTYPES if is_gpu else _CPU_DTYPES)
-    for name in wanted:
-        if name not in DTYPES or (name == "tensorfloat32" and not is_gpu):
-            known = ", ".join(DTYPES if is_gpu else _CPU_DTYPES)
-            raise LabError(f"{place} has no dtype {name!r} to measure; choose from {known}.")
+    device = _find_device(tf, device)
+    known = DTYPES if device.startswith("GPU") else _CPU_DTYPES
+    names = known if dtypes is None else tuple(dtypes)
+    for name in names:
+        if name not in DTYPES or (name == "tensorfloat32" and name not in known):
+            raise Invalid(
+                f"{device} cannot measure dtype {name!r}; choose from {', '.join(known)}."
+            )
     flops, sizes = {}, {}
-    with tf.device(place):
-        for name in wanted:
-            sizes[name], flops[name] = _product(tf, name, seconds)
-        bandwidth = _bandwidth(tf, _COPY_BYTES[place[:3]], seconds)
-    return Peaks(_device_name(tf, place), flops, bandwidth, sizes)
+    with tf.device(device):
+        for name in names:
+            sizes[name], flops[name] = _measure_product(tf, name, seconds)
+        bandwidth = _measure_bandwidth(tf, _ARRAY_BYTES[device[:3]], seconds)
+    return Peaks(_device_name(tf, device), flops, bandwidth, sizes)
 
 
-def roofline(points: Sequence[Point] = (), peaks: Peaks | None = None) -> None:
-    """Show how fast a program could be here, by the FLOPs it does for each byte it moves.
+def roofline(points: Sequence[Point] = (), peaks: Peaks | None = None) -> Roofline:
+    """Compare the speed of programs with what the device could reach at their intensity.
 
-    Below the slope memory is the limit, below the level the processor (S. Williams, A. Waterman
+    Left of the ridge memory limits the speed, right of it the processor (S. Williams, A. Waterman
     and D. Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009).
 
     Args:
         points: Programs that were measured.
         peaks: The roof; by default this machine is measured.
     """
-    found = measure_peaks() if peaks is None else peaks
-    show(draw_roofline(points, found), describe_roofline(points, found))
+    return Roofline(tuple(points), measure_peaks() if peaks is None else peaks)
 
 
-def draw_roofline(points: Sequence[Point], peaks: Peaks) -> "Figure":
-    """The figure of `roofline`."""
-    import numpy as np
-    from matplotlib.figure import Figure
+def fastest_call(call: Callable[[], object], seconds: float) -> float:
+    """Return the seconds of the fastest call, of as many as fit into `seconds`.
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    ridges = [peak / peaks.bytes_per_second for peak in peaks.flops.values()]
-    intensities = [point.flops / point.bytes for point in points]
-    left = min([*ridges, *intensities]) / 10
-    right = max([*ridges, *intensities]) * 10
-    x = np.geomspace(left, right, 200)
-    for color, (name, peak) in zip(_COLORS, peaks.flops.items(), strict=False):
-        roof = np.minimum(peak, peaks.bytes_per_second * x)
-        axes.loglog(x, roof, color=color, label=f"{name}: {_flops(peak)}")
-    for point, intensity in zip(points, intensities, strict=True):
-        axes.plot(intensity, point.flops / point.seconds, "o", color="black", zorder=3)
-        axes.annotate(
-            point.name,
-            (intensity, point.flops / point.seconds),
-            xytext=(-6, -6) if intensity > (left * right) ** 0.5 else (6, -6),
-            textcoords="offset points",
-            ha="right" if intensity > (left * right) ** 0.5 else "left",
-            va="top",
-        )
-    axes.set(
-        title=f"Roofline of {peaks.device}, memory at {peaks.bytes_per_second / 1e9:,.0f} GB/s",
-        xlabel="arithmetic intensity (FLOP for each byte moved)",
-        ylabel="speed (FLOP/s)",
-        xlim=(left, right),
-    )
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(loc="upper left", title="measured peak")
-    return figure
-
-
-def describe_roofline(points: Sequence[Point], peaks: Peaks) -> str:
-    """The figure in words: each point's speed, and how much of its roof that is.
-
-    The roof over a point is the highest one, of whatever dtype.
+    The first call does not count: it warms up.
     """
-    best = max(peaks.flops.values())
-    parts = [
-        f"{point.name} runs at {_flops(point.flops / point.seconds)}, "
-        f"{point.flops / point.seconds / _roof(point, best, peaks):.0%} of what it could"
-        for point in points
-    ]
-    levels = ", ".join(f"{_flops(peak)} in {name}" for name, peak in peaks.flops.items())
-    told = f" {'; '.join(parts)}." if parts else ""
-    return (
-        f"Roofline of {peaks.device}: a slope of {peaks.bytes_per_second / 1e9:,.0f} GB/s, then "
-        f"levels of {levels}.{told}"
-    )
-
-
-def _roof(point: Point, best: float, peaks: Peaks) -> float:
-    return min(best, peaks.bytes_per_second * point.flops / point.bytes)
-
-
-def _flops(value: float) -> str:
-    return f"{value / 1e12:,.1f} TFLOP/s" if value >= 1e12 else f"{value / 1e9:,.0f} GFLOP/s"
-
-
-def _place(tf: Any, device: str | None) -> str:
-    there = [each.name.removeprefix("/device:") for each in tf.config.list_logical_devices()]
-    if device is None:
-        return next((name for name in there if name.startswith("GPU")), "CPU:0")
-    if device not in there:
-        raise LabError(f"There is no device {device!r}; choose from {', '.join(there)}.")
-    return device
-
-
-def _device_name(tf: Any, place: str) -> str:
-    if place.startswith("CPU"):
-        cpu = processor.cpu_info()
-        return f"{cpu.model} ({cpu.cores:g} core{'' if cpu.cores == 1 else 's'})"
-    gpu = tf.config.list_physical_devices("GPU")[0]
-    name: str = tf.config.experimental.get_device_details(gpu).get("device_name", place)
-    return name
-
-
-def _product(tf: Any, name: str, seconds: float) -> tuple[int, float]:
-    """The size of matrices whose product takes long enough, and the FLOP/s of it."""
-    dtype = "float32" if name == "tensorfloat32" else name
-    with _tensorfloat32(tf, name == "tensorfloat32"):
-        multiply = tf.function(lambda a, b: tf.linalg.matmul(a, b))
-        size = _SMALLEST
-        while True:
-            a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
-            once = _best(lambda: multiply(a, b)[0, 0].numpy(), 0.0)  # noqa: B023 (called at once)
-            if once >= _LONG_ENOUGH or size >= _LARGEST:
-                break
-            size *= 2
-        return size, 2 * size**3 / _best(lambda: multiply(a, b)[0, 0].numpy(), seconds)
-
-
-@contextmanager
-def _tensorfloat32(tf: Any, wanted: bool) -> Iterator[None]:
-    before = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(wanted)
-    try:
-        yield
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(before)
-
-
-def _bandwidth(tf: Any, num_bytes: int, seconds: float) -> float:
-    """Bytes a second in adding one large array to another: two are read and one is written."""
-    total = tf.Variable(tf.zeros(num_bytes // 4))
-    ones = tf.ones_like(total)
-    add = tf.function(lambda: total.assign_add(ones)[0])
-    return 3 * num_bytes / _best(lambda: add().numpy(), seconds)
-
-
-def _best(call: Callable[[], object], seconds: float) -> float:
-    """The seconds of the fastest call, of as many as fit into `seconds`; at least two, one warm."""
     call()
     fastest, end = float("inf"), perf_counter() + seconds
     while True:
@@ -233,3 +235,58 @@ def _best(call: Callable[[], object], seconds: float) -> float:
         fastest = min(fastest, now - start)
         if now >= end:
             return fastest
+
+
+def _flops_text(value: float) -> str:
+    return f"{value / 1e12:,.1f} TFLOP/s" if value >= 1e12 else f"{value / 1e9:,.0f} GFLOP/s"
+
+
+def _find_device(tf: Any, name: str | None) -> str:
+    devices = tf.config.list_logical_devices()
+    names = [device.name.removeprefix("/device:") for device in devices]
+    if name is None:
+        return next((name for name in names if name.startswith("GPU")), "CPU:0")
+    if name not in names:
+        raise NotFound(f"There is no device {name!r}; choose from {', '.join(names)}.")
+    return name
+
+
+def _device_name(tf: Any, device: str) -> str:
+    if device.startswith("CPU"):
+        return processor.cpu_info().name
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    name: str = tf.config.experimental.get_device_details(gpu).get("device_name", device)
+    return name
+
+
+def _measure_product(tf: Any, name: str, seconds: float) -> tuple[int, float]:
+    """Return the rows of matrices whose product takes long enough, and the FLOP/s of it."""
+    dtype = "float32" if name == "tensorfloat32" else name
+    with _tensorfloat32(tf, name == "tensorfloat32"):
+        multiply = tf.function(lambda a, b: tf.linalg.matmul(a, b))
+        size = _MIN_ROWS
+        while True:
+            a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
+            once = fastest_call(lambda: multiply(a, b)[0, 0].numpy(), 0.0)  # noqa: B023
+            if once >= _MIN_SECONDS or size >= _MAX_ROWS:
+                break
+            size *= 2
+        return size, 2 * size**3 / fastest_call(lambda: multiply(a, b)[0, 0].numpy(), seconds)
+
+
+@contextmanager
+def _tensorfloat32(tf: Any, enabled: bool) -> Iterator[None]:
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(enabled)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def _measure_bandwidth(tf: Any, num_bytes: int, seconds: float) -> float:
+    """Return bytes per second in adding one large array to another: two are read, one written."""
+    total = tf.Variable(tf.zeros(num_bytes // 4))
+    ones = tf.ones_like(total)
+    add = tf.function(lambda: total.assign_add(ones)[0])
+    return 3 * num_bytes / fastest_call(lambda: add().numpy(), seconds)

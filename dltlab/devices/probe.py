@@ -1,6 +1,6 @@
-"""Start TensorFlow, let each device multiply two matrices, and print what came of it as JSON.
+"""Start TensorFlow, multiply two matrices on each device, and print the outcome as JSON.
 
-The doctor runs this in a process of its own: a broken installation can end its process.
+`dltlab doctor --deep` runs this in a process of its own, which a broken installation may crash.
 """
 
 import json
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def probe() -> dict[str, Any]:
-    """The seconds that importing took, and an error or None for each device by its name."""
+    """Return `import_seconds`, and `devices`: for each device an error message, or None."""
     start = perf_counter()
     import tensorflow as tf
 
     seconds = perf_counter() - start
-    names = [each.name.removeprefix("/device:") for each in tf.config.list_logical_devices()]
+    names = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
     return {"import_seconds": seconds, "devices": {name: _compute(tf, name) for name in names}}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dltlab.devices import cgroups
 
-# The kernel's names for what deep learning makes use of, and everybody's. Source: the kernel's
+# Vector and matrix extensions by the Linux kernel's names. Source: the kernel's
 # arch/x86/include/asm/cpufeatures.h and Documentation/arch/arm64/elf_hwcaps.rst.
 _EXTENSIONS = {
     "avx2": "AVX2",
@@ -33,15 +33,15 @@ class Cpu:
     """The processor, as far as this process may use it.
 
     Attributes:
-        model: As the maker writes it.
-        cores: Processor time in cores: what the affinity allows, or less where a container's quota
-            says so; half a core is 0.5.
+        model: The maker's name for it.
+        cores: Processor time in cores: the number of threads in the affinity, or less where a
+            container has a quota; half a core is 0.5.
         threads: Hardware threads in the affinity.
         physical_cores: Cores behind those threads; two threads may share one.
         extensions: Vector and matrix extensions, such as "AVX-512" and "AMX-BF16".
-        ghz: Clock in GHz, where the system tells it.
-        cache_bytes: Size of the largest cache, where the system tells it.
-        family: The maker's number for the design (x86).
+        ghz: Clock frequency in GHz; None where the system does not report it.
+        cache_bytes: Size of the largest cache; None where the system does not report it.
+        family: The maker's number of the design (x86 only).
     """
 
     model: str
@@ -55,13 +55,29 @@ class Cpu:
 
     @property
     def has_quota(self) -> bool:
-        """Whether a container gets less processor time than its threads could take."""
+        """Whether a container limits the processor time below what the threads could use."""
         return self.cores < self.threads
+
+    @property
+    def name(self) -> str:
+        """The model and the number of cores, such as "Intel(R) Xeon(R) Processor (2 cores)"."""
+        return f"{self.model} ({self.cores_text})"
+
+    @property
+    def cores_text(self) -> str:
+        """The number of cores with its unit, such as "2 cores"."""
+        return f"{self.cores:g} core{'' if self.cores == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory in bytes; `limited` where a container's limit is what counts."""
+    """Main memory.
+
+    Attributes:
+        total: Bytes that this process and others may use together.
+        available: Bytes that are free, or can be freed at once.
+        limited: Whether `total` is the limit of a container.
+    """
 
     total: int
     available: int
@@ -69,22 +85,22 @@ class Memory:
 
 
 def cpu_info() -> Cpu:
-    """The processor of this machine."""
+    """Return what is known of this machine's processor."""
     import psutil
 
-    allowed = _allowed()
-    fields = _cpuinfo(allowed)
-    first = fields[0] if fields else {}
-    places = {(each.get("physical id"), each["core id"]) for each in fields if "core id" in each}
+    threads = _allowed_threads()
+    blocks = _read_cpuinfo(threads)
+    first = blocks[0] if blocks else {}
+    cores = {(block.get("physical id"), block["core id"]) for block in blocks if "core id" in block}
     quota = cgroups.cpu_quota()
     flags = set((first.get("flags") or first.get("Features") or "").split())
     frequency = psutil.cpu_freq()
     megahertz = float(first.get("cpu MHz", 0)) or (frequency.current if frequency else 0)
     return Cpu(
         model=first.get("model name") or platform.processor() or platform.machine(),
-        cores=min(len(allowed), quota or len(allowed)),
-        threads=len(allowed),
-        physical_cores=len(places) or len(allowed),
+        cores=min(len(threads), quota or len(threads)),
+        threads=len(threads),
+        physical_cores=len(cores) or len(threads),
         extensions=tuple(name for flag, name in _EXTENSIONS.items() if flag in flags),
         ghz=megahertz / 1000 or None,
         cache_bytes=_largest_cache(),
@@ -93,38 +109,38 @@ def cpu_info() -> Cpu:
 
 
 def memory_info() -> Memory:
-    """The memory of this machine, or of this container where that is less."""
+    """Return the memory of this machine, or of this container where its limit is lower."""
     import psutil
 
     machine = psutil.virtual_memory()
     limit = cgroups.memory_limit()
     if limit is None or limit >= machine.total:
         return Memory(machine.total, machine.available, limited=False)
-    left = limit - (cgroups.memory_used() or 0)
-    return Memory(limit, max(0, min(left, machine.available)), limited=True)
+    free = limit - (cgroups.memory_used() or 0)
+    return Memory(limit, max(0, min(free, machine.available)), limited=True)
 
 
-def _allowed() -> list[int]:
-    """The numbers of the hardware threads this process may run on."""
+def _allowed_threads() -> list[int]:
+    """Return the numbers of the hardware threads that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def _cpuinfo(allowed: list[int]) -> list[dict[str, str]]:
-    """The fields of each allowed thread in /proc/cpuinfo; none where there is no such file."""
+def _read_cpuinfo(threads: list[int]) -> list[dict[str, str]]:
+    """Return the fields of each thread in `/proc/cpuinfo`; nothing where there is no such file."""
     try:
         text = (cgroups.ROOT / "proc/cpuinfo").read_text()
     except OSError:
         return []
     blocks = [
-        {key.strip(): value.strip() for key, _, value in map(_halves, block.splitlines())}
+        {name.strip(): value.strip() for name, _, value in map(_split_field, block.splitlines())}
         for block in text.strip().split("\n\n")
     ]
-    return [each for each in blocks if int(each.get("processor", -1)) in allowed]
+    return [block for block in blocks if int(block.get("processor", -1)) in threads]
 
 
-def _halves(line: str) -> tuple[str, str, str]:
+def _split_field(line: str) -> tuple[str, str, str]:
     return line.partition(":")
 
 
@@ -133,5 +149,5 @@ def _largest_cache() -> int | None:
     folder: Path = cgroups.ROOT / "sys/devices/system/cpu/cpu0/cache"
     sizes = [path.read_text().strip() for path in folder.glob("index*/size")]
     return max(
-        (int(each[:-1]) * units[each[-1]] for each in sizes if each[-1] in units), default=None
+        (int(size[:-1]) * units[size[-1]] for size in sizes if size[-1] in units), default=None
     )

@@ -1,4 +1,4 @@
-"""One look at this machine: how busy it is, what it holds, how much power it takes."""
+"""Readings of the CPU and of GPUs: utilization, memory, power and temperature."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,17 +9,17 @@ from dltlab.devices import cgroups, nvml, processor
 from dltlab.devices.nvml import Gpu
 
 _GIB = 1 << 30
-_CELSIUS_EVERY = 10  # samples; temperatures change slowly, and reading a CPU's is dear
-_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
+_TEMPERATURE_INTERVAL = 10  # samples; temperatures change slowly, and the CPU's takes long to read
+_CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 
 Row = dict[str, float]
 
 
 class Sampler:
-    """Reads the meters of this process's CPU and of GPUs; a context manager.
+    """Reads the CPU, as far as this process uses it, and GPUs; a context manager.
 
-    What a meter does not tell is left out of the row. A GPU that is lost is left out from then on;
-    nothing is raised.
+    A quantity that a device does not report is missing from the row. A GPU that is lost is missing
+    from then on; nothing is raised.
 
     Args:
         gpus: Those to read.
@@ -35,69 +35,69 @@ class Sampler:
     def __enter__(self) -> "Sampler":
         import psutil
 
-        self._open = ExitStack()
-        self._nvml = self._open.enter_context(nvml.opened()) if self._gpus else None
+        self._stack = ExitStack()
+        self._nvml = self._stack.enter_context(nvml.session()) if self._gpus else None
         self._process = psutil.Process()
         self._cores = processor.cpu_info().cores
-        self._rapl = _Rapl()
-        self._began = self._last = perf_counter()
-        self._busy = process_time()
-        self._num_rows = 0
+        self._energy = _CpuEnergy()
+        self._start = self._last_sample = perf_counter()
+        self._last_cpu_time = process_time()
+        self._num_samples = 0
         self._celsius: float | None = None
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._open.close()
+        self._stack.close()
 
-    def row(self) -> Row:
-        """The meters now; rates are over the time since the last call.
+    def sample(self) -> Row:
+        """Return the present values; rates are means since the last call.
 
-        `seconds` since the sampler was entered; `cpu_percent` of the cores this process may use,
-        that it used; `memory_gib` that it holds; `cpu_watts` of the whole processor;
-        `gpu0_percent`, `gpu0_memory_gib` and `gpu0_watts` of the whole GPU 0; and `celsius` of
-        each.
+        `seconds` since the sampler was entered; `cpu_percent`, the utilization of the cores that
+        this process may use; `memory_gib` of this process; `cpu_watts` of the whole processor;
+        `gpu0_percent`, `gpu0_memory_gib` and `gpu0_watts` of the whole GPU 0; and `cpu_celsius` and
+        `gpu0_celsius`.
         """
-        now, busy = perf_counter(), process_time()
-        seconds = now - self._last
+        now, cpu_time = perf_counter(), process_time()
+        seconds = now - self._last_sample
         row = {
-            "seconds": now - self._began,
-            "cpu_percent": 100 * (busy - self._busy) / seconds / self._cores,
+            "seconds": now - self._start,
+            "cpu_percent": 100 * (cpu_time - self._last_cpu_time) / seconds / self._cores,
             "memory_gib": self._process.memory_info().rss / _GIB,
         }
-        self._last, self._busy = now, busy
-        joules = self._rapl.joules()
+        self._last_sample, self._last_cpu_time = now, cpu_time
+        joules = self._energy.joules()
         if joules is not None:
             row["cpu_watts"] = joules / seconds
-        if self._num_rows % _CELSIUS_EVERY == 0:
+        if self._num_samples % _TEMPERATURE_INTERVAL == 0:
             self._celsius = _cpu_celsius()
-        self._num_rows += 1
+        self._num_samples += 1
         if self._celsius is not None:
             row["cpu_celsius"] = self._celsius
         for gpu in self._gpus:
             if gpu.index not in self.lost:
-                row |= self._gpu_row(gpu, row["seconds"])
+                row |= self._sample_gpu(gpu, row["seconds"])
         return row
 
-    def _gpu_row(self, gpu: Gpu, seconds: float) -> Row:
+    def _sample_gpu(self, gpu: Gpu, seconds: float) -> Row:
         library: Any = self._nvml
         name = f"gpu{gpu.index}"
         try:
             handle = library.nvmlDeviceGetHandleByIndex(gpu.index)
-            rates = nvml.told(library.nvmlDeviceGetUtilizationRates, handle)
+            rates = nvml.call_if_supported(library.nvmlDeviceGetUtilizationRates, handle)
             memory = library.nvmlDeviceGetMemoryInfo(handle)
-            milliwatts = nvml.told(library.nvmlDeviceGetPowerUsage, handle)
+            milliwatts = nvml.call_if_supported(library.nvmlDeviceGetPowerUsage, handle)
             sensor = library.NVML_TEMPERATURE_GPU
-            celsius = nvml.told(library.nvmlDeviceGetTemperature, handle, sensor)
+            celsius = nvml.call_if_supported(library.nvmlDeviceGetTemperature, handle, sensor)
         except library.NVMLError:
             self.lost[gpu.index] = seconds
             return {}
-        told = {
+        values = {
             f"{name}_percent": None if rates is None else rates.gpu,
             f"{name}_memory_gib": memory.used / _GIB,
             f"{name}_watts": None if milliwatts is None else milliwatts / 1000,
             f"{name}_celsius": celsius,
         }
-        return {key: float(value) for key, value in told.items() if value is not None}
+        return {key: float(value) for key, value in values.items() if value is not None}
 
 
 class PowerMeter:
@@ -116,25 +116,25 @@ class PowerMeter:
         The CPU's is the mean since the last call, or since the block was entered; a GPU's is its
         own latest reading. Both include what other programs use.
         """
-        row = self._sampler.row()
+        row = self._sampler.sample()
         watts = [value for name, value in row.items() if name.endswith("_watts")]
         return sum(watts) if watts else None
 
 
-class _Rapl:
-    """The energy counters of the processor's packages, where this user may read them.
+class _CpuEnergy:
+    """The energy counters (RAPL) of the processor's packages, where this user may read them.
 
-    Source: the kernel's Documentation/power/powercap/powercap.rst. Many systems keep the counters
-    to root, since CVE-2020-8694.
+    Source: the kernel's Documentation/power/powercap/powercap.rst. Since CVE-2020-8694 many systems
+    let only root read them.
     """
 
     def __init__(self) -> None:
         zones = (cgroups.ROOT / "sys/class/powercap").glob("intel-rapl:*")
-        self._zones = [zone for zone in zones if zone.name.count(":") == 1 and _counts(zone)]
+        self._zones = [zone for zone in zones if zone.name.count(":") == 1 and _is_readable(zone)]
         self._last = [_microjoules(zone) for zone in self._zones]
 
     def joules(self) -> float | None:
-        """Joules since the last call; None without a counter."""
+        """Return the joules since the last call; None without a counter."""
         if not self._zones:
             return None
         try:
@@ -142,19 +142,19 @@ class _Rapl:
             ranges = [_microjoules(zone, "max_energy_range_uj") for zone in self._zones]
         except OSError:
             return None
-        spent = [
-            (after - before) % (wrap + 1)
-            for after, before, wrap in zip(now, self._last, ranges, strict=True)
+        used = [
+            (after - before) % (largest + 1)  # a counter starts again at 0 after its largest value
+            for after, before, largest in zip(now, self._last, ranges, strict=True)
         ]
         self._last = now
-        return sum(spent) / 1e6
+        return sum(used) / 1e6
 
 
 def _microjoules(zone: Path, name: str = "energy_uj") -> int:
     return int((zone / name).read_text())
 
 
-def _counts(zone: Path) -> bool:
+def _is_readable(zone: Path) -> bool:
     try:
         return _microjoules(zone) >= 0
     except OSError:
@@ -166,6 +166,6 @@ def _cpu_celsius() -> float | None:
 
     if not hasattr(psutil, "sensors_temperatures"):
         return None
-    found = psutil.sensors_temperatures()
-    readings = [each.current for name in _SENSORS for each in found.get(name, ())]
+    sensors = psutil.sensors_temperatures()
+    readings = [reading.current for name in _CPU_SENSORS for reading in sensors.get(name, ())]
     return max(readings, default=None)

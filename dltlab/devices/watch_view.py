@@ -1,10 +1,11 @@
-"""What a watch shows: a live panel, a figure, and the same in words."""
+"""How a watch is shown: a live panel, a figure, and one line of text."""
 
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from dltlab.devices.sampler import Row
+from dltlab.display import NEUTRAL, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,22 +16,21 @@ _QUANTITIES = {
     "watts": ("power", "W"),
     "celsius": ("temperature", "°C"),
 }
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito's
 _LIVE_ROWS, _LIVE_POINTS = 300, 60  # the last half minute, in so many points
-_WIDTH, _HEIGHT = 240, 28
-_HEADROOM = 1.2  # above the highest value, so that a constant can be seen
+_WIDTH, _HEIGHT = 240, 28  # of a curve in the panel, in pixels
+_HEADROOM = 1.2  # above the highest value, so that a constant curve can be seen
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
-    """The meters that tell anything, the CPU's first."""
-    found = dict.fromkeys(name for row in rows for name in row if name != "seconds")
-    return sorted(found, key=lambda name: (_device(name) != "CPU", _device(name)))
+def column_names(rows: Sequence[Row]) -> list[str]:
+    """Return the names of all quantities in `rows`, the CPU's first."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "seconds")
+    return sorted(names, key=lambda name: (_device(name) != "CPU", _device(name)))
 
 
 def panel(rows: Sequence[Row]) -> str:
-    """A table as HTML: for each meter its name, its course in the last half minute, and now."""
+    """Return an HTML table: for each quantity its name, the last half minute, and its value."""
     recent = rows[-_LIVE_ROWS :: max(1, min(len(rows), _LIVE_ROWS) // _LIVE_POINTS)]
-    lines = "".join(_panel_row(name, recent) for name in columns(recent))
+    lines = "".join(_panel_row(name, recent) for name in column_names(recent))
     return (
         "<table class='dltlab-watch' style='border-spacing: 10px 2px; "
         f"color: var(--jp-content-font-color1, inherit)'>{lines}</table>"
@@ -38,60 +38,60 @@ def panel(rows: Sequence[Row]) -> str:
 
 
 def line(rows: Sequence[Row]) -> str:
-    """Where the meters stand, in one line."""
+    """Return the latest values in one line of text."""
     if not rows:
         return "Watching …"
     last = rows[-1]
-    meters = [meter(name, last[name]) for name in columns([last])]
-    return f"{last['seconds']:.1f} s: {', '.join(meters)}"
+    values = [reading(name, last[name]) for name in column_names([last])]
+    return f"{last['seconds']:.1f} s: {', '.join(values)}"
 
 
-def meter(name: str, value: float) -> str:
-    """A meter and its value in words, such as "GPU 0 power 250 W"."""
+def reading(name: str, value: float) -> str:
+    """Return a quantity and its value in words, such as "GPU 0 power 250 W"."""
     return f"{_label(name)} {_value(name, value)}"
+
+
+def draw(rows: Sequence[Row], title: str) -> "Figure":
+    """Draw the quantities over time: a panel for each that any device reported."""
+    from matplotlib.figure import Figure
+
+    names = column_names(rows)
+    quantities = [key for key in _QUANTITIES if any(_quantity(name) == key for name in names)]
+    figure = Figure(figsize=(3 * len(quantities) + 1.2, 3), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, key in zip(panels, quantities, strict=True):
+        label, unit = _QUANTITIES[key]
+        for name in filter(lambda name: _quantity(name) == key, names):
+            points = [(row["seconds"], row[name]) for row in rows if name in row]
+            axes.plot(*zip(*points, strict=True), color=_color(name), label=_device(name))
+        axes.set(title=label, xlabel="time (s)", ylabel=f"{label} ({unit})")
+        highest = max(row[name] for row in rows for name in row if _quantity(name) == key)
+        axes.set_ylim(0, 105 if key == "percent" else max(highest * _HEADROOM, 1e-9))
+        axes.grid(color=NEUTRAL, alpha=0.3)
+    handles = {line.get_label(): line for axes in panels for line in axes.lines}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+    return figure
 
 
 def _panel_row(name: str, rows: Sequence[Row]) -> str:
     points = [(row["seconds"], row[name]) for row in rows if name in row]
     first, last = rows[0]["seconds"], rows[-1]["seconds"]
     top = _top(name, [value for _, value in points])
-    course = " ".join(
+    curve = " ".join(
         f"{_WIDTH * (second - first) / max(last - first, 1e-9):.0f},"
         f"{_HEIGHT - 2 - (_HEIGHT - 4) * min(value / top, 1):.0f}"
         for second, value in points
     )
-    gone = "" if name in rows[-1] else " (no longer told)"
+    lost = "" if name in rows[-1] else " (no longer reported)"
     return (
         f"<tr><th style='text-align: left'>{escape(_label(name))}</th>"
         f"<td><svg width='{_WIDTH}' height='{_HEIGHT}' aria-hidden='true' style='background: "
         f"#f4f4f4'><polyline fill='none' stroke='{_color(name)}' "
-        f"stroke-width='1.5' points='{course}'/></svg></td>"
+        f"stroke-width='1.5' points='{curve}'/></svg></td>"
         f"<td style='text-align: right; font-variant-numeric: tabular-nums'>"
-        f"{_value(name, points[-1][1])}{gone}</td></tr>"
+        f"{_value(name, points[-1][1])}{lost}</td></tr>"
     )
-
-
-def draw(rows: Sequence[Row], title: str) -> "Figure":
-    """The meters over time: a panel for each quantity that any device told."""
-    from matplotlib.figure import Figure
-
-    names = columns(rows)
-    quantities = [key for key in _QUANTITIES if any(_quantity(name) == key for name in names)]
-    figure = Figure(figsize=(3 * len(quantities) + 1.2, 3), layout="constrained")
-    figure.suptitle(title)
-    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
-    for axes, key in zip(panels, quantities, strict=True):
-        what, unit = _QUANTITIES[key]
-        for name in filter(lambda name: _quantity(name) == key, names):
-            points = [(row["seconds"], row[name]) for row in rows if name in row]
-            axes.plot(*zip(*points, strict=True), color=_color(name), label=_device(name))
-        axes.set(title=what, xlabel="time (s)", ylabel=f"{what} ({unit})")
-        highest = max(row[name] for row in rows for name in row if _quantity(name) == key)
-        axes.set_ylim(0, 105 if key == "percent" else max(highest * _HEADROOM, 1e-9))
-        axes.grid(alpha=0.3)
-    handles = {line.get_label(): line for axes in panels for line in axes.lines}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
-    return figure
 
 
 def _quantity(name: str) -> str:
@@ -114,7 +114,7 @@ def _value(name: str, value: float) -> str:
 
 def _color(name: str) -> str:
     device = _device(name)
-    return _COLORS[0 if device == "CPU" else 1 + int(device[4:]) % (len(_COLORS) - 1)]
+    return PALETTE[0 if device == "CPU" else 1 + int(device[4:]) % (len(PALETTE) - 1)]
 
 
 def _top(name: str, values: Sequence[float]) -> float:

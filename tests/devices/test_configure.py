@@ -1,23 +1,26 @@
-"""Setting a machine up: real TensorFlow on the CPU in one process, and fakes of GPUs."""
+"""Configuring TensorFlow: the real one on the CPU in a process of its own, and fakes of GPUs."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from deadlines import HANG_SECONDS
+from IPython.core.formatters import DisplayFormatter
 
 from dltlab.devices import processor, setup
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, Unavailable
 
 GIB = 1 << 30
-REAL = """
+PROGRAM = """
 import numpy as np
 from dltlab.devices import setup
-from dltlab.errors import LabError
+from dltlab.errors import Unavailable
 
-first = str(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16"))
+first = repr(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16"))
 first_draw = np.random.rand()
-assert str(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16")) == first
+assert repr(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16")) == first
 assert np.random.rand() == first_draw
 
 import keras
@@ -26,26 +29,30 @@ assert len(tf.config.list_logical_devices("CPU")) == 4
 assert tf.config.threading.get_intra_op_parallelism_threads() == 1
 assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
-assert str(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16")) == first
+assert repr(setup(logical_devices=4, threads=1, seed=1, precision="mixed_bfloat16")) == first
 assert setup(precision="float32").num_logical_devices == 4
 for late in ({"logical_devices": 3}, {"threads": 2}):
     try:
         setup(**late)
-    except LabError as error:
+    except Unavailable as error:
         print(error)
 print(first)
 """
 
 
-def test_setup_on_a_cpu_is_idempotent_and_says_when_it_is_too_late():
+def test_setup_on_a_cpu_can_be_repeated_and_reports_when_it_is_too_late():
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-    done = subprocess.run(
-        [sys.executable, "-c", REAL], env=environment, capture_output=True, text=True
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
     )
 
-    assert done.returncode == 0, done.stderr
-    *late, first = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    *late, first = process.stdout.splitlines()
     assert len(late) == 2
     assert all("restart the kernel and call setup first" in line for line in late)
     assert first.startswith("TensorFlow computes on the CPU (")
@@ -55,16 +62,16 @@ def test_setup_on_a_cpu_is_idempotent_and_says_when_it_is_too_late():
 def test_two_gpus_with_matrix_units_compute_in_bfloat16(two_gpus, tensorflow):
     tf = tensorflow(2)
 
-    said = str(setup())
+    text = repr(setup())
 
-    assert said == "TensorFlow computes on 2 × NVIDIA A100-SXM4-80GB in mixed_bfloat16."
+    assert text == "TensorFlow computes on 2 × NVIDIA A100-SXM4-80GB in mixed_bfloat16."
     assert [*tf.growth.values()] == [True, True]
 
 
 @pytest.mark.parametrize(
     ("capability", "policy"), [((7, 0), "float32"), ((9, 0), "mixed_bfloat16")]
 )
-def test_bfloat16_is_picked_only_where_tensor_cores_know_it(
+def test_bfloat16_is_chosen_only_where_tensor_cores_support_it(
     two_gpus, tensorflow, capability, policy
 ):
     tensorflow(2, capability)
@@ -76,7 +83,7 @@ def test_bfloat16_is_picked_only_where_tensor_cores_know_it(
     ("extensions", "policy"),
     [(("AVX-512", "AVX-512 BF16"), "float32"), (("AMX", "AMX-BF16"), "mixed_bfloat16")],
 )
-def test_on_a_cpu_bfloat16_needs_amx(no_nvml, tensorflow, monkeypatch, extensions, policy):
+def test_bfloat16_on_a_cpu_needs_amx(no_nvml, tensorflow, monkeypatch, extensions, policy):
     cpu = processor.Cpu("a CPU", 2, 2, 2, extensions, None, None)
     monkeypatch.setattr(processor, "cpu_info", lambda: cpu)
     tensorflow()
@@ -92,29 +99,31 @@ def test_four_logical_devices_share_two_gpus(two_gpus, tensorflow):
     assert all(part.memory_limit == 36 * 1024 for parts in tf.parts.values() for part in parts)
     assert not tf.growth
 
-    two_gpus.gpus[0].used = 70 * GIB  # what the first call took
+    two_gpus.gpus[0].used = 70 * GIB  # by the first call
     assert setup(logical_devices=4).num_logical_devices == 4
 
 
-def test_no_more_gpus_are_shown_than_logical_devices_are_asked_for(two_gpus, tensorflow):
+def test_no_more_gpus_are_visible_than_logical_devices_are_asked_for(two_gpus, tensorflow):
     tf = tensorflow(2)
 
     assert setup(logical_devices=1).num_logical_devices == 1
     assert tf.visible == tf.gpus[:1]
 
 
-def test_more_logical_devices_than_memory_is_one_sentence(two_gpus, tensorflow):
+def test_too_many_logical_devices_for_the_memory_of_a_gpu_are_refused(two_gpus, tensorflow):
     two_gpus.gpus[1].used = 77 * GIB
     tensorflow(2)
 
-    with pytest.raises(LabError, match=r"4 logical devices need 4,096 MiB.*ask for 2 or fewer\.$"):
+    with pytest.raises(
+        Unavailable, match=r"4 logical devices need 4,096 MiB.*ask for 2 or fewer\.$"
+    ):
         setup(logical_devices=8)
 
 
-def test_more_logical_devices_than_the_cpus_memory_is_one_sentence(no_nvml, tensorflow):
+def test_too_many_logical_devices_for_the_memory_of_the_cpu_are_refused(no_nvml, tensorflow):
     tensorflow()
 
-    with pytest.raises(LabError, match=r"^100000 logical devices need 25,600,000 MiB"):
+    with pytest.raises(Unavailable, match=r"^100000 logical devices need 25,600,000 MiB"):
         setup(logical_devices=100_000)
 
 
@@ -122,32 +131,33 @@ def test_half_a_core_gets_one_thread(no_nvml, tensorflow, kernel_files):
     tf = tensorflow()
     kernel_files({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"})
 
-    said = str(setup())
+    text = repr(setup())
 
     assert tf.threads == 1
-    assert "0.5 cores) in float32, with 1 thread." in said
+    assert "0.5 cores) in float32, with 1 thread." in text
 
 
-def test_a_gpu_that_lies_idle_is_told_with_its_mend(two_gpus, tensorflow, cuda_libraries):
+def test_a_gpu_that_is_not_used_is_reported_with_the_fix(two_gpus, tensorflow, cuda_libraries):
     tensorflow(0)
     cuda_libraries()
 
-    said = setup()
+    result = setup()
 
-    assert "A GPU lies idle: CUDA library: libcudart.so.12" in str(said)
-    assert str(said).endswith("pip install 'tensorflow[and-cuda]'.")
-    assert "<b>A GPU lies idle" in said._repr_html_()
+    assert "A GPU is not used: CUDA library: libcudart.so.12" in repr(result)
+    assert repr(result).endswith("pip install 'tensorflow[and-cuda]'.")
+    html = DisplayFormatter().format(result)[0]["text/html"]
+    assert "<b>A GPU is not used" in html
 
 
-def test_memory_growth_after_the_first_computation_is_one_sentence(two_gpus, tensorflow):
+def test_memory_growth_after_the_first_computation_is_refused(two_gpus, tensorflow):
     tf = tensorflow(2)
 
-    def too_late(gpu: object, wanted: bool) -> None:
+    def too_late(gpu: object, enabled: bool) -> None:
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
     tf.config.experimental.set_memory_growth = too_late
 
-    with pytest.raises(LabError, match="restart the kernel and call setup first"):
+    with pytest.raises(Unavailable, match="restart the kernel and call setup first"):
         setup()
 
 
@@ -160,37 +170,39 @@ def test_logical_devices_share_the_slice_of_a_gpu_in_mig_mode(mig_gpu, tensorflo
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ({"precision": "half"}, "There is no precision 'half'; choose from auto, float32"),
-        ({"logical_devices": 0}, "logical_devices is 0; it must be a whole number from 1 on"),
+        ({"precision": "half"}, "precision is 'half'; it must be one of auto, float32"),
+        ({"logical_devices": 0}, "logical_devices is 0; it must be a positive integer"),
         ({"logical_devices": 1.5}, "logical_devices is 1.5"),
         ({"threads": -1}, "threads is -1"),
-        ({"seed": -1}, "seed is -1; it must be a whole number from 0"),
+        ({"seed": -1}, "seed is -1; it must be an integer from 0"),
         ({"seed": "one"}, "seed is 'one'"),
     ],
 )
-def test_nonsense_is_refused_before_anything_is_touched(arguments, said, monkeypatch):
+def test_invalid_arguments_are_refused_before_tensorflow_is_imported(
+    arguments, message, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
 
-    with pytest.raises(LabError, match=said.replace("(", r"\(")):
+    with pytest.raises(Invalid, match=re.escape(message)):
         setup(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("banana", "is not understood"), ("0,7", "names the GPU 7")]
+    ("value", "message"), [("banana", "is not understood"), ("0,7", "names the GPU 7")]
 )
-def test_nonsense_in_cuda_visible_devices_is_refused(two_gpus, monkeypatch, value, said):
+def test_an_invalid_value_of_cuda_visible_devices_is_refused(two_gpus, monkeypatch, value, message):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
 
-    with pytest.raises(LabError, match=said):
+    with pytest.raises(Invalid, match=message):
         setup()
 
 
-def test_on_a_machine_without_gpus_a_number_in_cuda_visible_devices_is_harmless(
+def test_without_gpus_a_number_in_cuda_visible_devices_is_accepted(
     no_nvml, tensorflow, monkeypatch
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     tensorflow()
 
-    assert setup().idle_gpu is None
+    assert setup().unused_gpu is None

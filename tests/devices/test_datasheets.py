@@ -1,14 +1,14 @@
-"""The makers' figures: complete, sourced, and in line with the slides of 2017."""
+"""The figures of data sheets: complete, with sources, and consistent with the slides of 2017."""
 
 import pytest
 
 from dltlab import devices
-from dltlab.devices import datasheets, processor
+from dltlab.devices import datasheets
 from dltlab.devices.processor import Cpu
-from dltlab.errors import LabError
+from dltlab.errors import NotFound
 
 
-def test_every_device_has_a_source_and_what_a_roofline_needs():
+def test_every_device_has_a_source_and_the_values_of_a_roofline():
     table = devices.specs()
 
     assert list(table.index) == [
@@ -16,19 +16,19 @@ def test_every_device_has_a_source_and_what_a_roofline_needs():
     ]  # fmt: skip
     assert table["source"].str.len().min() > 20
     gpus = table.drop("this CPU")
-    needed = ["float32", "memory_gb", "memory_gbps", "link_gbps", "l2_mib", "l1_mib", "watts"]
-    assert gpus[needed].notna().all(axis=None)
+    required = ["float32", "memory_gb", "memory_gbps", "link_gbps", "l2_mib", "l1_mib", "watts"]
+    assert gpus[required].notna().all(axis=None)
 
 
-def test_tensor_cores_are_dense_figures():
-    """Structured sparsity doubles a figure, and 16 bits are never more than twice TF32's."""
+def test_figures_of_tensor_cores_are_without_sparsity():
+    """Structured sparsity would double a figure; float16 is twice as fast as TensorFloat-32."""
     for spec in datasheets.all_specs().values():
         if spec.tensorfloat32 and spec.float16:
             assert spec.float16 / spec.tensorfloat32 == pytest.approx(2, rel=0.03)
 
 
-def test_the_slides_comparison_comes_out_of_the_table():
-    """The slide rounds down, and showed the V100 before it shipped: within a tenth."""
+def test_the_comparison_on_the_slide_agrees_with_the_table():
+    """Within 10%: the slide rounds down, and showed the V100 before its release."""
     table = devices.compare("P100", "V100").drop("power limit (W)")
 
     assert len(table) == 8
@@ -45,12 +45,12 @@ def test_any_two_devices_can_be_compared():
     assert table.loc["memory bandwidth (GB/s)", "ratio"] == 3.7
 
 
-def test_a_device_that_is_not_in_the_table_is_one_sentence():
-    with pytest.raises(LabError, match=r"^There is no device 'V1000'; choose from K80, P100"):
+def test_an_unknown_device_is_reported_with_the_known_ones():
+    with pytest.raises(NotFound, match=r"^There is no device 'V1000'; choose from K80, P100"):
         devices.compare("P100", "V1000")
 
 
-def test_the_green500s_systems_stay_below_the_peak_of_their_gpus():
+def test_systems_of_the_green500_are_below_the_peak_of_their_gpus():
     table = devices.green500()
 
     assert table["GFLOP/W"].is_monotonic_decreasing
@@ -65,10 +65,10 @@ def test_the_green500s_systems_stay_below_the_peak_of_their_gpus():
     ("name", "expected"),
     [("NVIDIA A100-SXM4-80GB", "A100"), ("Tesla V100-SXM2-16GB", "V100"), ("NVIDIA L40S", None)],
 )
-def test_a_gpu_is_found_by_its_drivers_name(name, expected):
-    found = datasheets.spec_of(name)
+def test_a_gpu_is_found_by_the_name_its_driver_reports(name, expected):
+    spec = devices.gpu_spec(name)
 
-    assert (found.name if found else None) == expected
+    assert (spec.name if spec else None) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,15 @@ def test_a_gpu_is_found_by_its_drivers_name(name, expected):
     ],
     ids=["AVX2", "Zen 4", "Intel with AMX", "Arm", "unknown"],
 )
-def test_a_cpus_peak_is_cores_times_clock_times_operations(extensions, family, float32, bfloat16):
+def test_the_peak_of_a_cpu_is_computed_from_its_clock(extensions, family, float32, bfloat16):
     cpu = Cpu("a CPU", 2, 4, 2, extensions, 2.0, 32 << 20, family)
 
-    spec = datasheets.of_cpu(cpu)
+    spec = devices.cpu_spec(cpu)
 
     assert spec.float32 == pytest.approx(float32)
     assert spec.bfloat16 == pytest.approx(bfloat16)
     assert spec.l2_mib == 32
 
 
-def test_without_a_clock_a_cpu_has_no_peak():
-    assert datasheets.of_cpu(Cpu("a CPU", 2, 2, 2, ("NEON",), None, None)).float32 is None
-    assert processor.cpu_info().model
+def test_a_cpu_without_a_known_clock_has_no_peak():
+    assert devices.cpu_spec(Cpu("a CPU", 2, 2, 2, ("NEON",), None, None)).float32 is None

@@ -1,4 +1,4 @@
-"""Who holds GPU memory, told by fakes of the driver, the processes and a Jupyter server."""
+"""Processes that hold GPU memory: with fakes of the driver, the processes and a Jupyter server."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pynvml
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from dltlab.devices import gpu_processes
 
@@ -19,7 +20,7 @@ KERNEL = "python -m ipykernel_launcher -f /run/kernel-1a-2b.json"
 
 
 class FakeProcess:
-    """A process by its number: command, user, environment and parents."""
+    """A process by its ID: command, user, environment and ancestors."""
 
     table: dict[int, tuple[str, str, dict[str, str], tuple[int, ...]]] = {}  # noqa: RUF012
 
@@ -41,46 +42,46 @@ class FakeProcess:
         return self.variables
 
     def parents(self) -> list["FakeProcess"]:
-        return [FakeProcess(each) for each in self.ancestors]
+        return [FakeProcess(pid) for pid in self.ancestors]
 
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Put processes in the place of this machine's."""
+    """Replace this machine's processes: `processes({pid: (command, user, environment, …)})`."""
 
-    def put(table: dict[int, Any]) -> None:
-        mine = {os.getpid(): ("pytest", "me", {}, ())}
-        monkeypatch.setattr(FakeProcess, "table", mine | table)
+    def replace(table: dict[int, Any]) -> None:
+        own = {os.getpid(): ("pytest", "me", {}, ())}
+        monkeypatch.setattr(FakeProcess, "table", own | table)
         monkeypatch.setattr(psutil, "Process", FakeProcess)
 
-    return put
+    return replace
 
 
 @pytest.fixture
-def held(nvml, gpu):
-    """A GPU on which these processes hold memory: `held(pid, …)`."""
+def memory_held_by(nvml, gpu):
+    """A GPU on which processes hold memory: `memory_held_by(pid, …)`."""
 
-    def put(*pids: int, used: int | None = 300 * MIB) -> None:
-        found = [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid in pids]
-        nvml([gpu(), gpu(processes=found)])
+    def replace(*pids: int, used: int | None = 300 * MIB) -> None:
+        running = [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid in pids]
+        nvml([gpu(), gpu(processes=running)])
 
-    return put
+    return replace
 
 
 @pytest.fixture
 def servers(monkeypatch):
-    """What Jupyter tells of running servers."""
-    found: list[dict[str, str]] = []
-    monkeypatch.setattr("jupyter_server.serverapp.list_running_servers", lambda: found)
-    return found
+    """The running Jupyter servers; none at first."""
+    running: list[dict[str, str]] = []
+    monkeypatch.setattr("jupyter_server.serverapp.list_running_servers", lambda: running)
+    return running
 
 
 @pytest.fixture
 def server(servers) -> Iterator[list[str]]:
-    """A Jupyter server on loopback with one session; the tokens that it was shown."""
+    """A Jupyter server with one session: the list of the tokens that it has received."""
     tokens = []
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             tokens.append(self.headers["Authorization"])
             assert self.path == "/base/api/sessions"
@@ -92,7 +93,7 @@ def server(servers) -> Iterator[list[str]]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as http:
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         servers.append({"url": f"http://127.0.0.1:{http.server_port}/base/", "token": "secret"})
@@ -101,70 +102,75 @@ def server(servers) -> Iterator[list[str]]:
         thread.join()
 
 
-def test_a_notebook_is_named_by_its_server(held, processes, server):
-    held(7)
+def test_a_notebook_is_named_by_its_server(memory_held_by, processes, server):
+    memory_held_by(7)
     processes({7: (KERNEL, "me", {}, ())})
 
-    (holder,) = gpu_processes().found
+    (process,) = gpu_processes().processes
 
-    assert (holder.gpu, holder.pid, holder.memory_bytes) == (1, 7, 300 * MIB)
-    assert holder.notebook == "labs/03_text.ipynb"
-    assert "Shut down the kernel of labs/03_text.ipynb" in holder.let_go
+    assert (process.gpu, process.pid, process.memory_bytes) == (1, 7, 300 * MIB)
+    assert process.notebook == "labs/03_text.ipynb"
+    assert "Shut down the kernel of labs/03_text.ipynb" in process.how_to_free
     assert server == ["token secret"]
 
 
-def test_a_worker_belongs_to_the_notebook_that_started_it(held, processes, server):
-    held(8)
+def test_a_worker_belongs_to_the_notebook_that_started_it(memory_held_by, processes, server):
+    memory_held_by(8)
     processes({7: (KERNEL, "me", {}, ()), 8: ("python worker.py", "me", {}, (7,))})
 
-    assert gpu_processes().found[0].notebook == "labs/03_text.ipynb"
+    assert gpu_processes().processes[0].notebook == "labs/03_text.ipynb"
 
 
-def test_without_an_answer_the_kernels_environment_names_the_notebook(held, processes, servers):
-    servers.append({"url": "http://127.0.0.1:9/", "token": ""})  # nobody answers there
-    held(7)
+def test_without_an_answer_the_kernels_environment_names_the_notebook(
+    memory_held_by, processes, servers
+):
+    servers.append({"url": "http://127.0.0.1:9/", "token": ""})  # no server listens there
+    memory_held_by(7)
     processes({7: (KERNEL, "me", {"JPY_SESSION_NAME": "/home/me/04_more.ipynb"}, ())})
 
-    assert gpu_processes().found[0].notebook == "04_more.ipynb"
+    assert gpu_processes().processes[0].notebook == "04_more.ipynb"
 
 
-def test_other_processes_are_named_by_their_command(held, processes, servers):
-    held(os.getpid(), 9, 10, 11)
+def test_other_processes_are_named_by_their_command(memory_held_by, processes, servers):
+    memory_held_by(os.getpid(), 9, 10, 11)
     processes({9: ("python train.py", "me", {}, ()), 10: ("python theirs.py", "ada", {}, ())})
 
-    own, mine, theirs, unseen = gpu_processes().found
+    own_kernel, own, other, invisible = gpu_processes().processes
 
-    assert own.let_go == "This is your own kernel: Kernel → Restart Kernel"
-    assert (mine.command, mine.let_go) == ("python train.py", "End it: kill 9")
-    assert (theirs.user, theirs.let_go) == ("ada", "It is ada's: ask them")
-    assert (unseen.user, unseen.command) == (None, "not visible from here")
+    assert own_kernel.how_to_free == "It is this notebook's kernel: Kernel → Restart Kernel"
+    assert (own.command, own.how_to_free) == ("python train.py", "End it: kill 9")
+    assert (other.user, other.how_to_free) == ("ada", "It belongs to ada: ask them")
+    assert (invisible.user, invisible.command) == (None, "not visible from here")
 
 
-def test_the_table_is_readable_as_text_and_as_html(held, processes, servers):
-    held(9, used=None)
+def test_the_result_is_shown_as_text_and_html(memory_held_by, processes, servers):
+    memory_held_by(9, used=None)
     processes({9: ("python <train>.py", "me", {}, ())})
 
-    found = gpu_processes()
+    result = gpu_processes()
 
-    assert str(found).splitlines() == [
-        "GPU  process  memory   who                how to let go",
-        "1    9        unknown  python <train>.py  End it: kill 9",
+    assert repr(result).splitlines() == [
+        "1 process holds memory of 1 GPU.",
+        "GPU process memory  notebook or command how to free it",
+        "1   9       unknown python <train>.py   End it: kill 9",
     ]
-    assert "<td style='text-align:left'>python &lt;train&gt;.py</td>" in found._repr_html_()
+    html = DisplayFormatter().format(result)[0]["text/html"]
+    assert '<td style="text-align: left">python &lt;train&gt;.py</td>' in html
+    assert result.as_dict()["processes"][0]["memory_bytes"] is None
 
 
-def test_where_nobody_holds_memory_that_is_said(two_gpus):
-    assert str(gpu_processes()) == "Nobody holds GPU memory."
+def test_without_a_process_the_result_is_one_sentence(two_gpus):
+    assert repr(gpu_processes()) == "No process holds GPU memory."
 
 
-def test_where_there_is_no_gpu_that_is_said(no_nvml):
-    found = gpu_processes()
+def test_without_a_gpu_the_result_says_why(no_nvml):
+    result = gpu_processes()
 
-    assert str(found) == "No GPU, so nobody holds one: There is no NVIDIA driver."
-    assert str(found) in found._repr_html_()
+    assert repr(result) == "No process holds GPU memory: There is no NVIDIA driver."
+    assert result.table.empty
 
 
-def test_a_gpu_that_is_lost_holds_nothing(nvml, gpu, monkeypatch):
+def test_a_lost_gpu_is_left_out(nvml, gpu, monkeypatch):
     library = nvml([gpu()])
 
     def lost(handle: object) -> None:
@@ -172,4 +178,4 @@ def test_a_gpu_that_is_lost_holds_nothing(nvml, gpu, monkeypatch):
 
     monkeypatch.setattr(library, "nvmlDeviceGetComputeRunningProcesses", lost)
 
-    assert str(gpu_processes()) == "Nobody holds GPU memory."
+    assert gpu_processes().processes == ()
