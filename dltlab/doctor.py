@@ -24,9 +24,15 @@ from dltlab.devices import (
     visible_gpus,
 )
 from dltlab.errors import Invalid, Unavailable
-from dltlab.paths import COLD_KERNELS, DATA_MIRROR, cold_kernels, data_dir, mirror_dir
+from dltlab.paths import (
+    COLD_KERNELS,
+    DATA_MIRROR,
+    cold_kernels,
+    data_dir,
+    lock_file,
+    mirror_dir,
+)
 
-LOCK_FILE = Path(__file__).parents[1] / "requirements.lock"  # in a clone; a wheel has none
 JUPYTER_PORT, TENSORBOARD_PORT = 8888, 6006
 _GIB = 1 << 30
 _LAB_GIB = 2.0  # what the largest lab of the first parts needs
@@ -144,8 +150,9 @@ def _required_packages() -> tuple[dict[str, Any], str]:
     """Return versions by name, and their source: a clone's lock file, or the package's metadata."""
     from packaging.requirements import Requirement
 
-    if LOCK_FILE.is_file():
-        lines, source = LOCK_FILE.read_text().splitlines(), LOCK_FILE.name
+    lock = lock_file()
+    if lock:
+        lines, source = lock.read_text().splitlines(), lock.name
     else:
         lines, source = importlib.metadata.requires("dltlab") or [], "dltlab"
     requirements = [
@@ -170,9 +177,8 @@ def _canonical(name: str) -> str:
 
 
 def _install_command() -> str:
-    if LOCK_FILE.is_file():
-        return f"pip install -r {LOCK_FILE.name}"
-    return "pip install --upgrade dltlab"
+    lock = lock_file()
+    return f"pip install -r {lock.name}" if lock else "pip install --upgrade dltlab"
 
 
 def _listed(names: list[str]) -> str:

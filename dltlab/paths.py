@@ -19,6 +19,12 @@ def own_course_dir() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
+def lock_file() -> Path | None:
+    """Return `requirements.lock` of a clone, or None in an installed package."""
+    path = Path(__file__).resolve().parents[1] / "requirements.lock"
+    return path if path.is_file() else None
+
+
 def course_dir() -> Path | None:
     """Return the course folder in `DLTLAB_COURSE`, or None where it is not set."""
     return _named(COURSE)

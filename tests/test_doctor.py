@@ -37,11 +37,11 @@ def text(subject: str, level: Level) -> str:
 
 
 @pytest.fixture
-def lock_file(monkeypatch, tmp_path):
-    """The path of the lock file, which does not exist yet."""
+def lock(monkeypatch, tmp_path):
+    """Set the content of the lock file; without a call there is none."""
     path = tmp_path / "requirements.lock"
-    monkeypatch.setattr(doctor, "LOCK_FILE", path)
-    return path
+    monkeypatch.setattr(doctor, "lock_file", lambda: path if path.exists() else None)
+    return path.write_text
 
 
 @pytest.fixture
@@ -69,34 +69,18 @@ def test_the_doctor_does_not_import_tensorflow():
     assert not {"tensorflow", "keras", "numpy"} & set(process.stdout.split())
 
 
-def test_a_machine_without_a_gpu_has_no_problem(dltlab, no_nvml):
-    answer = dltlab("doctor")
-
-    assert (answer.code, answer.err) == (0, "")
+def test_every_subject_is_checked(no_nvml):
     subjects = [finding.subject for finding in diagnose()]
     assert list(dict.fromkeys(subjects)) == [
         "Python", "packages", "TensorFlow", "CPU", "GPU", "memory", "disk", "data sets", "ports",
         "warm kernels", "browser",
     ]  # fmt: skip
-    assert "ok       GPU           none; every lab runs on the CPU" in answer.out
 
 
 def test_every_finding_that_is_not_ok_has_a_fix(no_nvml, monkeypatch):
     monkeypatch.setattr(webbrowser, "get", no_browser)
 
     assert all(finding.fix for finding in diagnose() if finding.level is not Level.OK)
-
-
-def test_the_findings_are_printed_as_json(dltlab, two_gpus, every_cuda_library):
-    printed = json.loads(dltlab("doctor", "--json").out)
-
-    assert set(printed[0]) == {"subject", "level", "message", "fix"}
-    gpus = [finding["message"] for finding in printed if finding["subject"] == "GPU"]
-    assert gpus == [
-        "0: NVIDIA A100-SXM4-80GB, 80.0 of 80.0 GiB free",
-        "1: NVIDIA A100-SXM4-80GB, 80.0 of 80.0 GiB free",
-        "0–1: NVLink, directly",
-    ]
 
 
 def test_another_version_of_python_is_a_problem(no_nvml, monkeypatch):
@@ -106,30 +90,18 @@ def test_another_version_of_python_is_a_problem(no_nvml, monkeypatch):
     assert "make lab PYTHON=" in text("Python", Level.PROBLEM)
 
 
-def test_a_gpu_that_tensorflow_cannot_use_is_a_problem_with_a_fix(dltlab, two_gpus, cuda_libraries):
-    cuda_libraries()
-
-    answer = dltlab("doctor")
-
-    assert answer.code == 1
-    assert "libcudnn.so.9 are missing, so TensorFlow does not use it\n" in answer.out
-    assert "→ pip install 'tensorflow[and-cuda]'\n" in answer.out
-
-
-def test_an_old_driver_is_a_problem(dltlab, old_driver, every_cuda_library):
-    assert dltlab("doctor").code == 1
+def test_an_old_driver_is_a_problem(old_driver, every_cuda_library):
     assert "driver 470.82.01 is too old" in text("GPU", Level.PROBLEM)
 
 
-def test_a_gpu_in_mig_mode_is_ok(dltlab, mig_gpu, every_cuda_library):
+def test_a_gpu_in_mig_mode_is_ok(mig_gpu, every_cuda_library):
     assert "MIG slices: 1" in text("GPU", Level.OK)
-    assert dltlab("doctor").code == 0
+    assert not findings("GPU", Level.PROBLEM)
 
 
-def test_a_lost_gpu_is_a_problem_beside_one_that_works(dltlab, nvml, gpu, every_cuda_library):
+def test_a_lost_gpu_is_a_problem_beside_one_that_works(nvml, gpu, every_cuda_library):
     nvml([gpu(), gpu(answers_left=0)])
 
-    assert dltlab("doctor").code == 1
     assert "GPU 1 has fallen off the bus" in text("GPU", Level.PROBLEM)
     assert "0: NVIDIA" in text("GPU", Level.OK)
 
@@ -178,8 +150,8 @@ def test_a_container_with_half_a_core_and_a_gibibyte_gets_warnings(no_nvml, kern
     assert "of 1.0 GiB (the container's limit) available; labs take" in memory
 
 
-def test_packages_are_compared_with_the_lock_file(no_nvml, lock_file):
-    lock_file.write_text(
+def test_packages_are_compared_with_the_lock_file(no_nvml, lock):
+    lock(
         f"psutil==0.1\nnowhere==1.0\nelsewhere==1.0 ; sys_platform == 'plan9'\n"
         f"numpy=={importlib.metadata.version('numpy')}\n"
     )
@@ -191,18 +163,18 @@ def test_packages_are_compared_with_the_lock_file(no_nvml, lock_file):
     )
 
 
-def test_many_missing_packages_are_summarized(no_nvml, lock_file):
-    lock_file.write_text("".join(f"nowhere-{letter}==1.0\n" for letter in "abcde"))
+def test_many_missing_packages_are_summarized(no_nvml, lock):
+    lock("".join(f"nowhere-{letter}==1.0\n" for letter in "abcde"))
 
     assert "nowhere-a, nowhere-b, nowhere-c and 2 more not" in text("packages", Level.PROBLEM)
 
 
-def test_without_a_lock_file_packages_are_compared_with_the_metadata(no_nvml, lock_file):
+def test_without_a_lock_file_packages_are_compared_with_the_metadata(no_nvml, lock):
     assert "have the versions that dltlab requires" in text("packages", Level.OK)
 
 
-def test_the_cpu_build_of_tensorflow_is_enough(provisioners, lock_file, monkeypatch):
-    lock_file.write_text("tensorflow==2.0\n")
+def test_the_cpu_build_of_tensorflow_is_enough(provisioners, lock, monkeypatch):
+    lock("tensorflow==2.0\n")
     installed = [SimpleNamespace(metadata={"Name": "tensorflow_cpu"}, version="2.0")]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: installed)
 
@@ -218,7 +190,7 @@ def test_a_missing_package_that_the_doctor_needs_is_a_problem(monkeypatch):
     )
 
 
-def test_a_missing_tensorflow_is_a_problem(no_nvml, lock_file, monkeypatch):
+def test_a_missing_tensorflow_is_a_problem(no_nvml, lock, monkeypatch):
     monkeypatch.setattr(gpu_support, "tensorflow_build", lambda: None)
     monkeypatch.setattr(doctor, "tensorflow_build", lambda: None)
 
@@ -312,15 +284,6 @@ def test_without_a_browser_the_address_can_be_copied(no_nvml, monkeypatch):
 
     monkeypatch.setenv("SSH_CONNECTION", "1.2.3.4 5 6.7.8.9 22")
     assert "ssh -L 8888:localhost:8888" in text("browser", Level.WARNING)
-
-
-def test_the_deep_check_lets_tensorflow_compute(dltlab, no_nvml, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-    answer = dltlab("doctor", "--deep")
-
-    assert answer.code == 0
-    assert "TensorFlow    CPU:0 computes" in answer.out
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """The command that checks this machine."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dltlab.doctor import Finding
 
 app = typer.Typer()
 
@@ -21,10 +24,14 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=1))
     else:
-        colors = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
         for finding in findings:
-            level = typer.style(f"{finding.level:<8}", fg=colors[finding.level])
-            typer.echo(f"{level} {finding.subject:<13} {finding.message}")
-            if finding.fix:
-                typer.echo(f"{'':<22} → {finding.fix}")
+            _print(finding)
     raise typer.Exit(any(finding.level is Level.PROBLEM for finding in findings))
+
+
+def _print(finding: "Finding") -> None:
+    colors = {"ok": "green", "warning": "yellow", "problem": "red"}
+    level = typer.style(f"{finding.level:<8}", fg=colors[finding.level])
+    typer.echo(f"{level} {finding.subject:<13} {finding.message}")
+    if finding.fix:
+        typer.echo(f"{'':<22} → {finding.fix}")

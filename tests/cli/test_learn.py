@@ -36,7 +36,7 @@ def test_progress_is_a_table_or_json(dltlab, course):
 def started(monkeypatch):
     """The commands that `dltlab lab` would execute, with their environments."""
     calls = []
-    monkeypatch.setattr("dltlab.kernels.provisioner.prestart", lambda environment: None)
+    monkeypatch.setattr("dltlab.kernels.prestart", lambda environment: None)
     monkeypatch.setattr(os, "execve", lambda path, *rest: calls.append(rest))
     return calls
 

@@ -96,22 +96,3 @@ def test_a_folder_that_is_not_the_users_own_is_refused(runtime, obstacle):
 
     with pytest.raises((Unavailable, FileExistsError)):
         list_zygotes()
-
-
-def test_status_and_stop(runtime, zygote, launch, dltlab):
-    kernel = launch()
-
-    head, row = dltlab("kernels", "status").out.splitlines()
-    assert head.split() == ["process", "state", "since", "kernels", "memory"]
-    pid, state, _, kernels, memory, unit = row.split()
-    assert (pid, state, kernels, unit) == (str(zygote().pid), "ready", "1", "MB")
-    assert int(memory) > 0
-
-    assert dltlab("kernels", "stop").out == "Stopped: 0. Stopping with their last kernel: 1.\n"
-    assert "retired" in dltlab("kernels", "status").out
-    assert kernel.evaluate("1 + 1") == 2
-
-    kernel.shut_down()
-    wait_until(lambda: not pids())
-    assert list(runtime.iterdir()) == []
-    assert dltlab("kernels", "stop").out == "Stopped: 0.\n"
