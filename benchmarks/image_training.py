@@ -249,7 +249,7 @@ def prepared(folder: str) -> None:
     os.environ["DLTLAB_DATA_DIR"] = f"{folder}/store"
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
-    data.import_images(Path(folder, "cifar10"), NAME, size=32, validation=0, test=10)
+    data.import_images(Path(folder, "cifar10"), NAME, size=32, validation=0, test=0.1)
 
 
 def main() -> None:

@@ -43,8 +43,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new empty folder next to `path`, and rename it to `path` when the block succeeds.
 
-    An older folder at `path` is replaced. When the block raises, the new folder is removed and
-    `path` stays as it was. A killed process leaves a folder `.NAME.*`: see `remove_unfinished`.
+    An older folder at `path` is replaced. When the block raises or removes the new folder, `path`
+    stays as it was. A killed process leaves a folder `.NAME.*`: see `remove_unfinished`.
 
     Raises:
         Unavailable: The parent folder or the disk cannot be written.
@@ -58,7 +58,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new = parent / "new"
         new.mkdir()
         yield new
-        _replace_folder(new, path, parent / "old")
+        if new.exists():
+            _replace_folder(new, path, parent / "old")
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:

@@ -61,7 +61,7 @@ BATCH_SIZE = 64
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-blind readers too
 
 about = data.info(DATASET)
-classes, shape = about.classes, tuple(about.shape)
+classes, shape = about.class_names, tuple(about.shape)
 test_images, test_labels = data.arrays(DATASET, "test")
 
 

@@ -77,7 +77,7 @@ RUN_CHALLENGE = True
 
 # %%
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#777777"
-classes = data.info(DATASET).classes
+classes = data.info(DATASET).class_names
 train_images, train_labels = data.arrays(DATASET, "train")
 test_images, test_labels = data.arrays(DATASET, "test")
 order = np.random.default_rng(1).permutation(len(test_images))  # else class may follow class

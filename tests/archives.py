@@ -10,7 +10,7 @@ COMPRESSIONS = {".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}
 
 
 def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
-    """A tar archive, compressed as its suffix says."""
+    """Write a tar archive, compressed as its suffix says."""
     with tarfile.open(path, COMPRESSIONS.get(path.suffix, "w")) as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
@@ -20,7 +20,7 @@ def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
-    """A zip archive, compressed."""
+    """Write a compressed zip archive."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)

@@ -156,7 +156,7 @@ def test_classify_says_what_is_in_each_image_and_writes_it(dltlab, saved_model, 
     assert [row.split() for row in rows] == [
         ["images/[red].png", "0", "1.000"],
         ["images/green.png", "1", "1.000"],
-        ["images/none.png", "is", "damaged", "or", "no", "image"],
+        ["images/none.png", "is", "damaged", "or", "not", "an", "image"],
     ]
     assert wrote == "Wrote found.csv."
     assert (images.parent / "found.csv").read_text().count("\n") == 4
@@ -182,7 +182,7 @@ def test_classify_knows_images_of_several_classes(dltlab, saved_model, images):
     [
         ("nothing.keras images", "nothing.keras is no saved model"),
         ("{model} nowhere", "nowhere does not exist"),
-        ("{model} images/none.png", "is damaged or no image"),
+        ("{model} images/none.png", "is damaged or not an image"),
         ("{model} images --resize stretch", "resize is 'stretch'"),
         ("{model} images --out images", "images cannot be written"),
     ],

@@ -1,31 +1,59 @@
 from .augment import Augmentation, augmentation
-from .card import Card
+from .card import DatasetCard
+from .catalog import (
+    ImageDataset,
+    describe,
+    fetch,
+    info,
+    list_datasets,
+    remove,
+    runs_using,
+    verify,
+)
+from .contact_sheet import contact_sheet
 from .corpus import Corpus, corpus
-from .importing import Import, import_images
+from .formats.mackey_glass import mackey_glass
+from .image_file import RESIZES, Resize, UnusableImage, read_image
+from .imported import ImportedDataset
+from .importing.import_images import ImportResult, import_images
 from .load import arrays, load, series, text
 from .profile import Profile, profile_pipeline
-from .provenance import record
-from .store import Manifest, info
+from .provenance import provenance_of, read_provenance, write_provenance
 from .vocabulary import Vocabulary
 from .windows import windows
 
 __all__ = [
+    "RESIZES",
     "Augmentation",
-    "Card",
     "Corpus",
-    "Import",
-    "Manifest",
+    "DatasetCard",
+    "ImageDataset",
+    "ImportResult",
+    "ImportedDataset",
     "Profile",
+    "Resize",
+    "UnusableImage",
     "Vocabulary",
     "arrays",
     "augmentation",
+    "contact_sheet",
     "corpus",
+    "describe",
+    "fetch",
     "import_images",
     "info",
+    "list_datasets",
     "load",
+    "mackey_glass",
     "profile_pipeline",
-    "record",
+    "provenance_of",
+    "read_image",
+    "read_provenance",
+    "remove",
+    "runs_using",
     "series",
     "text",
+    "verify",
     "windows",
+    "write_provenance",
 ]

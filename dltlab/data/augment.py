@@ -1,10 +1,10 @@
-"""Change the images of a batch at random, each in its own way, with Keras' own layers."""
+"""Augment the images of a batch at random, each differently, with Keras' own layers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +16,7 @@ Change = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to the images of a batch; `augmentation` describes it."""
+    """Random changes of the images of a batch; `augmentation` describes the fields."""
 
     crop: int
     flip: bool
@@ -24,15 +24,15 @@ class Augmentation:
     mixup: float
 
     def change(self, shape: list[int], num_classes: int) -> Change:
-        """A function of a batch: images, labels and a key that decides what happens to them.
+        """Return a function of images, labels and a key that decides the changes.
 
         Images are float32 `(b, height, width, channels)` in [0, 1], before and after; labels are
-        int64 `(b,)`, and with mixup float32 shares of the classes `(b, num_classes)`; the key is
+        int64 `(b,)`, and with mixup float32 class probabilities `(b, num_classes)`; the key is
         int64 `(2,)`.
 
         Args:
-            shape: Of one image.
-            num_classes: How many there are.
+            shape: Height, width and channels of an image.
+            num_classes: The number of classes.
         """
         import keras
         import tensorflow as tf
@@ -42,78 +42,79 @@ class Augmentation:
             layers.append(keras.layers.MixUp(self.mixup))
 
         def change(images: "tf.Tensor", labels: "tf.Tensor", key: "tf.Tensor") -> Any:
-            seeds = _seeds(key)
+            seeds = _stateless_seeds(key)
             if self.mixup:
                 labels = tf.one_hot(labels, num_classes)
             for layer in layers:
-                how = layer.get_random_transformation(images, training=True, seed=seeds)
-                images = layer.transform_images(images, how, training=True)
-                labels = layer.transform_labels(labels, how, training=True)
+                transformation = layer.get_random_transformation(images, training=True, seed=seeds)
+                images = layer.transform_images(images, transformation, training=True)
+                labels = layer.transform_labels(labels, transformation, training=True)
             return images, labels
 
         return change
 
     def layers(self, height: int, width: int) -> list["keras.Layer"]:
-        """The layers that change images alone, to stand at the head of a model instead.
+        """Return the layers that change only images, to use as the first layers of a model.
 
-        There they run on the device, which pays where that is a GPU and the processor is busy.
+        There they run on the device, which helps where that is a GPU and the processor is busy.
 
         Args:
-            height: Of an image, in pixels.
-            width: Of an image, in pixels.
+            height: The height of an image in pixels.
+            width: The width of an image in pixels.
         """
         import keras
 
-        found = []
+        layers = []
         if self.crop:
             shift = (self.crop / height, self.crop / width)
-            found.append(keras.layers.RandomTranslation(*shift, "reflect", "nearest"))
+            layers.append(keras.layers.RandomTranslation(*shift, "reflect", "nearest"))
         if self.flip:
-            found.append(keras.layers.RandomFlip("horizontal"))
+            layers.append(keras.layers.RandomFlip("horizontal"))
         if self.cutout:
-            share = self.cutout**2 / (height * width)
-            found.append(keras.layers.RandomErasing((1, 1), (share, share), 0.5, (0, 1)))
-        return found
+            area = self.cutout**2 / (height * width)
+            layers.append(keras.layers.RandomErasing((1, 1), (area, area), 0.5, (0, 1)))
+        return layers
 
 
 def augmentation(
     *, crop: int = 0, flip: bool = False, cutout: int = 0, mixup: float = 0.0
 ) -> Augmentation:
-    """Changes for `load(…, augment=…)`, each image of a batch in its own way.
+    """Return random changes for `load(…, augment=…)`; each image of a batch is changed differently.
 
     Args:
-        crop: Shift by up to so many pixels in both directions; what comes in is the reflection.
-        flip: Mirror every other image, left to right.
-        cutout: Gray out a square of so many pixels a side.
-        mixup: Blend every image, and its label, with another of the batch, by a share from a
-            Beta distribution with this parameter on both sides (Zhang et al. 2018,
-            arXiv:1710.09412). The labels become shares of each class: use the loss
+        crop: Shift by up to this number of pixels in both directions; the border is filled with a
+            reflection.
+        flip: Mirror half of the images, left to right.
+        cutout: Fill a square with this side in pixels with gray.
+        mixup: Blend every image, and its label, with another of the batch. The weight is drawn
+            from a Beta distribution with this value for both of its parameters (Zhang et al. 2018,
+            arXiv:1710.09412). The labels become probabilities of the classes: use the loss
             `CategoricalCrossentropy`.
 
     Raises:
-        LabError: A value is negative.
+        Invalid: A value is negative.
     """
     for name, value in (("crop", crop), ("cutout", cutout), ("mixup", mixup)):
         if value < 0:
-            raise LabError(f"{name} is {value}; it must be 0 or more.")
+            raise Invalid(f"{name} is {value}; it must be 0 or more.")
     return Augmentation(crop, flip, cutout, mixup)
 
 
-def _seeds(key: "tf.Tensor") -> Any:
-    """A source of Keras seeds that keeps no state: the same key gives the same seeds.
+def _stateless_seeds(key: "tf.Tensor") -> Any:
+    """Return a Keras seed generator without a state: equal keys give equal seeds.
 
-    With a layer's own source, which counts in a variable, batches that are changed in parallel
-    would draw in another order each time.
+    A layer's own generator counts in a variable, so batches that are changed in parallel would draw
+    in a different order each time.
     """
     import keras
     import tensorflow as tf
 
-    class Keyed(keras.random.SeedGenerator):  # type: ignore[misc]
+    class StatelessSeedGenerator(keras.random.SeedGenerator):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.drawn = 0
+            self.num_drawn = 0
 
         def next(self, ordered: bool = True) -> "tf.Tensor":
-            self.drawn += 1
-            return tf.random.experimental.stateless_fold_in(key, self.drawn)
+            self.num_drawn += 1
+            return tf.random.experimental.stateless_fold_in(key, self.num_drawn)
 
-    return Keyed()
+    return StatelessSeedGenerator()

@@ -1,40 +1,44 @@
-"""A data set's card: what it is, who may use it, where its bytes are and how to know them."""
+"""The card of a data set: what it is, its license, and its files with their hashes."""
 
 import hashlib
-import tomllib
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from dltlab.errors import LabError
-from dltlab.paths import course_dir, own_course_dir
+from dltlab.data.packed_images import PackedImages
+from dltlab.errors import Invalid
 
 Sentence = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0)]
+Kind = Literal["images", "text", "series"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+ALL = "all"  # in place of a split's name: all splits, one after the other
 Url = Annotated[str, Field(pattern=r"^https?://")]
+SequenceT = TypeVar("SequenceT", str, np.ndarray)
 
 
-class _Strict(BaseModel):
+class StrictModel(BaseModel):
+    """A part of a card: an unknown key and a value of another type are errors."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class File(_Strict):
-    """A file of a data set: its size in bytes, its hash, and its content's where it is a gzip file.
+class File(StrictModel):
+    """A file of a data set.
 
-    With the hash of its content, a file that was compressed anew serves as well as the original.
+    Attributes:
+        name: The name of the file.
+        urls: Where to download it, in order of preference.
+        size: Its size in bytes.
+        sha256: The SHA-256 hash of its bytes.
+        unpacked_sha256: The hash of the content of a `.gz` file. With it, a file that was
+            compressed again is as good as the original.
     """
 
     name: FileName
@@ -47,37 +51,52 @@ class File(_Strict):
 OneFile = Annotated[list[File], Field(min_length=1, max_length=1)]
 
 
-class Split(_Strict):
-    """A part of a data set: how many images, characters or values (of some cards not known).
-
-    Attributes:
-        images: The file that holds the images, where the split has one of its own.
-        labels: The file that holds the labels, likewise.
-    """
+class Split(StrictModel):
+    """A part of a data set, of `size` images, characters or values; None where it varies."""
 
     size: PositiveInt | None = None
-    images: str | None = None
-    labels: str | None = None
 
 
-class HoldOut(_Strict):
-    """Divides images that come in one piece: every `every`-th tests, after a seeded shuffle."""
+class SizedSplit(Split):
+    """A split of a known size."""
+
+    size: PositiveInt
+
+
+class HoldOut(StrictModel):
+    """How to hold out test images from images that come in one piece.
+
+    Attributes:
+        every: One image in so many is held out, stratified by label.
+        seed: Seed of the shuffle before the images are chosen.
+    """
 
     every: Annotated[int, Field(ge=2)]
     seed: Seed
 
+    def part(self, images: PackedImages, split: str) -> PackedImages:
+        """Return the images of `split`, "train" or "test", in their original order."""
+        # RandomState's stream never changes; those of newer generators may between versions.
+        shuffled = np.random.RandomState(self.seed).permutation(len(images.labels))
+        by_label = shuffled[np.argsort(images.labels[shuffled], kind="stable")]
+        is_test = np.zeros(len(images.labels), bool)
+        is_test[by_label[:: self.every]] = True
+        return images.select(is_test if split == "test" else ~is_test)
 
-class Card(_Strict):
-    """All that is known of a data set; an unknown key is an error."""
 
-    kind: ClassVar[Literal["images", "text", "series"]]
+class DatasetCard(StrictModel):
+    """What is known of a data set; a format adds its own keys."""
+
+    kind: ClassVar[Kind]
+
     name: str
     title: Sentence
+    format: str
     license: Sentence
     citation: Sentence
     version: Sentence
     files: list[File]
-    splits: dict[SplitName, Split]
+    splits: Mapping[SplitName, Split]
 
     @model_validator(mode="after")
     def _has_splits(self) -> Self:
@@ -87,141 +106,141 @@ class Card(_Strict):
 
     @property
     def tag(self) -> str:
-        """The name by which it is asked for."""
+        """The name that `load` takes."""
         return self.name
 
     @property
+    def split_names(self) -> list[str]:
+        """The names of the splits, in the order of the card."""
+        return list(self.splits)
+
+    @property
     def content_hash(self) -> str:
-        """The SHA-256 of all that the card says, the hashes of its files among it."""
+        """The SHA-256 hash of the card, which includes the hashes of its files."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    def file(self, name: str | None) -> File:
-        """The file called `name`, which a split of this card names."""
-        return next(file for file in self.files if file.name == name)
+    @property
+    @abstractmethod
+    def contents(self) -> str:
+        """What the data set holds, in a few words."""
+
+    @property
+    def total_size(self) -> int:
+        """The size of all splits together; 0 where it is not known."""
+        return sum(split.size or 0 for split in self.splits.values())
+
+    def consecutive_part(self, sequence: SequenceT, split: str) -> SequenceT:
+        """Return the part `split` of a sequence that holds the splits in the card's order."""
+        start = 0
+        for name in self.splits:
+            size = self.splits[name].size or 0
+            if name == split:
+                break
+            start += size
+        return sequence[start : start + size]
 
 
-class ImageCard(Card):
-    """Labeled images; `shape` and `dtype` are those of one as `dltlab.data` returns it."""
+class ImageCard(DatasetCard):
+    """Labeled images.
+
+    Attributes:
+        shape: Height, width and channels of an image.
+        dtype: The dtype of the pixels that `load` returns.
+        class_names: The names of the classes; a label is an index into this list.
+    """
 
     kind = "images"
+
+    splits: Mapping[SplitName, SizedSplit]
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
     dtype: Literal["float32"]
-    classes: Annotated[list[Sentence], Field(min_length=2)]
+    class_names: Annotated[list[Sentence], Field(min_length=2)]
+
+    @property
+    def contents(self) -> str:
+        """The number of images, their size, and the number of classes."""
+        return describe_images(self.total_size, self.shape, len(self.class_names))
+
+    def read(self, split: str) -> PackedImages:
+        """Return the images of a split, or of "all".
+
+        Raises:
+            LabError: The files are not available or damaged.
+        """
+        if split == ALL:
+            return self.read_all()
+        return self.read_split(split)
+
+    def read_all(self) -> PackedImages:
+        """Return the images of all splits, one after the other."""
+        return PackedImages.concatenate(self.read_split(split) for split in self.splits)
+
+    @abstractmethod
+    def read_split(self, split: str) -> PackedImages:
+        """Return the images of one split."""
+
+    def pack(self, split: str, images: np.ndarray, labels: np.ndarray) -> PackedImages:
+        """Pack the images of a split.
+
+        Args:
+            split: The name of the split.
+            images: uint8 `(n, height, width, channels)`.
+            labels: Integers `(n,)`.
+
+        Raises:
+            Invalid: Their number or their shape is not that of the card.
+        """
+        size = self.splits[split].size  # type: ignore[index]
+        if images.shape != (size, *self.shape) or labels.shape != (size,):
+            raise Invalid(
+                f"The files of '{self.name}' hold images {images.shape} and labels {labels.shape}; "
+                f"its card says {(size, *self.shape)} and {(size,)}: correct the card."
+            )
+        return PackedImages.of(images, labels)
 
 
-class DigitsCard(ImageCard):
-    """The digits that come with scikit-learn."""
-
-    format: Literal["sklearn_digits"]
-    hold_out: HoldOut
-
-
-class IdxCard(ImageCard):
-    """Images and labels in files of MNIST's format.
-
-    `hold_out` divides the test images where a mirror folder has no others.
-    """
-
-    format: Literal["idx"]
-    hold_out: HoldOut | None = None
-
-    @model_validator(mode="after")
-    def _names_its_files(self) -> Self:
-        known = {file.name for file in self.files}
-        for name, split in self.splits.items():
-            for file in (split.images, split.labels):
-                if file not in known:
-                    raise ValueError(f"split '{name}' names the file {file}, which has no entry")
-        return self
-
-
-class CifarCard(ImageCard):
-    """Images in the binary files of CIFAR-10, in one archive."""
-
-    format: Literal["cifar"]
-    files: OneFile
-
-
-class ShapesCard(ImageCard):
-    """The images of `dltlab.data.shapes`."""
-
-    format: Literal["shapes"]
-    seed: Seed
-
-
-class TextCard(Card):
-    """A text file in UTF-8, divided where its splits' sizes say, in the order of the card."""
-
-    kind = "text"
-    format: Literal["text"]
-    files: OneFile
-
-
-class PythonDocsCard(Card):
-    """The texts of `dltlab.data.python_docs`."""
+class TextCard(DatasetCard):
+    """Text, in one or several documents."""
 
     kind = "text"
-    format: Literal["python_docs"]
+
+    @property
+    def contents(self) -> str:
+        """The number of characters, where it is known."""
+        return f"{self.total_size:,} characters" if self.total_size else "text"
+
+    @abstractmethod
+    def read(self, split: str) -> list[str]:
+        """Return the documents of a split, or of "all".
+
+        Raises:
+            LabError: The files are not available or damaged.
+        """
 
 
-class MackeyGlassCard(Card):
-    """The series of `dltlab.data.mackey_glass`, divided in the order of the card."""
+class SeriesCard(DatasetCard):
+    """A series of numbers."""
 
     kind = "series"
-    format: Literal["mackey_glass"]
-    seed: Seed
+
+    splits: Mapping[SplitName, SizedSplit]
+
+    @property
+    def contents(self) -> str:
+        """The number of values."""
+        return f"{self.total_size:,} values"
+
+    @abstractmethod
+    def read(self, split: str) -> np.ndarray:
+        """Return the values of a split, or of "all", float32 `(n,)`.
+
+        Raises:
+            LabError: The files are not available or damaged.
+        """
 
 
-_AnyCard = Annotated[
-    DigitsCard | IdxCard | CifarCard | ShapesCard | TextCard | PythonDocsCard | MackeyGlassCard,
-    Field(discriminator="format"),
-]
-
-
-def card_names() -> list[str]:
-    """The names of all cards, in alphabetical order."""
-    return list(_cards())
-
-
-def read_card(name: str) -> Card:
-    """The card called `name`, which is one of `card_names()`.
-
-    Cards stand in the folder `datasets` of the course in `DLTLAB_COURSE`, where that is set, and in
-    dltlab's own.
-
-    Raises:
-        LabError: The card is wrong; names the file and the key.
-    """
-    path = _cards()[name]
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        card: Card = TypeAdapter(_AnyCard).validate_python(content)
-    except ValidationError as error:
-        raise LabError(f"{path}: {_explain(error)}.") from error
-    except (OSError, ValueError) as error:
-        raise LabError(f"{path} cannot be read as a card: {error}.") from error
-    if card.name != name:
-        raise LabError(f"{path}: the name is '{card.name}'; it must be that of the file, '{name}'.")
-    return card
-
-
-def _cards() -> dict[str, Path]:
-    """Every card by its name, in alphabetical order."""
-    folders = [own_course_dir() / "datasets"]
-    if course := course_dir():
-        folders.append(course / "datasets")  # last, so that its cards win
-    cards = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
-    return dict(sorted(cards.items()))
-
-
-def _explain(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"][1:])  # the first one is the format
-    if fault["type"].startswith("union_tag"):
-        return "'format': it must be one of " + str(fault["ctx"].get("expected_tags", "the known"))
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; correct or remove it"
-    if fault["type"] == "missing":
-        return f"the key '{key}' is missing; add it"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"'{key}': {message[0].lower()}{message[1:]}" if key else message
+def describe_images(total: int, shape: Sequence[int], num_classes: int) -> str:
+    """Describe labeled images in a few words."""
+    height, width, channels = shape
+    color = "color" if channels == 3 else "gray"
+    return f"{total:,} {color} images {height}×{width}, {num_classes} classes"

@@ -1,230 +1,219 @@
-"""Every data set at a glance: what it holds, where its bytes are, whether they are right."""
+"""All data sets: those with a card and the imported ones, where their bytes are, their removal."""
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from dltlab.data import fetch, store
-from dltlab.data.card import SPLITS, Card, ImageCard, card_names, read_card
-from dltlab.data.importing import Import
-from dltlab.data.store import Manifest
-from dltlab.display import printable
-from dltlab.files import cannot_write, lock_folder
+from dltlab.data import store
+from dltlab.data.card import DatasetCard, ImageCard
+from dltlab.data.card_files import card_names, read_card
+from dltlab.data.class_table import class_table_lines
+from dltlab.data.imported import ImportedDataset
+from dltlab.data.verified_files import file_content, is_intact, is_local, stored_path
+from dltlab.errors import NotFound
 from dltlab.paths import data_dir
 
-_BAR, _FIRST = 30, 20  # the longest bar in characters; the files left out that are named
+Dataset = DatasetCard | ImportedDataset
+ImageDataset = ImageCard | ImportedDataset
+
+
+def info(name: str) -> Dataset:
+    """Return what is known of a data set: its card, or the manifest of imported images.
+
+    Args:
+        name: As in "mnist"; "pets" for the newest version of an imported data set, "pets@1" for a
+            certain one.
+
+    Raises:
+        NotFound: There is no such data set or version.
+        Invalid: Its card is wrong.
+        Damaged: Its manifest is damaged.
+    """
+    if name in card_names():
+        return read_card(name)
+    if not store.versions(name.partition("@")[0]):
+        raise NotFound(
+            f"There is no data set '{name}'. The data sets are: {', '.join(dataset_names())}. "
+            "To import your own images: dltlab data import FOLDER --name NAME."
+        )
+    return store.read_imported(name)
+
+
+def dataset_names() -> list[str]:
+    """Return the names of all data sets, those with a card first."""
+    cards = card_names()
+    return [*cards, *(name for name in store.imported_names() if name not in cards)]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A data set in the list of all.
+class CatalogEntry:
+    """A data set in the list of all data sets.
 
     Attributes:
-        name: By which it is loaded.
-        holds: What, in a few words.
+        name: The name that `load` takes.
+        contents: What it holds, in a few words.
         version: Its version.
-        where: Where its bytes are, or how many are to be fetched.
+        location: Where its bytes are, or how many have to be downloaded.
     """
 
     name: str
-    holds: str
+    contents: str
     version: str
-    where: str
+    location: str
 
 
-def shelf() -> Iterator[Line]:
-    """Every data set: those with a card, then the imported ones with all their versions."""
+def list_datasets() -> Iterator[CatalogEntry]:
+    """Yield every data set: those with a card, then all versions of the imported ones."""
     for name in card_names():
         card = read_card(name)
-        yield Line(name, _holds(card), card.version, where(card))
-    for found in store.imported():
-        total = sum(map(sum, found.counts.values()))
-        holds = _images(total, found.shape, len(found.classes))
-        yield Line(found.tag, holds, found.imported, "in your store")
+        yield CatalogEntry(name, card.contents, card.version, _location(card))
+    for imported in store.imported_datasets():
+        yield CatalogEntry(imported.tag, imported.contents, imported.imported, "in your store")
 
 
-def _holds(card: Card) -> str:
-    total = sum(split.size or 0 for split in card.splits.values())
-    if isinstance(card, ImageCard):
-        return _images(total, card.shape, len(card.classes))
-    unit = "characters" if card.kind == "text" else "values"
-    return f"{total:,} {unit}" if total else card.kind
-
-
-def _images(total: int, shape: list[int], num_classes: int) -> str:
-    height, width, channels = shape
-    kind = "color" if channels == 3 else "gray"
-    return f"{total:,} {kind} images {height}×{width}, {num_classes} classes"
-
-
-def where(card: Card) -> str:
-    """Where the bytes of a card's files are, in a few words."""
-    if not card.files:
-        return "comes with dltlab"
-    if all(fetch.stored(card, file).is_file() for file in card.files):
-        return "in your store"
-    missing = [file for file in card.files if not fetch.is_near(card, file)]
-    if not missing:
-        return "in the mirror"
-    return f"to fetch: {sum(file.size for file in missing) / 1e6:,.1f} MB"
-
-
-def fetch_all(name: str) -> str:
-    """Get every file of a data set; returns a sentence.
+def describe(name: str) -> Iterator[tuple[str, str]]:
+    """Yield what is known of a data set as pairs of a heading and a text.
 
     Raises:
-        LabError: A file cannot be had.
+        LabError: As `info` does.
     """
-    about = store.info(name)
-    if not isinstance(about, Card) or not about.files:
-        return f"{name} needs no fetching."
-    for file in about.files:
-        fetch.content(about, file)
-    return f"{name} is {where(about)}, and every byte is right."
+    dataset = info(name)
+    yield "name", dataset.tag
+    yield "title", dataset.title
+    if isinstance(dataset, ImportedDataset):
+        yield from _describe_imported(dataset)
+    else:
+        yield from _describe_card(dataset)
 
 
-def faults(name: str | None) -> Iterator[str]:
-    """What is wrong with the bytes in the store of `name`, or of every data set.
+def fetch(name: str) -> str:
+    """Get every file of a data set; return a sentence that says where they are.
 
     Raises:
-        LabError: There is no such data set.
+        LabError: As `info` does, or a file is not available.
     """
-    for about in _all(name):
-        if isinstance(about, Manifest):
-            yield from store.damage(about)
-        else:
-            for file in about.files:
-                path = fetch.stored(about, file)
-                if path.is_file() and not fetch.is_right(path, file):
-                    yield f"{path} has other bytes than its card says: it will be fetched again."
+    dataset = info(name)
+    if isinstance(dataset, ImportedDataset) or not dataset.files:
+        return f"{name} has no files to download."
+    for file in dataset.files:
+        file_content(dataset, file)
+    return f"{name} is {_location(dataset)}; all hashes are correct."
 
 
-def _all(name: str | None) -> list[Card | Manifest]:
-    if name is None:
-        return [*(read_card(each) for each in card_names()), *store.imported()]
-    about = store.info(name)
-    return [about] if isinstance(about, Card) else [store.manifest(tag) for tag in _tags(name)]
+def verify(name: str | None = None) -> Iterator[str]:
+    """Verify the files in the store; yield a sentence for each that is missing or damaged.
+
+    Args:
+        name: A data set; by default all.
+
+    Raises:
+        NotFound: There is no such data set.
+    """
+    for dataset in _datasets(name):
+        if isinstance(dataset, ImportedDataset):
+            yield from dataset.problems()
+            continue
+        for file in dataset.files:
+            path = stored_path(dataset, file)
+            if path.is_file() and not is_intact(path, file):
+                yield f"{path} does not have the SHA-256 of its card; it will be downloaded again."
 
 
-def _tags(name: str) -> list[str]:
-    """The versions that are there of "pets", each as "pets@1"; of "pets@1" itself."""
-    stem, _, version = name.partition("@")
-    return [f"{stem}@{each}" for each in store.versions(stem) if version in ("", str(each))]
-
-
-def _folder(tag: str) -> Path:
-    stem, _, version = tag.partition("@")
-    return store.folder_of(stem, int(version))
-
-
-def in_the_way(name: str) -> list[str]:
-    """Sentences that name the runs which depend on what `remove` would remove."""
+def runs_using(name: str) -> list[str]:
+    """Return a sentence for each run that used one of the versions that `remove` would remove."""
     return [
-        f"The run {run} used {tag}." for tag in _tags(name) for run in store.runs_of(_folder(tag))
+        f"The run {run} used {stem}@{version}."
+        for stem, version in _versions(name)
+        for run in store.runs_of(stem, version)
     ]
 
 
 def remove(name: str) -> str:
-    """Remove a version, all versions, or what was fetched for a card; returns a sentence.
+    """Remove a version, all versions, or the downloaded files of a card; return a sentence.
 
     A damaged version is removed as well.
 
     Raises:
-        LabError: There is no such data set, or the store cannot be written.
+        NotFound: There is no such data set.
+        Unavailable: The store cannot be written.
     """
     if name in card_names():
-        _remove_fetched(data_dir() / name)
+        _remove_files_of_card(name)
         return f"Removed from your store: {name}."
-    tags = _tags(name)
-    if not tags:
-        store.info(name)  # says what there is instead
-    for tag in tags:
-        folder = _folder(tag)
-        store.remove(folder.parent.name, int(folder.name))
-    return f"Removed from your store: {', '.join(tags)}."
+    versions = _versions(name)
+    if not versions:
+        info(name)  # raises the error that lists the known names
+    for stem, version in versions:
+        store.remove(stem, version)
+    tags = ", ".join(f"{stem}@{version}" for stem, version in versions)
+    return f"Removed from your store: {tags}."
 
 
-def _remove_fetched(folder: Path) -> None:
-    if not folder.is_dir():
+def _location(card: DatasetCard) -> str:
+    """Return where the bytes of a card's files are, in a few words."""
+    if not card.files:
+        return "comes with dltlab"
+    if all(stored_path(card, file).is_file() for file in card.files):
+        return "in your store"
+    missing = [file for file in card.files if not is_local(card, file)]
+    if not missing:
+        return "in the mirror"
+    return f"to download: {sum(file.size for file in missing) / 1e6:,.1f} MB"
+
+
+def _datasets(name: str | None) -> list[Dataset]:
+    """Return a data set in all its versions, or every data set."""
+    if name is None:
+        return [*map(read_card, card_names()), *store.imported_datasets()]
+    dataset = info(name)
+    if isinstance(dataset, DatasetCard):
+        return [dataset]
+    return [store.read_imported(f"{stem}@{version}") for stem, version in _versions(name)]
+
+
+def _versions(name: str) -> list[tuple[str, int]]:
+    """Return name and version of all versions of "pets", or of "pets@1" only."""
+    stem, _, chosen = name.partition("@")
+    return [(stem, version) for version in store.versions(stem) if chosen in ("", str(version))]
+
+
+def _remove_files_of_card(name: str) -> None:
+    """Remove downloaded files and decoded copies."""
+    if not (data_dir() / name).is_dir():
         return
-    try:
-        with lock_folder(folder):
-            for path in folder.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.name != ".lock":
-                    path.unlink()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    with store.locked(name) as folder:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
 
 
-def facts(name: str) -> Iterator[tuple[str, str]]:
-    """What is known of a data set, line by line: what about, and what.
-
-    Raises:
-        LabError: There is no such data set.
-    """
-    about = store.info(name)
-    yield "name", about.tag
-    yield "holds", about.title
-    if isinstance(about, Manifest):
-        yield from _facts_of_import(about)
-        return
-    yield "license", about.license
-    yield "citation", about.citation
-    yield "version", about.version
-    for split, each in about.splits.items():
-        yield split, f"{each.size:,}" if each.size else "depends on the version of Python"
-    if isinstance(about, ImageCard):
-        yield "classes", ", ".join(about.classes)
-    yield "where", where(about)
-    for file in about.files:
+def _describe_card(card: DatasetCard) -> Iterator[tuple[str, str]]:
+    yield "license", card.license
+    yield "citation", card.citation
+    yield "version", card.version
+    for name, split in card.splits.items():
+        yield name, f"{split.size:,}" if split.size else "depends on the version of Python"
+    if isinstance(card, ImageCard):
+        yield "classes", ", ".join(card.class_names)
+    yield "location", _location(card)
+    for file in card.files:
         yield "file", f"{file.name}, {file.size / 1e6:,.2f} MB, SHA-256 {file.sha256}"
 
 
-def _facts_of_import(found: Manifest) -> Iterator[tuple[str, str]]:
-    yield "imported", f"{found.imported}, {found.resize} to {found.size}×{found.size} pixels"
-    yield "content", f"SHA-256 {found.content_hash}"
-    yield "mean", _levels(found.mean)
-    yield "deviation", _levels(found.std)
-    yield "where", str(found.folder)
-    for run in store.runs_of(found.folder):
+def _describe_imported(dataset: ImportedDataset) -> Iterator[tuple[str, str]]:
+    size = f"{dataset.size}×{dataset.size}"
+    yield "imported", f"{dataset.imported}, {dataset.resize} to {size} pixels"
+    yield "content", f"SHA-256 {dataset.content_hash}"
+    yield "mean", _levels(dataset.mean)
+    yield "deviation", _levels(dataset.std)
+    yield "location", str(dataset.folder)
+    for run in store.runs_of(dataset.name, dataset.version):
         yield "used by", str(run)
-    for line in balance(found):
+    for line in class_table_lines(dataset):
         yield "", line
 
 
 def _levels(values: list[float]) -> str:
-    return "red {:.3f}, green {:.3f}, blue {:.3f}, of 1".format(*values)
-
-
-def balance(found: Manifest) -> Iterator[str]:
-    """A table of the classes: how many images each split has, and a bar of all."""
-    from rich.cells import cell_len
-
-    totals = [sum(each) for each in zip(*found.counts.values(), strict=True)]
-    names = [printable(name) for name in found.classes]
-    width = max(5, *map(cell_len, names))
-    yield f"{'class':<{width}}  " + "".join(f"{split:>11}" for split in SPLITS)
-    for place, name in enumerate(names):
-        counts = "".join(f"{found.counts[split][place]:>11,}" for split in SPLITS)
-        bar = "█" * max(1, round(_BAR * totals[place] / max(totals)))
-        yield f"{name}{' ' * (width - cell_len(name))}  {counts}  {bar}"
-
-
-def report(done: Import) -> Iterator[str]:
-    """What came of an import, line by line."""
-    found = done.manifest
-    yield from balance(found)
-    if done.left_out:
-        files = "file is" if len(done.left_out) == 1 else "files are"
-        yield f"{len(done.left_out):,} {files} left out:"
-        for name, reason in done.left_out[:_FIRST]:
-            yield f"  {printable(name)} {reason}"
-        if len(done.left_out) > _FIRST:
-            yield f"  … all of them in {found.folder / 'left_out.csv'}"
-    yield from done.notes
-    how = "is new" if done.is_new else "was there already, with the very same images"
-    yield f"{found.tag} {how}: {found.title}"
-    yield f'Use it: dltlab.data.load("{found.name}"). See it: dltlab data show {found.name}'
+    return "red {:.3f}, green {:.3f}, blue {:.3f}, in [0, 1]".format(*values)

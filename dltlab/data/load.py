@@ -1,16 +1,19 @@
-"""Data sets as `tf.data` pipelines, as arrays, and as text."""
+"""Load data sets as `tf.data` pipelines, as arrays, as text and as series."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from dltlab.data import pipeline, read
+from dltlab.data import pipeline
 from dltlab.data.augment import Augmentation
-from dltlab.data.provenance import used
-from dltlab.data.read import ALL
-from dltlab.data.store import Manifest, info
-from dltlab.errors import LabError
+from dltlab.data.card import ALL, SeriesCard, TextCard
+from dltlab.data.catalog import Dataset, ImageDataset, info
+from dltlab.data.decoded_copy import decoded_copy
+from dltlab.data.imported import ImportedDataset
+from dltlab.data.packed_images import PackedImages
+from dltlab.data.provenance import set_origin
+from dltlab.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,95 +30,60 @@ def load(
     augment: pipeline.Augment | None = None,
     cache: Cache = "auto",
     seed: int | None = None,
-    shard: tuple[int, int] = (0, 1),
+    shard: pipeline.Shard = (0, 1),
 ) -> "tf.data.Dataset":
-    """A data set as a `tf.data.Dataset`.
+    """Load a data set as a `tf.data.Dataset`.
 
     An element is an image, float32 `(height, width, channels)` in [0, 1], with its int64 label; or
     a text, a scalar string; or a value of a series, a float32 scalar.
 
     Args:
-        name: As in "mnist"; "pets" for the newest version of one's own, "pets@1" for another.
+        name: As in "mnist"; "pets" for the newest version of an imported data set, "pets@1" for a
+            certain one.
         split: One of the data set's splits, or "all".
-        batch_size: How many elements are in a batch, the last one having what is left; None: no
+        batch_size: The number of elements in a batch; the last batch may be smaller. None: no
             batches.
-        shuffle: Whether every epoch has an order of its own; by default for training images.
-        augment: What `augmentation` returns, or a function of a batch of images and labels that
+        shuffle: Whether every epoch has an order of its own; by default only training images do.
+        augment: The result of `augmentation`, or a function of a batch of images and labels that
             returns such a batch.
-        cache: Where decoded images wait: "memory"; "disk", a file mapped into memory, which
-            processes share; "auto" for disk where they lie there already, as imported ones do.
-        seed: Of the order and the augmentation: equal seeds give equal batches, epoch by epoch.
-            By default TensorFlow's own seed decides.
-        shard: The number of this worker and the number of workers. Each gets a share of equal
-            size, disjoint from the others'; up to `count - 1` elements are in none. The workers'
-            batches of a step together are the batch that one worker would have.
+        cache: Where decoded images are kept: in "memory"; on "disk", in a file mapped into memory,
+            which processes share; "auto": on disk if they are there already, as imported images
+            are, else in memory.
+        seed: Seed of the order and the augmentation: equal seeds give equal batches, epoch by
+            epoch. By default TensorFlow's global seed is used.
+        shard: The number of this worker and the number of workers. The workers get disjoint shares
+            of equal size; up to `count - 1` elements are in no share. The workers' batches of a
+            step together are the batch that one worker would have.
 
     Raises:
-        LabError: There is no such data set or split, its files cannot be had or are damaged, or an
-            argument is wrong.
+        NotFound: There is no such data set or split.
+        Invalid: An argument has a value that is not allowed.
+        LabError: The files of the data set are not available or damaged.
     """
-    about = info(name)
-    if about.kind != "images":
-        return _plain(name, split, batch_size, bool(shuffle), augment, seed, shard)
-    if cache not in get_args(Cache):
-        raise LabError(f"cache is '{cache}'; it must be one of {', '.join(get_args(Cache))}.")
-    found = read.mapped(name, split) if cache == "disk" else read.images(name, split)
-    pipeline.check(len(found.labels), batch_size, seed, shard)
-    used(about)
-    if cache == "memory" and isinstance(about, Manifest):
-        found = found.in_memory()
-    return pipeline.batches(
-        pipeline.gather(found),
-        found.rows,
-        batch_size,
-        split == "train" if shuffle is None else shuffle,
-        seed,
-        shard,
-        _change(augment, about.shape, len(about.classes)),  # type: ignore[union-attr]
-    )
-
-
-def _change(
-    augment: pipeline.Augment | None, shape: list[int], num_classes: int
-) -> Callable[..., Any] | None:
-    """The function of images, labels and a key that `augment` stands for."""
-    if augment is None:
-        return None
-    if isinstance(augment, Augmentation):
-        return augment.change(shape, num_classes)
-    return lambda images, labels, key: augment(images, labels)
-
-
-def _plain(
-    name: str,
-    split: str,
-    batch_size: int | None,
-    shuffle: bool,
-    augment: object,
-    seed: int | None,
-    shard: tuple[int, int],
-) -> "tf.data.Dataset":
-    """Texts or values."""
-    import tensorflow as tf
-
-    if augment:
-        raise LabError(f"augment changes images, and '{name}' holds none: leave it out.")
-    about = info(name)
-    found = read.texts(name, split) if about.kind == "text" else read.values(name, split)
-    pipeline.check(len(found), batch_size, seed, shard)
-    used(about)
-    column = tf.constant(found)
-    return pipeline.batches(
-        lambda places: tf.gather(column, places),
-        np.arange(len(found)), batch_size, shuffle, seed, shard, None,
-    )  # fmt: skip
+    dataset = _dataset(name, split)
+    if isinstance(dataset, ImageDataset):
+        images = _images(dataset, split, cache)
+        pipeline.check_arguments(len(images.labels), batch_size, seed, shard)
+        element, rows = pipeline.gather(images), images.rows
+        change = _change(augment, dataset)
+        shuffle = split == "train" if shuffle is None else shuffle
+    else:
+        if augment:
+            raise Invalid(f"augment changes images, but '{name}' holds {dataset.kind}: omit it.")
+        column = _column(dataset, split)
+        pipeline.check_arguments(len(column), batch_size, seed, shard)
+        element, rows, change = _take_from(column), np.arange(len(column)), None
+    batches = pipeline.batches(element, rows, batch_size, bool(shuffle), seed, shard, change)
+    set_origin(batches, dataset)
+    return batches
 
 
 def arrays(name: str, split: str = ALL) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of a data set.
+    """Load the images and labels of a data set.
 
-    `digits` comes with scikit-learn. `mnist` is fetched when it is first asked for, and verified;
-    where the mirror folder holds only its test images, these are divided and that is said.
+    `digits` comes with scikit-learn. `mnist` is downloaded when it is used for the first time, and
+    verified. Where the mirror folder holds only its test images, these are divided into training
+    and test images, and a message says so.
 
     Args:
         name: A data set of images.
@@ -125,30 +93,90 @@ def arrays(name: str, split: str = ALL) -> tuple[np.ndarray, np.ndarray]:
         float32 images `(n, height, width, channels)` in [0, 1], and int64 labels `(n,)`.
 
     Raises:
-        LabError: There is no such data set or split, or its files cannot be had or are damaged.
+        NotFound: There is no such data set or split.
+        Invalid: It does not hold images.
+        LabError: The files of the data set are not available or damaged.
     """
-    found = read.images(name, split)
-    used(info(name))
-    return found.pixels().astype(np.float32) / found.white, found.labels
+    dataset = _dataset(name, split)
+    if not isinstance(dataset, ImageDataset):
+        raise _wrong_kind(dataset, "images")
+    images = dataset.read(split)
+    return images.pixels().astype(np.float32) / images.max_value, images.labels
 
 
 def text(name: str, split: str = ALL) -> str:
-    """The text of a data set, its documents one after the other.
+    """Load the text of a data set, its documents one after the other.
 
     Raises:
-        LabError: There is no such data set or split, or its file cannot be had or is damaged.
+        NotFound: There is no such data set or split.
+        Invalid: It does not hold text.
+        LabError: The files of the data set are not available or damaged.
     """
-    found = read.texts(name, split)
-    used(info(name))
-    return "\n\n".join(found)
+    dataset = _dataset(name, split)
+    if not isinstance(dataset, TextCard):
+        raise _wrong_kind(dataset, "text")
+    return "\n\n".join(dataset.read(split))
 
 
 def series(name: str, split: str = ALL) -> np.ndarray:
-    """The values of a series, float32 `(n,)`.
+    """Load the values of a series, float32 `(n,)`.
 
     Raises:
-        LabError: There is no such data set or split.
+        NotFound: There is no such data set or split.
+        Invalid: It does not hold a series.
+        LabError: The files of the data set are not available or damaged.
     """
-    found = read.values(name, split)
-    used(info(name))
-    return found
+    dataset = _dataset(name, split)
+    if not isinstance(dataset, SeriesCard):
+        raise _wrong_kind(dataset, "series")
+    return dataset.read(split)
+
+
+def _dataset(name: str, split: str) -> Dataset:
+    """Return the data set `name`, which has the split `split`.
+
+    Raises:
+        NotFound: There is no such data set or split.
+    """
+    dataset = info(name)
+    splits = [*dataset.split_names, ALL]
+    if split not in splits:
+        raise NotFound(
+            f"The data set '{name}' has no split '{split}'. Its splits are: {', '.join(splits)}."
+        )
+    return dataset
+
+
+def _wrong_kind(dataset: Dataset, expected: str) -> Invalid:
+    return Invalid(f"The data set '{dataset.name}' holds {dataset.kind}, not {expected}.")
+
+
+def _images(dataset: ImageDataset, split: str, cache: Cache) -> PackedImages:
+    if cache not in get_args(Cache):
+        raise Invalid(f"cache is '{cache}'; it must be one of {', '.join(get_args(Cache))}.")
+    if isinstance(dataset, ImportedDataset):
+        images = dataset.read(split)
+        return images.in_memory() if cache == "memory" else images
+    return decoded_copy(dataset, split) if cache == "disk" else dataset.read(split)
+
+
+def _change(augment: pipeline.Augment | None, dataset: ImageDataset) -> Callable[..., Any] | None:
+    """Return `augment` as a function of images, labels and a key."""
+    if augment is None:
+        return None
+    if isinstance(augment, Augmentation):
+        return augment.change(dataset.shape, len(dataset.class_names))
+    return lambda images, labels, key: augment(images, labels)
+
+
+def _column(dataset: Dataset, split: str) -> list[str] | np.ndarray:
+    """Return the documents of a text, or the values of a series."""
+    assert isinstance(dataset, TextCard | SeriesCard)
+    return dataset.read(split)
+
+
+def _take_from(column: list[str] | np.ndarray) -> Callable[["tf.Tensor"], "tf.Tensor"]:
+    import tensorflow as tf
+
+    tensor = tf.constant(column)
+    return lambda rows: tf.gather(tensor, rows)

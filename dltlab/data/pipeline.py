@@ -1,4 +1,4 @@
-"""From packed data to batches: shuffled anew each epoch, shared out, augmented, ahead of need."""
+"""From packed data to batches: shuffled each epoch, sharded, augmented and prefetched."""
 
 import math
 from collections.abc import Callable
@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dltlab.data.augment import Augmentation
-from dltlab.data.read import Images
-from dltlab.errors import LabError
+from dltlab.data.packed_images import PackedImages
+from dltlab.errors import Invalid
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 Augment = Augmentation | Callable[[Any, Any], tuple[Any, Any]]
-_AT_A_TIME = 1024  # elements that are read together where no batches are asked for
-_AHEAD, _AHEAD_BYTES = 8, 256_000_000  # batches, and their bytes, that are ready before need
-_ALIGNMENT = 64  # bytes; TensorFlow ends the process over an array that begins elsewhere
+Shard = tuple[int, int]  # the number of a worker, and the number of workers
+_READ_SIZE = 1024  # elements that are read at once where no batches are asked for
+_MAX_PREFETCH, _MAX_PREFETCH_BYTES = 8, 256_000_000  # batches, and their bytes
+_ALIGNMENT = 64  # bytes; TensorFlow aborts the process for an array that is not aligned
 
 
 def batches(
@@ -25,122 +26,130 @@ def batches(
     batch_size: int | None,
     shuffle: bool,
     seed: int | None,
-    shard: tuple[int, int],
+    shard: Shard,
     change: Callable[..., Any] | None,
 ) -> "tf.data.Dataset":
-    """A data set of the elements in `rows`.
+    """Make a `tf.data.Dataset` of the elements in `rows`.
 
-    The order of an epoch is a permutation that only the seed and the number of the epoch decide, so
-    every worker computes the same one and takes its share; and what a checkpoint must keep of it is
-    a place.
+    The order of an epoch is a permutation that depends on nothing but the seed and the number of
+    the epoch, so every worker computes the same one and takes its share, and a checkpoint only
+    stores a position.
 
     Args:
-        element: The elements in given rows, int64 `(b,)`.
-        rows: int64 `(n,)`, in their own order.
-        batch_size: How many are in a batch; None: no batches.
+        element: Returns the elements in given rows, int64 `(b,)`.
+        rows: int64 `(n,)`, in their original order.
+        batch_size: The number of elements in a batch; None: no batches.
         shuffle: Whether each epoch has an order of its own.
-        seed: Of the orders and the augmentation.
-        shard: The worker's number and the number of workers.
-        change: Changes the parts of a batch, given them and a key, int64 `(2,)`, which no other
-            batch of any epoch has.
+        seed: Seed of the orders and the augmentation.
+        shard: The number of this worker, and the number of workers.
+        change: Changes a batch, given its parts and a key, int64 `(2,)`, which is different for
+            each batch of each epoch.
     """
     import tensorflow as tf
 
-    size = batch_size or _AT_A_TIME
-    worker, workers = shard
-    share = len(rows) // workers
+    size = batch_size or _READ_SIZE
+    worker, num_workers = shard
+    num_rows = len(rows) // num_workers  # of this worker
     all_rows = tf.constant(rows)
-    full, rest = divmod(share, size)
+    num_full, rest = divmod(num_rows, size)
 
     def order(epoch_seed: "tf.Tensor") -> "tf.data.Dataset":
         ordered = all_rows
         if shuffle:
             seeds = tf.stack([epoch_seed, tf.zeros_like(epoch_seed)])
             ordered = tf.random.experimental.stateless_shuffle(all_rows, seeds)
-        # The workers' batches of one step lie side by side: together they are the batch that a
-        # single worker with a batch of that size would have.
-        steps = tf.reshape(ordered[: full * workers * size], (full, workers, size))
-        keys = tf.range(full + 1, dtype=tf.int64) * workers + worker
-        keys = tf.stack([tf.fill([full + 1], epoch_seed), keys], axis=1)
-        found = tf.data.Dataset.from_tensor_slices((steps[:, worker], keys[:full]))
+        # The workers' batches of one step are adjacent: together they are the batch that a single
+        # worker with a batch of that size would have.
+        steps = tf.reshape(ordered[: num_full * num_workers * size], (num_full, num_workers, size))
+        keys = tf.range(num_full + 1, dtype=tf.int64) * num_workers + worker
+        keys = tf.stack([tf.fill([num_full + 1], epoch_seed), keys], axis=1)
+        dataset = tf.data.Dataset.from_tensor_slices((steps[:, worker], keys[:num_full]))
         if rest:
-            first = full * workers * size + worker * rest
-            last = tf.data.Dataset.from_tensors((ordered[first : first + rest], keys[full]))
-            found = found.concatenate(last)
-        return found
+            start = num_full * num_workers * size + worker * rest
+            last = tf.data.Dataset.from_tensors((ordered[start : start + rest], keys[num_full]))
+            dataset = dataset.concatenate(last)
+        return dataset
 
-    def read(some: "tf.Tensor", key: "tf.Tensor") -> Any:
-        return element(some) if change is None else (element(some), key)
+    def read(batch_rows: "tf.Tensor", key: "tf.Tensor") -> Any:
+        return element(batch_rows) if change is None else (element(batch_rows), key)
 
     def augment(batch: Any, key: "tf.Tensor") -> Any:
         assert change is not None
         return change(*batch, key)
 
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-    dataset = seeds.flat_map(order).map(read)  # copying is the memory's work, not the cores'
+    # Reading is not parallel: copying is limited by the memory, not by the cores.
+    dataset = seeds.flat_map(order).map(read)
     if change is not None:
         dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(full + bool(rest)))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_full + bool(rest)))
     if batch_size is None:
-        dataset = dataset.unbatch().apply(tf.data.experimental.assert_cardinality(share))
-    return dataset.prefetch(_ahead(dataset, size)).with_options(_options(workers))
+        dataset = dataset.unbatch().apply(tf.data.experimental.assert_cardinality(num_rows))
+    return dataset.prefetch(_prefetch_size(dataset, size)).with_options(_options(num_workers))
 
 
-def _ahead(dataset: "tf.data.Dataset", batch_size: int) -> int:
-    """How many batches to have ready: the more, the seldomer one thread waits for the other."""
+def _prefetch_size(dataset: "tf.data.Dataset", batch_size: int) -> int:
+    """Return how many batches to prefetch: with more, threads wait for each other less often."""
     import tensorflow as tf
 
-    first = tf.nest.flatten(dataset.element_spec)[0]
-    elements = batch_size * math.prod(filter(None, first.shape.as_list()))
-    return max(2, min(_AHEAD, _AHEAD_BYTES // int(elements * max(1, first.dtype.size))))
+    spec = tf.nest.flatten(dataset.element_spec)[0]
+    num_values = batch_size * math.prod(filter(None, spec.shape.as_list()))
+    batch_bytes = int(num_values * max(1, spec.dtype.size))
+    return max(2, min(_MAX_PREFETCH, _MAX_PREFETCH_BYTES // batch_bytes))
 
 
-def _options(workers: int) -> "tf.data.Options":
+def _options(num_workers: int) -> "tf.data.Options":
     import tensorflow as tf
 
     options = tf.data.Options()
-    # There is nothing to find out here. To look for it costs 20 ms an epoch, and to rewrite the
+    # Neither finds anything to improve here. Autotuning costs 20 ms per epoch, and rewriting the
     # graph a quarter of a second before the first one.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    # A checkpoint holds places, no batches; with those that are ready at the end of an epoch in it,
-    # the next epoch would not go on with its own seed.
+    # A checkpoint then stores positions, not batches; with prefetched batches in it, the next epoch
+    # would not continue with its own seed.
     options.experimental_symbolic_checkpoint = True
-    if workers > 1:  # or a distribution strategy would share out the share once more
+    if num_workers > 1:  # or a distribution strategy would shard the worker's share again
         policy = tf.data.experimental.AutoShardPolicy.OFF
         options.experimental_distribute.auto_shard_policy = policy
     return options
 
 
-def gather(found: Images) -> Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]:
-    """Reads the images in given rows of all shards: float32 in [0, 1], and int64 labels."""
+def gather(images: PackedImages) -> Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]:
+    """Return a function that reads given rows of all shards.
+
+    It returns images, float32 in [0, 1], and int64 labels.
+    """
     import tensorflow as tf
 
-    shards = [_tensor(shard) for shard in found.shards]
-    firsts = np.cumsum([0, *(len(shard) for shard in found.shards)])
-    by_row = np.zeros(firsts[-1], np.int64)
-    by_row[found.rows] = found.labels
-    labels = tf.constant(by_row)  # as an array it would be copied into the graph
+    shards = [as_tensor(shard) for shard in images.shards]
+    starts = np.cumsum([0, *(len(shard) for shard in images.shards)])
+    labels_by_row = np.zeros(starts[-1], np.int64)
+    labels_by_row[images.rows] = images.labels
+    labels = tf.constant(labels_by_row)  # an array would be copied into the graph
 
     def pixels(rows: "tf.Tensor") -> "tf.Tensor":
         if len(shards) == 1:
             return tf.gather(shards[0], rows)
-        shard = tf.searchsorted(firsts[1:], rows, side="right")
-        parts = tf.dynamic_partition(rows - tf.gather(firsts, shard), shard, len(shards))
-        where = tf.dynamic_partition(tf.range(tf.size(rows)), shard, len(shards))
-        read = [tf.gather(each, part) for each, part in zip(shards, parts, strict=True)]
-        return tf.dynamic_stitch(where, read)
+        shard = tf.searchsorted(starts[1:], rows, side="right")
+        rows_by_shard = tf.dynamic_partition(rows - tf.gather(starts, shard), shard, len(shards))
+        positions = tf.dynamic_partition(tf.range(tf.size(rows)), shard, len(shards))
+        parts = [
+            tf.gather(shard, shard_rows)
+            for shard, shard_rows in zip(shards, rows_by_shard, strict=True)
+        ]
+        return tf.dynamic_stitch(positions, parts)
 
     def read(rows: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        return tf.cast(pixels(rows), tf.float32) / found.white, tf.gather(labels, rows)
+        return tf.cast(pixels(rows), tf.float32) / images.max_value, tf.gather(labels, rows)
 
     return read
 
 
-def _tensor(array: np.ndarray) -> "tf.Tensor":
-    """`array` as a tensor: the same memory where TensorFlow can take it.
+def as_tensor(array: np.ndarray) -> "tf.Tensor":
+    """Return `array` as a tensor that shares its memory, or a copy where it is not aligned.
 
-    So nothing is copied of a mapped file, and its pages are read when they are needed.
+    So a mapped file is not copied, and its pages are read when they are needed.
     """
     import tensorflow as tf
 
@@ -149,20 +158,25 @@ def _tensor(array: np.ndarray) -> "tf.Tensor":
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def check(num: int, batch_size: int | None, seed: int | None, shard: tuple[int, int]) -> None:
-    """Refuse arguments that make no sense.
+def inputs_of(dataset: "tf.data.Dataset") -> "list[tf.data.Dataset]":
+    """Return the data sets that `dataset` was directly made from, by `map`, `zip` and the like."""
+    return list(dataset._inputs())
+
+
+def check_arguments(num: int, batch_size: int | None, seed: int | None, shard: Shard) -> None:
+    """Check the arguments of a pipeline of `num` elements.
 
     Raises:
-        LabError: Names the argument.
+        Invalid: An argument has a value that is not allowed; the message names it.
     """
     if batch_size is not None and batch_size < 1:
-        raise LabError(f"batch_size is {batch_size}; it must be 1 or more, or None for no batches.")
-    worker, workers = shard
-    if not 0 <= worker < workers:
-        raise LabError(f"shard is {shard}; it must be (number, count) with 0 <= number < count.")
-    if workers > num:
-        raise LabError(f"shard is {shard}, but there are only {num} elements to share.")
-    if workers > 1 and seed is None:
-        raise LabError(
+        raise Invalid(f"batch_size is {batch_size}; it must be 1 or more, or None for no batches.")
+    worker, num_workers = shard
+    if not 0 <= worker < num_workers:
+        raise Invalid(f"shard is {shard}; it must be (number, count) with 0 <= number < count.")
+    if num_workers > num:
+        raise Invalid(f"shard is {shard}, but there are only {num} elements to share.")
+    if num_workers > 1 and seed is None:
+        raise Invalid(
             "Workers need a common seed, or their shares would overlap: pass the same seed to each."
         )

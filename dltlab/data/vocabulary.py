@@ -1,4 +1,4 @@
-"""The symbols of a text and their numbers: any Unicode there and back."""
+"""The symbols of a text and their ids, for any Unicode text."""
 
 import json
 import unicodedata
@@ -8,117 +8,121 @@ from pathlib import Path
 import numpy as np
 
 from dltlab.display import printable
-from dltlab.errors import LabError
+from dltlab.errors import Damaged, Invalid, NotFound, Unavailable
 from dltlab.files import write_atomically
 
-_CODE_POINTS = "utf-32-le"  # four bytes a code point; "surrogatepass" takes lone surrogates, too
+_CODE_POINTS = "utf-32-le"  # four bytes per code point; "surrogatepass" allows lone surrogates
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The different characters of a text; each one's place among them is its number.
+    """The different characters of a text; the id of a character is its index.
 
-    A character is a Unicode code point. What a reader sees as one may be several: a letter and the
-    accent over it, or the parts of an emoji.
+    A character is a Unicode code point. What a reader sees as one character may be several: a
+    letter and the accent over it, or the parts of an emoji.
 
     Attributes:
-        symbols: In the order of their code points.
+        symbols: The characters, in the order of their code points.
 
     Raises:
-        LabError: The symbols are not single characters, each once and in order.
+        Invalid: The symbols are not single, different characters in order.
     """
 
     symbols: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not self.symbols:
-            raise LabError("A vocabulary needs symbols: take them from a text that is not empty.")
-        if any(len(each) != 1 for each in self.symbols):
-            raise LabError("The symbols of a vocabulary must be single characters.")
+            raise Invalid("A vocabulary needs symbols: make it from a text that is not empty.")
+        if any(len(symbol) != 1 for symbol in self.symbols):
+            raise Invalid("The symbols of a vocabulary must be single characters.")
         if list(self.symbols) != sorted(set(self.symbols)):
-            raise LabError(
-                "The symbols of a vocabulary must stand in the order of their code points, each "
-                "once: Vocabulary.of(text) makes them so."
+            raise Invalid(
+                "The symbols of a vocabulary must be different and in the order of their code "
+                "points: use Vocabulary.of(text)."
             )
 
     @classmethod
     def of(cls, text: str) -> "Vocabulary":
-        """The vocabulary of all characters that are in `text`.
+        """Return the vocabulary of all characters in `text`.
 
         Raises:
-            LabError: The text is empty.
+            Invalid: The text is empty.
         """
         return cls(tuple(sorted(set(text))))
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
-        """The vocabulary that `save` has written.
+        """Read a vocabulary that `save` has written.
 
         Raises:
-            LabError: There is no such file, or it holds something else.
+            NotFound: There is no such file.
+            Unavailable: The file cannot be read.
+            Damaged: The file holds something else.
         """
+        fix = "name the file that Vocabulary.save has written beside the model."
         try:
             symbols = json.loads(Path(path).read_text(encoding="utf-8"))["symbols"]
             return cls(tuple(map(str, symbols)))
+        except FileNotFoundError as error:
+            raise NotFound(f"{path} does not exist: {fix}") from error
         except OSError as error:
-            raise LabError(
-                f"{path} cannot be read ({error.strerror or error}): name the file that "
-                "Vocabulary.save has written beside the model."
+            raise Unavailable(
+                f"{path} cannot be read ({error.strerror or error}): {fix}"
             ) from error
-        except (ValueError, KeyError, TypeError, LabError) as error:
-            raise LabError(
-                f"{path} holds no vocabulary: save it again with Vocabulary.of(text).save(path), "
-                "from the text that the model was trained on."
+        except (ValueError, KeyError, TypeError, Invalid) as error:
+            raise Damaged(
+                f"{path} does not hold a vocabulary: save it again with "
+                "Vocabulary.of(text).save(path), from the text that the model was trained on."
             ) from error
 
     def save(self, path: str | Path) -> None:
-        """Write the symbols to a JSON file, as what belongs to a model trained on them.
+        """Write the symbols to a JSON file, to be kept beside a model trained on them.
 
         Raises:
-            LabError: The file cannot be written.
+            Unavailable: The file cannot be written.
         """
-        # A list: side by side in one string, two lone surrogates would be read back as one symbol.
+        # A list: adjacent in one string, two lone surrogates would be read back as one symbol.
         write_atomically(Path(path), json.dumps({"symbols": self.symbols}))
 
     def __len__(self) -> int:
         return len(self.symbols)
 
     def encode(self, text: str) -> np.ndarray:
-        """The numbers of the characters of `text`, int32 `(n,)`.
+        """Return the ids of the characters of `text`, int32 `(n,)`.
 
         Raises:
-            LabError: A character is none of the symbols.
+            Invalid: A character is not among the symbols.
         """
         points, known = _code_points(text), _code_points("".join(self.symbols))
-        places = np.minimum(np.searchsorted(known, points), len(known) - 1)
-        unknown = np.flatnonzero(known[places] != points)
+        ids = np.minimum(np.searchsorted(known, points), len(known) - 1)
+        unknown = np.flatnonzero(known[ids] != points)
         if len(unknown):
-            where = int(unknown[0])
-            raise LabError(
-                f"The character {described(text[where])} at place {where} is none of the "
-                f"{len(self)} symbols of this vocabulary: leave it out or write another one, or "
-                "train on a text that has it."
+            index = int(unknown[0])
+            raise Invalid(
+                f"The character {describe_character(text[index])} at index {index} is not one of "
+                f"the {len(self)} symbols of this vocabulary: remove or replace it, or train on a "
+                "text that contains it."
             )
-        return places.astype(np.int32)
+        return ids.astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """The text of numbers, integers `(n,)`: what `encode` was given.
+        """Return the text of ids, integers `(n,)`; the inverse of `encode`.
 
         Raises:
-            LabError: A number is that of no symbol.
+            Invalid: There is no symbol of that id.
         """
-        numbers = np.asarray(ids, np.int64)
-        wrong = numbers[(numbers < 0) | (numbers >= len(self))]
-        if len(wrong):
-            raise LabError(
-                f"There is no symbol {wrong[0]}: this vocabulary has the numbers from 0 to "
-                f"{len(self) - 1}. Use the one that the numbers were made with."
+        indices = np.asarray(ids, np.int64)
+        invalid = indices[(indices < 0) | (indices >= len(self))]
+        if len(invalid):
+            raise Invalid(
+                f"There is no symbol {invalid[0]}: this vocabulary has the ids from 0 to "
+                f"{len(self) - 1}. Use the vocabulary that the ids were made with."
             )
-        return "".join(map(self.symbols.__getitem__, numbers.tolist()))
+        return "".join(map(self.symbols.__getitem__, indices.tolist()))
 
 
-def described(character: str) -> str:
-    """A character as a reader finds it in a table of Unicode: 'é' (U+00E9, LATIN SMALL …)."""
+def describe_character(character: str) -> str:
+    """Return a character with its code point and name: 'é' (U+00E9, LATIN SMALL …)."""
     name = unicodedata.name(character, "")
     point = f"U+{ord(character):04X}"
     return f"'{printable(character)}' ({', '.join(filter(None, (point, name)))})"

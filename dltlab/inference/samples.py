@@ -3,7 +3,6 @@
 import numpy as np
 
 from dltlab import data
-from dltlab.data.read import splits_of
 from dltlab.errors import Invalid
 
 _CALIBRATION_EXAMPLES = 300  # as many as NNCF takes by default
@@ -29,5 +28,5 @@ def load_samples(name: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         raise Invalid(f"'{name}' holds no images: choose a data set of images.")
     train = data.load(name, "train", shuffle=True, seed=0).take(_CALIBRATION_EXAMPLES)
     calibration = np.stack([image.numpy() for image, _ in train])
-    split = "validation" if "validation" in splits_of(card) else "test"
+    split = "validation" if "validation" in card.split_names else "test"
     return calibration, data.arrays(name, split)

@@ -1,7 +1,6 @@
 """What a trained model says to image files: `classify`."""
 
 import csv
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +12,17 @@ import keras
 import numpy as np
 from PIL import Image
 
-from dltlab.data import Manifest, info
-from dltlab.data.card import ImageCard
-from dltlab.data.images import RESIZES, Resize, Unusable, read_image
-from dltlab.data.sources import LARGEST_FILE
+from dltlab.data import (
+    RESIZES,
+    ImageDataset,
+    Resize,
+    UnusableImage,
+    info,
+    read_image,
+    read_provenance,
+)
 from dltlab.display import printable
-from dltlab.errors import LabError
+from dltlab.errors import Damaged, LabError
 from dltlab.files import write_atomically
 from dltlab.models.loading import load_model
 from dltlab.training.probabilities import class_names, probabilities, shape_text
@@ -26,7 +30,7 @@ from dltlab.training.probabilities import class_names, probabilities, shape_text
 if TYPE_CHECKING:
     import pandas as pd
 
-_MODEL, _DATA = "model.keras", "data.json"
+_MODEL = "model.keras"
 _THRESHOLD = 0.5
 _BATCH_BYTES = 64_000_000  # of pixels that are in memory at once, about
 _COLUMNS = ("file", "class", "probability", "problem")
@@ -59,7 +63,7 @@ def classify(
         classes: Their names, in the order of the labels. By default those of the data set that the
             run's `data.json` names and that fits the model; elsewhere their numbers.
         resize: How another shape becomes a square: "crop", "squash" or "fit", as
-            `dltlab.data.images.read_image` describes it.
+            `dltlab.data.read_image` describes it.
         multi_label: Whether the classes do not exclude each other.
         out: A CSV file to write the same to, in UTF-8. Names in it that a spreadsheet would take
             for a formula are made harmless: `=a.png` becomes `./=a.png`, which is the same file,
@@ -169,14 +173,8 @@ def _pixels(
     if problem:
         return problem
     try:
-        if not path.is_file():
-            return "is no file" if path.exists() else "does not exist"
-        if path.stat().st_size > LARGEST_FILE:
-            return f"is too large: {path.stat().st_size / 1e6:,.0f} MB"
-        pixels = read_image(path.read_bytes(), shape[0], resize)
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-    except Unusable as error:
+        pixels = read_image(path, shape[0], resize)
+    except UnusableImage as error:
         return str(error)
     if shape[2] == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis]
@@ -269,24 +267,16 @@ def _classes_of_run(
     Raises:
         LabError: The record is damaged, or names several that fit and differ.
     """
-    path = folder / _DATA
-    if not path.exists():
-        return None
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        # The version of an imported data set is a number, that of a card a text.
-        tags = [
-            row["name"] if isinstance(row["version"], str) else f"{row['name']}@{row['version']}"
-            for row in rows
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LabError(f"{path} is damaged: remove it, or name the classes.") from error
+        tags = read_provenance(folder)
+    except Damaged as error:
+        raise Damaged(f"{error} Or name the classes.") from error
     fitting: dict[str, tuple[list[int], list[str]]] = {}
     for tag in tags:
-        with suppress(LabError):  # it may be removed meanwhile
-            about = info(tag)
-            if isinstance(about, ImageCard | Manifest) and len(about.classes) == num_classes:
-                fitting[tag] = list(about.shape), about.classes
+        with suppress(LabError):  # it may be removed or damaged meanwhile
+            dataset = info(tag)
+            if isinstance(dataset, ImageDataset) and len(dataset.class_names) == num_classes:
+                fitting[tag] = list(dataset.shape), dataset.class_names
     same = {tag: each for tag, each in fitting.items() if each[0] == list(shape)} or fitting
     if len({tuple(classes) for _, classes in same.values()}) > 1:
         raise LabError(

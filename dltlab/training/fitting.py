@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from dltlab.data import record
+from dltlab.data import write_provenance
 from dltlab.display import in_notebook
 from dltlab.errors import LabError
 from dltlab.files import cannot_write, write_atomically
@@ -39,6 +39,7 @@ def fit(
     run: str | Path | None = None,
     patience: int | None = None,
     callbacks: Callbacks = (),
+    data: Sequence[str] = (),
 ) -> keras.callbacks.History:
     """Keras' `fit`, watched over.
 
@@ -62,6 +63,8 @@ def fit(
         patience: Stop when the validation loss, or without validation the loss, has not fallen for
             so many epochs, and give the model the weights of its best epoch.
         callbacks: More of Keras' callbacks.
+        data: Names of data sets to record in `data.json`. Those of batches from `dltlab.data.load`
+            are recorded without being named.
 
     Returns:
         Keras' history: in `history` a list for each logged value, with an entry for each epoch.
@@ -80,7 +83,8 @@ def fit(
             "or name another folder."
         )
     state = _State(folder, epochs, patience)
-    return _train(model, state, train, validation, title, callbacks)
+    sources = [train, *([] if validation is None else [validation]), *data]
+    return _train(model, state, train, validation, title, callbacks, sources)
 
 
 def resume(
@@ -307,6 +311,7 @@ def _train(
     validation: "tf.data.Dataset | None",
     title: str | None,
     callbacks: Callbacks,
+    sources: "Sequence[tf.data.Dataset | str] | None" = None,
 ) -> keras.callbacks.History:
     """Train from where `state` stands to its last epoch."""
     import tensorflow as tf
@@ -328,7 +333,8 @@ def _train(
     if title is not None:
         watching.append(Monitor(title, waiting=waiting))
     if state.folder is not None:
-        record(state.folder)
+        if sources is not None:  # else the training is resumed, and its record exists
+            write_provenance(state.folder, sources)
         watching.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
     try:
         model.fit(

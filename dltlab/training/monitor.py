@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
 import keras
 
-from dltlab.data import record
 from dltlab.display import in_notebook, show
 from dltlab.training.curves import Curves, UnderWay
 from dltlab.training.input_wait import Waiting
@@ -35,9 +33,6 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         title: Opens the figure's title, and each line.
-        run: A folder for what belongs to this training, such as the one that TensorBoard writes to.
-            `data.json` there will say which data sets and versions were used
-            (`dltlab.data.record`).
         waiting: Watches the training data, so that the share of time in which the device waited for
             them can be shown; `fit` of this room passes it.
     """
@@ -45,19 +40,15 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(
         self,
         title: str = "Training",
-        run: str | Path | None = None,
         waiting: Waiting | None = None,
     ) -> None:
         super().__init__()
         self.title = title
-        self.run = run
         self.waiting = waiting
         self._epoch_began = perf_counter()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew."""
-        if self.run is not None:
-            record(self.run)
         self._curves = Curves(self.title, self.params["epochs"], _examples(self.model))
         live = in_notebook()
         self._seen = _live_figure(self._curves) if live else _lines(self._curves)

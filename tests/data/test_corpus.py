@@ -1,11 +1,11 @@
-"""A text and its two parts, a data set's and one's own."""
+"""A text in two parts, of a data set and of a file."""
 
 from pathlib import Path
 
 import pytest
 
 from dltlab import data
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, LabError, NotFound, Unavailable
 
 
 def test_a_data_set_is_divided_as_its_card_says() -> None:
@@ -16,7 +16,7 @@ def test_a_data_set_is_divided_as_its_card_says() -> None:
     assert set(corpus.vocabulary.symbols) == set(corpus.train + corpus.validation)
 
 
-def test_of_a_file_the_first_nine_tenths_train(tmp_path: Path) -> None:
+def test_the_last_tenth_of_a_file_validates_by_default(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     path.write_bytes("Zeile für Zeile\r\n".encode() * 20)
     corpus = data.corpus(path)
@@ -27,55 +27,57 @@ def test_of_a_file_the_first_nine_tenths_train(tmp_path: Path) -> None:
     assert len(data.corpus(path, validation=0.5).train) == 170
 
 
-def test_a_corpus_shows_its_size_and_not_its_text(tmp_path: Path) -> None:
+def test_the_repr_shows_sizes_and_not_the_text(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     path.write_text("secret" * 1000)
-    shown = "Corpus('own.txt': 5,400 characters to learn from, 600 to validate, 5 symbols)"
-    assert repr(data.corpus(path)) == shown
+    expected = "Corpus('own.txt': 5,400 characters to train on, 600 to validate on, 5 symbols)"
+    assert repr(data.corpus(path)) == expected
 
 
-def test_the_mark_before_a_text_is_no_part_of_it(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     path.write_text("abab", encoding="utf-8-sig")
     assert data.corpus(path).vocabulary.symbols == ("a", "b")
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
-        (b"", "is empty: there is nothing to learn"),
+        (b"", "is empty: name a longer text"),
         ("\ufeff".encode(), "is empty"),
         (b"a" * 1000, r"only repeats the character 'a' \(U\+0061, LATIN SMALL LETTER A\)"),
         (b"\n", r"only repeats the character '\\n'"),
-        (b"na\xefve", r"no text in UTF-8 \(the byte 0xef at offset 2\).*encoding UTF-8"),
-        ("text".encode("utf-16"), r"no text in UTF-8 \(the byte 0xff at offset 0\)"),
-        (b"caf\xc3", r"the byte 0xc3 at offset 3"),
+        (b"na\xefve", r"not a text in UTF-8 \(byte 0xef at offset 2\).*encoding UTF-8"),
+        ("text".encode("utf-16"), r"not a text in UTF-8 \(byte 0xff at offset 0\)"),
+        (b"caf\xc3", r"byte 0xc3 at offset 3"),
     ],
 )
-def test_a_file_with_nothing_to_learn_is_refused(
-    content: bytes, sentence: str, tmp_path: Path
+def test_a_file_without_a_usable_text_is_refused(
+    content: bytes, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "own.txt"
     path.write_bytes(content)
-    with pytest.raises(LabError, match=sentence):
+    with pytest.raises(Invalid, match=message):
         data.corpus(path)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"none\.txt cannot be read \(No such file"):
+    with pytest.raises(NotFound, match=r"none\.txt does not exist: name a text file"):
         data.corpus("none.txt")
-    with pytest.raises(LabError, match="cannot be read"):
+    with pytest.raises(Unavailable, match=r"cannot be read \(Is a directory\)"):
         data.corpus(tmp_path)
 
 
-def test_a_name_is_that_of_a_data_set_of_text() -> None:
-    with pytest.raises(LabError, match="no_such_text"):
-        data.corpus("no_such_text")
-    with pytest.raises(LabError, match="holds images, no text"):
-        data.corpus("digits")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no_such_text", "no data set 'no_such_text'"), ("digits", "holds images, not text")],
+)
+def test_a_name_must_be_that_of_a_text(name: str, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        data.corpus(name)
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
-def test_a_share_that_leaves_nothing_is_refused(share: float) -> None:
-    with pytest.raises(LabError, match="between 0 and 1"):
-        data.corpus("python_docs", validation=share)
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, float("nan")])
+def test_both_parts_must_hold_something(fraction: float) -> None:
+    with pytest.raises(Invalid, match="must be a fraction between 0 and 1"):
+        data.corpus("python_docs", validation=fraction)

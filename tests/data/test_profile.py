@@ -1,4 +1,4 @@
-"""`profile_pipeline`: its stages, its rates, and the share of waiting."""
+"""`profile_pipeline`: its stages, its rates, and the fraction of waiting."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dltlab import data
 from dltlab.data import profile
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
 
 @pytest.fixture
@@ -19,57 +19,67 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[count]:
     return ticks
 
 
-def passed(seconds: float, clock: count) -> None:
-    for _ in range(int(seconds)):
-        next(clock)
+@pytest.fixture
+def example() -> data.Profile:
+    return data.Profile([("read", 1000.0), ("prefetch", 900.0)], 100.0, 90.0, 0.123)
 
 
-def test_every_stage_is_named_in_order_with_stages_of_ones_own() -> None:
+def test_every_stage_is_named_in_order_also_further_ones() -> None:
     def brighter(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return images * 2, labels
 
     augment = data.augmentation(flip=True)
     dataset = data.load("digits", batch_size=64, augment=augment).map(brighter)
-    found = data.profile_pipeline(dataset, lambda batch: batch, seconds=0.01)
-    names = [name for name, _ in found.stages]
+    result = data.profile_pipeline(dataset, lambda batch: batch, seconds=0.01)
+    names = [name for name, _ in result.stages]
     assert names == ["order", "read", "augment", "prefetch", "brighter"]
-    assert all(rate > 0 for _, rate in found.stages)
+    assert all(rate > 0 for _, rate in result.stages)
 
 
 def test_a_slow_step_never_waits_and_a_slow_pipeline_always_does(clock: count) -> None:
-    dataset = tf.data.Dataset.from_tensor_slices(tf.zeros((4, 10, 2, 2, 1)))
+    dataset = tf.data.Dataset.from_tensor_slices(tf.zeros((400, 10, 2, 2, 1)))
 
     def slow_step(batch: tf.Tensor) -> None:
-        passed(97, clock)
+        for _ in range(97):
+            next(clock)
 
     slow = data.profile_pipeline(dataset, slow_step, seconds=1000)
     assert slow.waiting < 0.03
-    assert slow.together == pytest.approx(10 / 100, rel=0.2)
-    idle = data.profile_pipeline(dataset, lambda batch: None, seconds=1000)
-    assert idle.waiting > 0.3
-    assert idle.together > 20 * slow.together
+    assert slow.combined == pytest.approx(10 / 100, rel=0.2)
+    fast = data.profile_pipeline(dataset, lambda batch: None, seconds=1000)
+    assert fast.waiting > 0.3
+    assert fast.combined > 20 * slow.combined
 
 
-def test_images_are_counted_by_batch_or_one_by_one() -> None:
-    assert profile._count((tf.zeros((7, 8, 8, 3)), tf.zeros(7))) == 7
-    assert profile._count((tf.zeros((8, 8, 3)), tf.zeros(()))) == 1
-    assert profile._count(tf.zeros(5)) == 5
+@pytest.mark.parametrize(
+    ("shapes", "num_images"),
+    [([(7, 8, 8, 3), (7,)], 7), ([(8, 8, 3), ()], 1), ([(5,)], 5), ([()], 1)],
+)
+def test_rates_count_the_images_of_a_batch(clock: count, shapes: list, num_images: int) -> None:
+    dataset = tf.data.Dataset.from_tensors(tuple(map(tf.zeros, shapes))).repeat(100)
+    result = data.profile_pipeline(dataset, lambda batch: None, seconds=50)
+    assert result.step == pytest.approx(num_images, rel=0.1)  # the clock ticks once per step
 
 
-def test_table_image_and_sentence_say_the_same() -> None:
-    found = data.Profile([("read", 1000.0), ("prefetch", 900.0)], 100.0, 90.0, 0.123)
-    assert found.table()["images/s"].to_dict() == {
-        "read": 1000, "prefetch": 900, "the step alone": 100, "pipeline and step": 90
+def test_table_figure_and_summary_agree(example: data.Profile) -> None:
+    assert dict(example.table.to_numpy()) == {
+        "read": 1000, "prefetch": 900, "step alone": 100, "pipeline and step": 90
     }  # fmt: skip
-    for text in (str(found), found._repr_html_()):
-        assert "The device waited 12.3% of the time." in text
-    figure, alt = found.figure()
+    assert example.summary == "The device waited 12.3% of the time."
+    assert example.summary in repr(example)
+    figure = example.figure()
     axes = figure.axes[0]
     assert (axes.get_xlabel(), len(axes.patches)) == ("images/s", 4)
     assert "waits 12.3% of the time" in axes.get_title()
-    assert "read 1,000, prefetch 900" in alt
+    assert "read 1,000, prefetch 900" in example.alt
+
+
+def test_two_stages_may_have_the_same_name() -> None:
+    result = data.Profile([("map", 1000.0), ("map", 900.0)], 100.0, 90.0, 0.1)
+    labels = [label.get_text() for label in result.figure().axes[0].get_yticklabels()]
+    assert labels == ["map", "map", "step alone", "pipeline and step"]
 
 
 def test_an_empty_data_set_is_refused() -> None:
-    with pytest.raises(LabError, match="empty: there is nothing to measure"):
+    with pytest.raises(Invalid, match="empty: there is nothing to measure"):
         data.profile_pipeline(tf.data.Dataset.range(0), lambda batch: None)

@@ -11,10 +11,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from deadlines import HANG_SECONDS
 
 from dltlab import data
-from dltlab.data import fetch
-from dltlab.errors import LabError
+from dltlab.data import verified_files
+from dltlab.errors import Unavailable
 
 TEXT = "".join(random.Random(1).choices("abc \n", k=600_000)).encode()
 CARD = """
@@ -34,35 +35,35 @@ urls = ["http://127.0.0.1:{port}/letters.txt"]
 size = {size}
 sha256 = "{sha256}"
 """
-FETCHES = """
+DOWNLOADS = """
 import os, signal, sys
 import pooch, requests, tqdm, filelock
 from dltlab.data import text
 
-def moment(event, arguments):
-    # Every time that a file or folder of the store is opened, made, renamed or removed.
-    if armed and event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+def audit(event, arguments):
+    # Called whenever a file or folder of the store is opened, made, renamed or removed.
+    if is_counting and event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
         if str(arguments[0]).startswith(os.environ["DLTLAB_DATA_DIR"]):
-            strike()
+            count_down()
 
-def strike(*arguments):
-    global left
-    left -= 1
-    if left == 0:
+def count_down(*arguments):
+    global remaining
+    remaining -= 1
+    if remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(moment)
-armed = False
-for order in sys.stdin:
-    left = first = int(order)
+sys.addaudithook(audit)
+is_counting = False
+for line in sys.stdin:
+    remaining = first = int(line)
     child = os.fork()
     if child == 0:
         os.dup2(2, 1)
-        armed = True
-        tqdm.tqdm.update = strike  # after each piece of the file
+        is_counting = True
+        tqdm.tqdm.update = count_down  # after each chunk of the file
         assert len(text("letters")) == 600_000
-        armed = False
-        os.write(answers, b"finished %d\\n" % (first - left))
+        is_counting = False
+        os.write(answers, b"finished %d\\n" % (first - remaining))
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if status:
@@ -72,19 +73,19 @@ for order in sys.stdin:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty store, and a server on this machine that goes on from where it is asked to."""
+    """An empty store, and a server on this machine that supports range requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.headers.get("Range", "bytes=0-")
-            body = TEXT[int(asked.removeprefix("bytes=").removesuffix("-")) :]
+            requested = self.headers.get("Range", "bytes=0-")
+            body = TEXT[int(requested.removeprefix("bytes=").removesuffix("-")) :]
             self.send_response(206 if "Range" in self.headers else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             try:
                 self.wfile.write(body)
             except OSError:
-                self.close_connection = True  # whoever asked has been killed
+                self.close_connection = True  # the client was killed
 
         def log_message(self, *args: object) -> None:
             pass
@@ -109,46 +110,47 @@ def visible(store: Path) -> list[str]:
     return sorted(path.name for path in store.glob("[!.]*"))
 
 
-def test_a_download_that_is_killed_at_any_moment_leaves_nothing_half_made(store: Path) -> None:
+def test_a_download_that_is_killed_at_any_moment_leaves_no_unfinished_file(store: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", "import os; answers = os.dup(1)\n" + FETCHES],
+        [sys.executable, "-c", "import os; answers = os.dup(1)\n" + DOWNLOADS],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 
-    def order(left: int) -> list[str]:
+    def download_until(event: int) -> list[str]:
+        """Download in a process that is killed at its event of this number."""
         assert process.stdin is not None
         assert process.stdout is not None
-        print(left, file=process.stdin, flush=True)
+        print(event, file=process.stdin, flush=True)
         return process.stdout.readline().split()
 
-    word, moments = order(10**9)
-    assert word == "finished"
-    assert int(moments) > 15
-    for left in random.Random(0).choices(range(1, int(moments) + 1), k=20):
+    outcome, num_events = download_until(10**9)
+    assert outcome == "finished"
+    assert int(num_events) > 15
+    for event in random.Random(0).choices(range(1, int(num_events) + 1), k=20):
         (store / "letters.txt").unlink()
-        assert order(left) == ["ended", str(int(signal.SIGKILL))]
+        assert download_until(event) == ["ended", str(int(signal.SIGKILL))]
         assert visible(store) in ([], ["letters.txt"])
         if visible(store):
             assert (store / "letters.txt").read_bytes() == TEXT
-        assert order(10**9)[0] == "finished"
+        assert download_until(10**9)[0] == "finished"
         assert (store / "letters.txt").read_bytes() == TEXT
         assert visible(store) == ["letters.txt"]
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
 
 
-def test_a_store_that_cannot_be_written_serves_what_it_has(
+def test_a_store_that_cannot_be_written_can_be_read(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(folder: Path) -> None:
+    def fail(folder: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     assert data.text("letters", "train").encode() == TEXT[:500_000]
-    monkeypatch.setattr(fetch, "lock_folder", read_only)
+    monkeypatch.setattr(verified_files, "lock_folder", fail)
     assert data.text("letters", "test").encode() == TEXT[500_000:]
     (store / "letters.txt").unlink()
-    with pytest.raises(LabError) as caught:
+    with pytest.raises(Unavailable) as caught:
         data.text("letters", "test")
     assert str(caught.value) == (
-        f"letters.txt cannot be kept in {store} (Permission denied); make room there, or set "
-        "DLTLAB_DATA_DIR to a folder you may write to."
+        f"letters.txt cannot be written to {store} (Permission denied); free some space there, or "
+        "set DLTLAB_DATA_DIR to a folder you may write to."
     )

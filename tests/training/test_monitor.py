@@ -1,10 +1,8 @@
 """The monitor, watched while a network of one weight trains."""
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 from IPython.core.events import EventManager
 
-from dltlab import data
 from dltlab.training import Monitor, monitor
 
 NUM_IMAGES = 8
@@ -219,15 +216,3 @@ def test_a_model_that_tracks_no_loss_is_shown_without_a_rate(
     silent.compile("sgd")
     fit(silent, clock, Monitor(), epochs=1)
     assert capsys.readouterr().out == "Training: epoch 1 of 1, 2.0 s, loss 1.\n"
-
-
-def test_a_run_says_which_data_it_used(tmp_path: Path) -> None:
-    images, labels = data.arrays("digits", "test")
-    model = keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
-    )
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    watch = Monitor("Digits", run=tmp_path / "runs" / "one")
-    model.fit(images, labels, batch_size=450, verbose=0, callbacks=[watch])
-    recorded = json.loads((tmp_path / "runs" / "one" / "data.json").read_text())
-    assert ("digits", "1998") in [(each["name"], each["version"]) for each in recorded]

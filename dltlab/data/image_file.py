@@ -1,0 +1,140 @@
+"""Read one image file: decoded, upright, in color, of a given size."""
+
+import io
+import stat
+import warnings
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+Resize = Literal["crop", "squash", "fit"]
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MIN_SIDE = 8  # pixels; an image with a shorter side shows nothing
+MAX_PIXELS = 100_000_000  # more than any camera takes, and 300 MB in memory
+MAX_FILE_BYTES = 200_000_000  # a larger file is not an image
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_JPEG, _EXIF, _EXIF_BYTES = b"\xff\xd8", b"Exif\0\0", 1 << 16
+
+
+class UnusableImage(Exception):
+    """A file that cannot be used as an image; the message is the reason, in a few words."""
+
+
+def read_image(file: bytes | Path, size: int, resize: Resize) -> np.ndarray:
+    """Read a JPEG, PNG, BMP or WebP file as a square image.
+
+    The image is upright, as its EXIF orientation says. Gray, palette and CMYK images become RGB;
+    transparent pixels become white; of an animation the first frame is read. A large photo is
+    reduced while it is decoded, so it costs little more than a small one.
+
+    Args:
+        file: The bytes of the file, or its path.
+        size: The side of the result, in pixels.
+        resize: How another shape becomes a square: "crop" keeps the middle, "squash" changes the
+            proportions, "fit" keeps everything and fills the rest with black.
+
+    Returns:
+        uint8 RGB `(size, size, 3)`.
+
+    Raises:
+        UnusableImage: The file cannot be read, or it is empty, damaged, tiny, huge or not an image.
+    """
+    content = _file_content(file) if isinstance(file, Path) else file
+    if not content:
+        raise UnusableImage("is empty")
+    if content.startswith(_JPEG) and content.find(_EXIF, 0, _EXIF_BYTES) < 0:
+        # A small JPEG would spend most of its time in Pillow's Python code; this is far faster.
+        try:
+            # A larger image does not fit into the buffer, and is refused before it is decoded.
+            buffer = np.empty((size, size, 3), np.uint8)
+            pixels = simplejpeg.decode_jpeg(content, buffer=buffer)
+        except ValueError:
+            pixels = _decoded_jpeg(content, size)
+        if pixels is not None:
+            if pixels.shape == buffer.shape:
+                return buffer
+            _check_size(*pixels.shape[:2])
+            return _resized(Image.fromarray(pixels), size, resize)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata, and sizes below MAX_PIXELS
+            return _resized(_opened(content, size), size, resize)
+    except UnusableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnusableImage(f"is too large: more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:
+        # Decoders raise many kinds of errors for damaged bytes: SyntaxError, IndexError, …
+        raise UnusableImage("is damaged or not an image") from error
+
+
+def _file_content(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device might have no end
+            raise UnusableImage("is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise UnusableImage(f"is too large: {status.st_size / 1e6:,.0f} MB")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UnusableImage("does not exist") from error
+    except OSError as error:
+        raise UnusableImage(f"cannot be read ({error.strerror or error})") from error
+
+
+def _decoded_jpeg(content: bytes, size: int) -> np.ndarray | None:
+    """Return the RGB pixels of a JPEG file, reduced while both sides are `2 * size` or more.
+
+    None where it is damaged, or unusual in a way that Pillow tolerates.
+    """
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+        _check_size(height, width)
+        if colors in ("CMYK", "YCCK"):
+            return None
+        min_side = 2 * size
+        return np.asarray(simplejpeg.decode_jpeg(content, min_height=min_side, min_width=min_side))
+    except ValueError:
+        return None
+
+
+def _opened(content: bytes, size: int) -> Image.Image:
+    """Return an upright RGB Pillow image; a JPEG reduced, but not below `2 * size`."""
+    image: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    _check_size(image.height, image.width)
+    image.draft("RGB", (2 * size, 2 * size))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of gray
+        return Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        colors = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, colors).convert("RGB")
+    return image.convert("RGB")
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < MIN_SIDE:
+        raise UnusableImage(f"is tiny: {width}×{height} pixels")
+    if height * width > MAX_PIXELS:
+        raise UnusableImage(f"is too large: {width}×{height} pixels")
+
+
+def _resized(image: Image.Image, size: int, resize: Resize) -> np.ndarray:
+    """Return `image` as a square, uint8 `(size, size, 3)`."""
+    bicubic = Image.Resampling.BICUBIC
+    if resize == "crop":
+        image = ImageOps.fit(image, (size, size), bicubic)
+    elif resize == "fit":
+        width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
+        scaled = image.resize((width, height), bicubic)
+        image = Image.new("RGB", (size, size))
+        image.paste(scaled, ((size - width) // 2, (size - height) // 2))
+    else:
+        image = image.resize((size, size), bicubic)
+    return np.asarray(image)

@@ -1,0 +1,13 @@
+"""What tests of the data room share: a store of their own."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store, and no mirror."""
+    monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
+    monkeypatch.delenv("DLTLAB_DATA_MIRROR", raising=False)
+    return tmp_path / "store"
