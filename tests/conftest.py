@@ -26,7 +26,7 @@ class CommandResult:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run whole labs first, spread over the workers: the last one would run alone for minutes."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    labs = [item for item in items if item.path.parent.name in ("notebooks", "browser")]
+    labs = [item for item in items if item.path.parent.name in ("browser", "checks", "notebooks")]
     rest = [item for item in items if item not in labs]
     share = math.ceil(len(rest) / workers)
     items[:] = [

@@ -16,6 +16,7 @@ from dltlab.exercises import (
     Outcome,
     Question,
     Verdict,
+    lab_of,
     reference,
 )
 
@@ -30,12 +31,13 @@ def verify(module: str) -> list[str]:
 
     The stub must be unattempted; the author's solution and every accepted answer must pass; every
     mistake must get its own sentence, and every rejected answer the message it was declared with;
-    the cases of a declared exercise must differ in size; a question has one correct option.
-    Checks that are code get the values of their `smoke=`.
+    the cases of a declared exercise must differ in size; a question has one correct option; the
+    lab and the module name the same exercises. Checks that are code get the values of their
+    `smoke=`.
 
     Raises:
         Invalid: The module cannot be imported.
-        LabError: The lab does not define a function that the module checks.
+        LabError: There is no such lab, or it does not define a function that the module checks.
     """
     try:
         members = exercises_of(importlib.import_module(module))
@@ -43,9 +45,17 @@ def verify(module: str) -> list[str]:
         raise Invalid(
             f"The exercises' module {module} cannot be imported ({type(error).__name__}: {error})."
         ) from error
+    lab = lab_of(module)
+    names = [member.name for member in members]
+    faults = [
+        f"{name}: {lab.name} asks for it, and {module} does not define it"
+        for name in lab.exercises
+        if name not in names
+    ]
     # On a busy machine the threads of OpenBLAS wait for each other ten times as long as they work.
     with threadpool_limits(1, user_api="blas"):
-        return [f"{member.name}: {fault}" for member in members for fault in _faults(member)]
+        faults += [f"{member.name}: {fault}" for member in members for fault in _faults(member)]
+    return faults
 
 
 def verify_labs(course: Course, labs: list[Lab]) -> list[str]:

@@ -2,258 +2,135 @@
 
 import numpy as np
 
-from dltlab.exercises import attempt, correct, exercise, question, require, wrong
-
-
-def _array(value, shape, what="value"):
-    """`value`, which the answer returned, if it is a NumPy array of this shape."""
-    require(
-        isinstance(value, np.ndarray),
-        f"Your {what} is an object of type `{type(value).__name__}`; a NumPy array is wanted.",
-    )
-    require(
-        value.shape == shape,
-        f"Your {what} has the shape {value.shape}; wanted is {shape}.",
-    )
-    return value
-
-
-def _near(value, wanted):
-    return np.allclose(value, wanted, rtol=1e-5, atol=1e-6)
+from dltlab.exercises import (
+    Array,
+    Integer,
+    Number,
+    attempt,
+    correct,
+    exercise,
+    question,
+    random_arrays,
+    require,
+    wrong,
+)
 
 
 def _sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def _random(*shapes):
-    generator = np.random.default_rng(1)
-    return [generator.normal(size=shape) for shape in shapes]
-
-
-def _call(answer, *arguments):
-    """What the answer returns; its arguments stay as they were."""
-    given = [np.copy(each) for each in arguments]
-    value = answer(*arguments)
-    require(
-        all(np.array_equal(one, other) for one, other in zip(given, arguments, strict=True)),
-        "Your function changes the arrays that it was given.",
-    )
-    return value
-
-
 @exercise(
     "Two matrix products, `x @ kernel` and `h @ recurrent_kernel`. Both have the shape "
     "(b, units), so they can be added.",
-    "Add the bias to their sum, and take `np.tanh` of it all, last.",
+    "Add the bias to their sum, and take `np.tanh` of the result last.",
+    returns=Array("new state"),
+    otherwise="Your new state is not tanh(x·W + h·U + b).",
 )
-def rnn_step(answer):
-    """Two sequences, three inputs, four units."""
-    x, h, kernel, recurrent, bias = _random((2, 3), (2, 4), (3, 4), (4, 4), (4,))
-    h = np.tanh(h)
-    value = _array(_call(answer, x, h, kernel, recurrent, bias), (2, 4), "new state")
-    before = x @ kernel + h @ recurrent + bias
-    require(
-        not _near(value, before),
-        "You return the sum as it is: without the tanh the state would grow without bound.",
+def rnn_step():
+    yield random_arrays((3, 5), (3, 4), (5, 4), (4, 4), (4,))
+    yield random_arrays((6, 3), (6, 7), (3, 7), (7, 7), (7,))
+
+
+@rnn_step.mistakes
+def _(x, h, kernel, recurrent_kernel, bias):
+    inputs, states = x @ kernel, h @ recurrent_kernel
+    says = "makes no difference to what you return"
+    yield (
+        "You return the sum itself: without the tanh the state would grow without bound.",
+        inputs + states + bias,
     )
-    require(
-        not _near(value, np.tanh(before - bias)),
-        "The bias makes no difference to what you return.",
+    yield f"The bias {says}.", np.tanh(inputs + states)
+    yield "You add the bias after the tanh, not before it.", np.tanh(inputs + states) + bias
+    yield f"The old state {says}: such a network remembers nothing.", np.tanh(inputs + bias)
+    yield f"The input {says}.", np.tanh(states + bias)
+    yield (
+        "You use the transpose of the recurrent kernel; use `h @ recurrent_kernel`.",
+        np.tanh(inputs + h @ recurrent_kernel.T + bias),
     )
-    require(
-        not _near(value, np.tanh(x @ kernel + bias)),
-        "The old state makes no difference to what you return: such a network remembers nothing.",
+    yield (
+        "You add two hyperbolic tangents; take one, of the whole sum.",
+        np.tanh(inputs + bias) + np.tanh(states),
     )
-    require(
-        not _near(value, np.tanh(h @ recurrent + bias)),
-        "The input makes no difference to what you return.",
-    )
-    require(
-        not _near(value, np.tanh(x @ kernel + h @ recurrent.T + bias)),
-        "You use the transpose of the recurrent kernel: `h @ recurrent_kernel` is wanted.",
-    )
-    require(
-        not _near(value, np.tanh(x @ kernel + bias) + np.tanh(h @ recurrent)),
-        "You take two hyperbolic tangents and add them; wanted is one, of the whole sum.",
-    )
-    require(_near(value, np.tanh(before)), "Your new state is not tanh(x·W + h·U + b).")
 
 
 @rnn_step.accepts
 def _(x, h, kernel, recurrent_kernel, bias):
     joined = np.concatenate([x, h], axis=1) @ np.concatenate([kernel, recurrent_kernel])
-    return np.tanh(joined + bias)
+    return np.tanh(joined + bias).tolist()
 
 
 @rnn_step.accepts
 def _(x, h, kernel, recurrent_kernel, bias):
-    return 2 * _sigmoid(2 * (x @ kernel + h @ recurrent_kernel + bias)) - 1
+    x, h, kernel, recurrent_kernel = map(np.float32, (x, h, kernel, recurrent_kernel))
+    return 2 * _sigmoid(2 * (x @ kernel + h @ recurrent_kernel + np.float32(bias))) - 1
 
 
-@rnn_step.rejects("without bound")
+@rnn_step.rejects("has the shape (3, 7); expected (6, 7)")
 def _(x, h, kernel, recurrent_kernel, bias):
-    return x @ kernel + h @ recurrent_kernel + bias
-
-
-@rnn_step.rejects("The bias makes no difference")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(x @ kernel + h @ recurrent_kernel)
-
-
-@rnn_step.rejects("remembers nothing")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(x @ kernel + bias)
-
-
-@rnn_step.rejects("The input makes no difference")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(h @ recurrent_kernel + bias)
-
-
-@rnn_step.rejects("the transpose")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(x @ kernel + h @ recurrent_kernel.T + bias)
-
-
-@rnn_step.rejects("two hyperbolic tangents")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(x @ kernel + bias) + np.tanh(h @ recurrent_kernel)
-
-
-@rnn_step.rejects("is not tanh(x·W")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return _sigmoid(x @ kernel + h @ recurrent_kernel + bias)
-
-
-@rnn_step.rejects("wanted is (2, 4)")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(x @ kernel + h @ recurrent_kernel + bias)[0]
-
-
-@rnn_step.rejects("a NumPy array is wanted")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(x @ kernel + h @ recurrent_kernel + bias).tolist()
-
-
-@rnn_step.rejects("mismatch")
-def _(x, h, kernel, recurrent_kernel, bias):
-    return np.tanh(kernel @ x + recurrent_kernel @ h + bias)
-
-
-@rnn_step.rejects("changes the arrays")
-def _(x, h, kernel, recurrent_kernel, bias):
-    h[:] = np.tanh(x @ kernel + h @ recurrent_kernel + bias)
-    return h
+    return [np.tanh(x[i] @ kernel + h[i] @ recurrent_kernel + bias) for i in range(3)]
 
 
 @exercise(
-    "Go backward through what a step does. Last came the tanh, so its slope comes first: multiply "
+    "Go backward through what a step does. The tanh came last, so its slope comes first: multiply "
     "the gradient by `1 - state**2`, entry by entry.",
-    "Forward the old state was multiplied by `recurrent_kernel`. Backward it is its transpose: "
-    "`@ recurrent_kernel.T`.",
+    "In the forward direction the old state was multiplied by `recurrent_kernel`. Backward it is "
+    "its transpose: `@ recurrent_kernel.T`.",
+    returns=Array("gradient"),
+    otherwise="A small change of the old state changes the loss by another amount than your "
+    "gradient says.",
 )
-def step_back(answer):
-    """Two sequences, four units; the gradient is compared with finite differences."""
-    gradient, before, recurrent, inputs = _random((2, 4), (2, 4), (4, 4), (2, 4))
-    state = np.tanh(inputs + np.tanh(before) @ recurrent)
-    value = _array(_call(answer, gradient, state, recurrent), (2, 4), "gradient")
-    slope = 1 - state**2
-    require(
-        not _near(value, gradient @ recurrent.T),
-        "The slope of the tanh is missing: where the state is near 1 or -1, little comes through.",
-    )
-    require(not _near(value, gradient * slope), "The gradient does not pass the recurrent kernel.")
-    require(
-        not _near(value, (gradient * slope) @ recurrent),
-        "Backward it is the transpose of the recurrent kernel that counts.",
-    )
-    require(
-        not _near(value, (gradient @ recurrent.T) * slope),
-        "You multiply by the slope after the matrix. The tanh came last, so backward it is first.",
-    )
-    require(
-        not _near(value, (gradient * (1 - np.tanh(state) ** 2)) @ recurrent.T),
-        "`state` is the tanh already, and you take the tanh of it once more.",
-    )
-    require(
-        not _near(value, (gradient * (1 - state)) @ recurrent.T),
-        "The slope of a tanh with the value s is not 1 - s. Is there a square?",
-    )
-    wanted = np.zeros((2, 4))
-    for place in np.ndindex(2, 4):
-        nudge = np.zeros((2, 4))
-        nudge[place] = 1e-6
-        ahead, behind = (
-            np.sum(gradient * np.tanh(inputs + (np.tanh(before) + sign * nudge) @ recurrent))
-            for sign in (1, -1)
+def step_back():
+    for batch, units in ((3, 4), (2, 6)):
+        gradient, state, recurrent_kernel = random_arrays(
+            (batch, units), (batch, units), (units, units)
         )
-        wanted[place] = (ahead - behind) / 2e-6
-    require(
-        np.allclose(value, wanted, atol=1e-5),
-        "Nudging the old state a little changes the loss by another amount than you say.",
+        yield gradient, np.tanh(state), recurrent_kernel
+
+
+@step_back.mistakes
+def _(gradient, state, recurrent_kernel):
+    slope = 1 - state**2
+    yield (
+        "The slope of the tanh is missing: where the state is near 1 or -1, little gets through.",
+        gradient @ recurrent_kernel.T,
+    )
+    yield "The gradient does not pass through the recurrent kernel.", gradient * slope
+    yield (
+        "Backward, use the transpose of the recurrent kernel.",
+        (gradient * slope) @ recurrent_kernel,
+    )
+    yield (
+        "You multiply by the slope after the matrix. The tanh came last, so backward it comes "
+        "first.",
+        (gradient @ recurrent_kernel.T) * slope,
+    )
+    yield (
+        "`state` is the result of the tanh already, and you take its tanh again.",
+        (gradient * (1 - np.tanh(state) ** 2)) @ recurrent_kernel.T,
+    )
+    yield (
+        "The slope of a tanh with the value s is not 1 - s. Is there a square?",
+        (gradient * (1 - state)) @ recurrent_kernel.T,
     )
 
 
 @step_back.accepts
 def _(gradient, state, recurrent_kernel):
-    return np.stack([recurrent_kernel @ row for row in gradient * (1 - state) * (1 + state)])
+    return [recurrent_kernel @ row for row in gradient * (1 - state) * (1 + state)]
 
 
 @step_back.accepts
 def _(gradient, state, recurrent_kernel):
-    return np.einsum("bj,ij->bi", gradient * (1 - np.square(state)), recurrent_kernel)
-
-
-@step_back.rejects("The slope of the tanh is missing")
-def _(gradient, state, recurrent_kernel):
-    return gradient @ recurrent_kernel.T
-
-
-@step_back.rejects("does not pass the recurrent kernel")
-def _(gradient, state, recurrent_kernel):
-    return gradient * (1 - state**2)
-
-
-@step_back.rejects("it is the transpose")
-def _(gradient, state, recurrent_kernel):
-    return (gradient * (1 - state**2)) @ recurrent_kernel
-
-
-@step_back.rejects("backward it is first")
-def _(gradient, state, recurrent_kernel):
-    return (gradient @ recurrent_kernel.T) * (1 - state**2)
-
-
-@step_back.rejects("once more")
-def _(gradient, state, recurrent_kernel):
-    return (gradient * (1 - np.tanh(state) ** 2)) @ recurrent_kernel.T
-
-
-@step_back.rejects("Is there a square?")
-def _(gradient, state, recurrent_kernel):
-    return (gradient * (1 - state)) @ recurrent_kernel.T
-
-
-@step_back.rejects("by another amount")
-def _(gradient, state, recurrent_kernel):
-    return (gradient * state * (1 - state)) @ recurrent_kernel.T
-
-
-@step_back.rejects("changes the arrays")
-def _(gradient, state, recurrent_kernel):
-    gradient *= 1 - state**2
-    return gradient @ recurrent_kernel.T
-
-
-@step_back.rejects("wanted is (2, 4)")
-def _(gradient, state, recurrent_kernel):
-    return ((gradient * (1 - state**2)) @ recurrent_kernel.T).sum(axis=0)
+    sums = np.arctanh(state)
+    small = 1e-5 * np.eye(len(recurrent_kernel))[:, np.newaxis] @ recurrent_kernel
+    changes = (np.tanh(sums + small) - np.tanh(sums - small)) / 2e-5
+    return (gradient * changes).sum(axis=2).T
 
 
 @question
 def forgetting():
-    """Look at the two curves of the LSTM. What decides how fast its gradient dies away?"""
+    """Look at the two curves of the LSTM. What decides how fast its gradient vanishes?"""
     return [
         wrong(
             "The tanh: an LSTM has none, so nothing is lost.",
@@ -266,156 +143,102 @@ def forgetting():
         correct(
             "Its forget gate: from step to step the gradient of the cell state is multiplied by "
             "about f, and f can be near 1.",
-            "An LSTM does not remember by itself. It can learn to: a gate near 1 costs it nothing. "
-            "A plain network would have to keep a whole matrix at the edge.",
+            "An LSTM does not remember by itself, but it can learn to: it only has to keep a gate "
+            "near 1. A plain network would have to keep a whole matrix neither too large nor too "
+            "small.",
         ),
         wrong(
             "Clipping: Keras clips the gradients of an LSTM.",
-            "Nothing was clipped in this image.",
+            "Nothing was clipped in this figure.",
         ),
     ]
 
 
+def _length(arrays):
+    return np.sqrt(sum(np.sum(np.square(array)) for array in arrays))
+
+
 @exercise(
-    "One length for all of it: the square root of the sum of the squares of all entries of all "
-    "arrays.",
+    "One length for all arrays together: the square root of the sum of the squares of all entries "
+    "of all arrays.",
     "`factor = limit / length` if the length is above the limit, else 1. Then multiply every array "
     "by the same factor.",
+    returns=[Array("clipped gradient")],
+    otherwise=lambda value: (
+        f"Your gradients, together of length {_length(value):.3f}, are not the given ones "
+        "multiplied by the one factor that the limit asks for."
+    ),
 )
-def clip(answer):
-    """Two arrays of different shape, above the limit, below it, and all zeros."""
+def clip():
     generator = np.random.default_rng(1)
-    large = [generator.normal(size=(3, 2)), 5 * generator.normal(size=4)]
-    length = np.sqrt(sum(np.sum(each**2) for each in large))
-    value = _clipped(answer, large, 1.5)
-    new = np.sqrt(sum(np.sum(each**2) for each in value))
-    own = [each * np.minimum(1, 1.5 / np.linalg.norm(each)) for each in large]
-    require(
-        not all(map(_near, value, own)),
-        "You shorten each array by its own length. That turns the step: their lengths compared "
-        "with each other change.",
+    yield [generator.normal(size=(3, 5)), 5 * generator.normal(size=4)], 1.5
+    yield [generator.normal(size=shape) for shape in ((7,), (2, 6), (4, 3))], 0.8
+    yield [generator.normal(size=(4, 3)) / 10, np.zeros(5)], 1.5
+    yield [np.zeros(3), np.zeros(2)], 1.5
+
+
+@clip.mistakes
+def _(gradients, limit):
+    length = _length(gradients)
+    solution = clip.reference()(gradients, limit)
+    lengths = sum(np.linalg.norm(gradient) for gradient in gradients)
+    yield (
+        "You shorten each array by its own length. That changes the direction of the step, since "
+        "their lengths relative to each other change.",
+        [gradient * limit / max(_length([gradient]), limit) for gradient in gradients],
     )
-    require(
-        not all(map(_near, value, [np.clip(each, -1.5, 1.5) for each in large])),
-        "You cut every entry at the limit. That turns the step; wanted is a shorter step in the "
-        "same direction.",
+    yield (
+        "You clip every entry at the limit. That changes the direction of the step; make it "
+        "shorter in the same direction.",
+        [np.clip(gradient, -limit, limit) for gradient in gradients],
     )
-    require(
-        not all(map(_near, value, large)),
-        f"A gradient of length {length:.1f} comes back as it was, though the limit is 1.5.",
+    yield (
+        f"Gradients of length {length:.1f} come back unchanged, though the limit is {limit}.",
+        list(gradients),
     )
-    factors = np.concatenate([(v / g).ravel() for v, g in zip(value, large, strict=True)])
-    require(
-        np.allclose(factors, factors[0]),
-        "Your arrays are not all multiplied by the same factor, so the step turns.",
+    yield "Your step goes in the opposite direction.", [-gradient for gradient in solution]
+    yield (
+        lambda value: (
+            f"With a limit of {limit} your gradients together have a length of "
+            f"{_length(value):.3f}. Do you take the root of the sum of all squares?"
+        ),
+        [gradient * limit / max(lengths, limit) for gradient in gradients],
     )
-    require(factors[0] > 0, "Your step goes the other way.")
-    require(
-        np.isclose(new, 1.5, rtol=1e-4),
-        f"With a limit of 1.5 your gradients together have a length of {new:.3f}. Is it the root "
-        "of the sum of all squares?",
+    yield (
+        "Your arrays are not all multiplied by the same factor: the step changes direction.",
+        ...
+        if length < limit
+        else [np.sign(array) * limit * (array / length) ** 2 for array in gradients],
     )
-    small = [each / length for each in large]
-    with np.errstate(all="ignore"):
-        value = _clipped(answer, small, 1.5)
-        zeros = _clipped(answer, [np.zeros(3), np.zeros(2)], 1.5)
-    require(
-        all(map(_near, value, small)),
+    yield (
         "Gradients that are shorter than the limit must stay as they are; yours change.",
+        [gradient * limit / (length or 1) for gradient in gradients],
     )
-    require(
-        not any(each.any() for each in zeros),
-        f"For gradients that are all zeros you return {zeros[0][0]}.",
+    yield (
+        lambda value: f"For gradients that are all zeros you return {value[0].flat[0]}.",
+        [gradient / length * min(length, limit) for gradient in gradients],
     )
-
-
-def _clipped(answer, gradients, limit):
-    given = [each.copy() for each in gradients]
-    value = answer(given, limit)
-    require(
-        all(map(np.array_equal, given, gradients)),
-        "Your function changes the gradients that it was given.",
-    )
-    require(
-        isinstance(value, list | tuple) and len(value) == len(gradients),
-        f"You return {type(value).__name__}; a list with an array for each gradient is wanted.",
-    )
-    return [
-        _array(each, gradient.shape, "clipped gradient")
-        for each, gradient in zip(value, gradients, strict=True)
-    ]
 
 
 @clip.accepts
 def _(gradients, limit):
-    length = np.linalg.norm(np.concatenate([each.ravel() for each in gradients]))
-    return [each * min(1, limit / (length + 1e-300)) for each in gradients]
+    length = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in gradients]))
+    return tuple(gradient * min(1, limit / (length + 1e-300)) for gradient in gradients)
 
 
 @clip.accepts
 def _(gradients, limit):
     import tensorflow as tf
 
-    return [np.asarray(each) for each in tf.clip_by_global_norm(gradients, limit)[0]]
+    return tf.clip_by_global_norm([np.float32(gradient) for gradient in gradients], limit)[0]
 
 
-@clip.rejects("by its own length")
+@clip.rejects("changes its argument `gradients`")
 def _(gradients, limit):
-    return [each * min(1, limit / np.linalg.norm(each)) for each in gradients]
-
-
-@clip.rejects("cut every entry")
-def _(gradients, limit):
-    return [np.clip(each, -limit, limit) for each in gradients]
-
-
-@clip.rejects("comes back as it was")
-def _(gradients, limit):
-    length = np.sqrt(sum(np.sum(each**2) for each in gradients))
-    return list(gradients) if length > limit else [each * limit / length for each in gradients]
-
-
-@clip.rejects("the root of the sum of all squares")
-def _(gradients, limit):
-    length = sum(np.linalg.norm(each) for each in gradients)
-    return [each * min(1, limit / length) for each in gradients]
-
-
-@clip.rejects("yours change")
-def _(gradients, limit):
-    length = np.sqrt(sum(np.sum(each**2) for each in gradients))
-    return [each * limit / length for each in gradients]
-
-
-@clip.rejects("all zeros you return nan")
-def _(gradients, limit):
-    length = np.sqrt(sum(np.sum(each**2) for each in gradients))
-    return [each / length * min(length, limit) for each in gradients]
-
-
-@clip.rejects("the other way")
-def _(gradients, limit):
-    length = np.sqrt(sum(np.sum(each**2) for each in gradients))
-    return [-each * limit / max(length, limit) for each in gradients]
-
-
-@clip.rejects("changes the gradients")
-def _(gradients, limit):
-    length = np.sqrt(sum(np.sum(each**2) for each in gradients))
-    for each in gradients:
-        each *= min(1, limit / length)
+    factor = limit / max(_length(gradients), limit)
+    for gradient in gradients:
+        gradient *= factor
     return gradients
-
-
-@clip.rejects("a list with an array for each")
-def _(gradients, limit):
-    return np.sqrt(sum(np.sum(each**2) for each in gradients))
-
-
-@clip.rejects("same factor")
-def _(gradients, limit):
-    length = np.sqrt(sum(np.sum(each**2) for each in gradients))
-    return [np.sign(each) * limit * np.abs(each) ** 2 / length**2 for each in gradients]
 
 
 @exercise(
@@ -425,174 +248,89 @@ def _(gradients, limit):
     "Three of the parts go through `sigmoid`, the candidate g goes through `np.tanh`.",
     "The new cell state is `f * c + i * g`. The new state is `o * np.tanh(…)` of the *new* cell "
     "state.",
+    returns=(Array("new state"), Array("new cell state")),
+    otherwise={
+        "new cell state": "Your cell state is not f · c + i · g. Are the four parts in the order "
+        "i, f, g, o?",
+        "new state": "The cell state is correct, the state is not.",
+    },
 )
-def lstm_step(answer):
-    """Two sequences, three inputs, four units."""
-    x, h, c, kernel, recurrent, bias = _random((2, 3), (2, 4), (2, 4), (3, 16), (4, 16), (16,))
-    h = np.tanh(h)
-    value = _call(answer, x, h, c, kernel, recurrent, bias)
-    require(
-        isinstance(value, list | tuple) and len(value) == 2,
-        "Return two arrays: the new state and the new cell state.",
-    )
-    new_h, new_c = _array(value[0], (2, 4), "state"), _array(value[1], (2, 4), "cell state")
-    parts = np.split(x @ kernel + h @ recurrent + bias, 4, axis=1)
-    i, f, g, o = _sigmoid(parts[0]), _sigmoid(parts[1]), np.tanh(parts[2]), _sigmoid(parts[3])
-    wanted = f * c + i * g
-    require(
-        not (_near(new_h, wanted) and _near(new_c, o * np.tanh(wanted))),
-        "You return the two the other way round: first the state, then the cell state.",
-    )
-    _require_cell(new_c, c, parts, wanted)
-    require(
-        not _near(new_h, o * wanted),
-        "The cell state is right. Before the output gate lets it out, it goes through a tanh.",
-    )
-    require(
-        not _near(new_h, o * np.tanh(c)),
-        "The cell state is right, but your state is made of the old one.",
-    )
-    require(
-        not _near(new_h, np.tanh(wanted)), "The cell state is right; the output gate is missing."
-    )
-    require(_near(new_h, o * np.tanh(wanted)), "The cell state is right, the state is not.")
+def lstm_step():
+    yield random_arrays((3, 5), (3, 4), (3, 4), (5, 16), (4, 16), (16,))
+    yield random_arrays((7, 2), (7, 6), (7, 6), (2, 24), (6, 24), (24,))
 
 
-def _require_cell(value, c, parts, wanted):
-    """Say what is wrong with a cell state."""
-    i, f, g = _sigmoid(parts[0]), _sigmoid(parts[1]), np.tanh(parts[2])
-    require(
-        not _near(value, i * g), "Your cell state forgets everything: the old one is not in it."
+def _lstm(x, h, c, kernel, recurrent_kernel, bias, order=(0, 1, 2, 3)):
+    sums = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
+    i, f, g, o = (sums[place] for place in order)
+    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+    return _sigmoid(o) * np.tanh(c), c
+
+
+@lstm_step.mistakes
+def _(x, h, c, kernel, recurrent_kernel, bias):
+    weights = kernel, recurrent_kernel, bias
+    state, cell = _lstm(x, h, c, *weights)
+    sums = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
+    i, f, g, o = *map(_sigmoid, sums[:2]), np.tanh(sums[2]), _sigmoid(sums[3])
+    order, says = "Keras' order is i, f, g, o.", "makes no difference to your cell state"
+    yield (
+        "You return the two in the opposite order: first the state, then the cell state.",
+        (cell, state),
     )
-    require(
-        not _near(value, c + i * g), "Your cell state forgets nothing: the forget gate is missing."
+    yield "Your cell state forgets everything: it does not contain the old one.", (..., i * g)
+    yield "Your cell state forgets nothing: the forget gate is missing.", (..., c + i * g)
+    yield "The input gate is missing: your cell state adds the whole candidate.", (..., f * c + g)
+    yield f"Input gate and forget gate are swapped. {order}", (..., i * c + f * g)
+    yield (
+        f"Candidate and output gate are swapped. {order}",
+        (..., _lstm(x, h, c, *weights, order=(0, 1, 3, 2))[1]),
     )
-    require(
-        not _near(value, i * c + f * g),
-        "Input gate and forget gate are swapped. Keras' order is i, f, g, o.",
+    yield (
+        "Your candidate goes through a sigmoid, so that nothing can ever be subtracted from the "
+        "cell state. It needs the tanh.",
+        (..., f * c + i * _sigmoid(sums[2])),
     )
-    require(
-        not _near(value, f * c + i * np.tanh(parts[3])),
-        "Candidate and output gate are swapped. Keras' order is i, f, g, o.",
-    )
-    require(
-        not _near(value, f * c + i * _sigmoid(parts[2])),
-        "Your candidate goes through a sigmoid, so nothing can ever be taken away from the cell "
-        "state. It needs the tanh.",
-    )
-    require(
-        not _near(value, parts[1] * c + parts[0] * parts[2]),
-        "Your gates are sums as they are; a gate is a number between 0 and 1.",
-    )
-    require(
-        not _near(value, f * c + (1 - f) * g),
+    for candidate in (sums[2], g):
+        yield (
+            "Your gates are the sums themselves; a gate is a number between 0 and 1.",
+            (..., sums[1] * c + sums[0] * candidate),
+        )
+    yield (
         "That is nearly a GRU: in an LSTM the input gate is not 1 - f but a gate of its own.",
+        (..., f * c + (1 - f) * g),
     )
-    require(
-        _near(value, wanted),
-        "Your cell state is not f · c + i · g. Are the four parts in the order i, f, g, o, and is "
-        "the bias in?",
+    yield f"The old state h {says}.", (..., _lstm(x, 0 * h, c, *weights)[1])
+    yield f"The input x {says}.", (..., _lstm(0 * x, h, c, *weights)[1])
+    yield f"The bias {says}.", (..., _lstm(x, h, c, kernel, recurrent_kernel, 0)[1])
+    yield (
+        "The cell state is correct. Before it is multiplied by the output gate, it goes through a "
+        "tanh.",
+        (o * cell, cell),
     )
+    yield (
+        "The cell state is correct, but your state is computed from the old one.",
+        (o * np.tanh(c), cell),
+    )
+    yield "The cell state is correct; the output gate is missing.", (np.tanh(cell), cell)
 
 
 @lstm_step.accepts
 def _(x, h, c, kernel, recurrent_kernel, bias):
     import keras
 
-    cell = keras.layers.LSTMCell(h.shape[1], dtype="float64")
+    cell = keras.layers.LSTMCell(h.shape[1])
     cell.build(x.shape)
     cell.set_weights([kernel, recurrent_kernel, bias])
-    _, (new_h, new_c) = cell(x, [h, c])
-    return np.asarray(new_h), np.asarray(new_c)
+    return cell(x, [h, c])[1]
 
 
 @lstm_step.accepts
 def _(x, h, c, kernel, recurrent_kernel, bias):
-    n = h.shape[1]
-    z = x @ kernel + h @ recurrent_kernel + bias
-    new_c = _sigmoid(z[:, n : 2 * n]) * c + _sigmoid(z[:, :n]) * np.tanh(z[:, 2 * n : 3 * n])
-    return [_sigmoid(z[:, 3 * n :]) * np.tanh(new_c), new_c]
+    return np.stack(_lstm(x, h, c, kernel, recurrent_kernel, bias))
 
 
-def _lstm(x, h, c, kernel, recurrent, bias, order=(0, 1, 2, 3), candidate=np.tanh):
-    z = np.split(x @ kernel + h @ recurrent + bias, 4, axis=1)
-    i, f, g, o = (z[place] for place in order)
-    new_c = _sigmoid(f) * c + _sigmoid(i) * candidate(g)
-    return _sigmoid(o) * np.tanh(new_c), new_c
-
-
-@lstm_step.rejects("the other way round")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    return _lstm(x, h, c, kernel, recurrent_kernel, bias)[::-1]
-
-
-@lstm_step.rejects("Input gate and forget gate are swapped")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    return _lstm(x, h, c, kernel, recurrent_kernel, bias, (1, 0, 2, 3))
-
-
-@lstm_step.rejects("Candidate and output gate are swapped")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    return _lstm(x, h, c, kernel, recurrent_kernel, bias, (0, 1, 3, 2))
-
-
-@lstm_step.rejects("goes through a sigmoid")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    return _lstm(x, h, c, kernel, recurrent_kernel, bias, candidate=_sigmoid)
-
-
-@lstm_step.rejects("forgets everything")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    return _lstm(x, h, 0 * c, kernel, recurrent_kernel, bias)
-
-
-@lstm_step.rejects("forgets nothing")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    i, _, g, o = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
-    new_c = c + _sigmoid(i) * np.tanh(g)
-    return _sigmoid(o) * np.tanh(new_c), new_c
-
-
-@lstm_step.rejects("nearly a GRU")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    _, f, g, o = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
-    new_c = _sigmoid(f) * c + (1 - _sigmoid(f)) * np.tanh(g)
-    return _sigmoid(o) * np.tanh(new_c), new_c
-
-
-@lstm_step.rejects("between 0 and 1")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    i, f, g, o = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
-    new_c = f * c + i * g
-    return o * np.tanh(new_c), new_c
-
-
-@lstm_step.rejects("is not f · c + i · g")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    return _lstm(x, h, c, kernel, recurrent_kernel, 0 * bias)
-
-
-@lstm_step.rejects("goes through a tanh")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    z = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
-    _, new_c = _lstm(x, h, c, kernel, recurrent_kernel, bias)
-    return _sigmoid(z[3]) * new_c, new_c
-
-
-@lstm_step.rejects("made of the old one")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    z = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
-    _, new_c = _lstm(x, h, c, kernel, recurrent_kernel, bias)
-    return _sigmoid(z[3]) * np.tanh(c), new_c
-
-
-@lstm_step.rejects("the output gate is missing")
-def _(x, h, c, kernel, recurrent_kernel, bias):
-    _, new_c = _lstm(x, h, c, kernel, recurrent_kernel, bias)
-    return np.tanh(new_c), new_c
-
-
-@lstm_step.rejects("Return two arrays")
+@lstm_step.rejects("You return 3 values; return 2 values: new state and new cell state")
 def _(x, h, c, kernel, recurrent_kernel, bias):
     return _lstm(x, h, c, kernel, recurrent_kernel, bias)[0]
 
@@ -604,76 +342,76 @@ def _(x, h, c, kernel, recurrent_kernel, bias):
     "is `z * h + (1 - z) * g`.",
     "With `reset_after=False` there is one bias, and the reset gate acts on the state *before* the "
     "matrix: `np.tanh(xg + (r * h) @ recurrent_kernel[:, 2 * units:])`.",
+    returns=Array("new state"),
+    otherwise="`{call}` does not return the new state of a GRU. Are the parts in the order z, r, "
+    "g, and are the biases included?",
 )
-def gru_step(answer):
-    """Both conventions; two sequences, three inputs, four units."""
-    x, h, kernel, recurrent, two, one = _random((2, 3), (2, 4), (3, 12), (4, 12), (2, 12), (12,))
-    h = np.tanh(h)
-    for after, bias in ((True, two), (False, one)):
-        call = f"With reset_after={after}: "
-        given = _call(lambda *a, after=after: answer(*a, after), x, h, kernel, recurrent, bias)
-        value = _array(given, (2, 4), f"state with reset_after={after}")
-        wanted = _gru(x, h, kernel, recurrent, bias, after)
-        require(
-            not _near(value, _gru(x, h, kernel, recurrent, bias, after, swap=True)),
-            f"{call}z and 1 - z are swapped. In Keras z is the share of the old state that stays.",
-        )
-        require(
-            not _near(value, _gru(x, h, kernel, recurrent, bias, after, order=(1, 0, 2))),
-            f"{call}update gate and reset gate are swapped. Keras' order is z, r, g.",
-        )
-        require(
-            not _near(value, _gru(x, h, kernel, recurrent, bias, after, reset=False)),
-            f"{call}the reset gate makes no difference to what you return.",
-        )
-        if after:
-            require(
-                not _near(value, _gru(x, h, kernel, recurrent, two.sum(axis=0), False)),
-                f"{call}you reset the state before the matrix. That is the other convention.",
-            )
-            require(
-                not _near(value, _gru(x, h, kernel, recurrent, _joined(two), True)),
-                f"{call}your recurrent bias stands outside of the reset. It belongs to "
-                "h · U, and r multiplies both.",
-            )
-        else:
-            both = np.stack([one, 0 * one])
-            require(
-                not _near(value, _gru(x, h, kernel, recurrent, both, True)),
-                f"{call}you reset after the matrix. That is the other convention.",
-            )
-        require(
-            _near(value, wanted),
-            f"{call}your new state is not that of a GRU. Are the parts in the order z, r, g, and "
-            "are the biases in?",
-        )
+def gru_step():
+    for reset_after in (True, False):
+        for batch, inputs, units in ((3, 5, 4), (6, 2, 7)):
+            shapes = (batch, inputs), (batch, units), (inputs, 3 * units), (units, 3 * units)
+            biases = (2, 3 * units) if reset_after else (3 * units,)
+            yield *random_arrays(*shapes, biases), reset_after
 
 
-def _joined(bias):
-    return np.stack([bias.sum(axis=0), 0 * bias[0]])
-
-
-def _gru(x, h, kernel, recurrent, bias, after, order=(0, 1, 2), swap=False, reset=True):
-    n = h.shape[1]
-    given, recur = bias if after else (bias, 0)
-    inputs = np.split(x @ kernel + given, 3, axis=1)
-    states = np.split(h @ recurrent + recur, 3, axis=1)
+def _gru(x, h, kernel, recurrent_kernel, bias, reset_after, *, order=(0, 1, 2), swap=False,
+         reset=True):  # fmt: skip
+    units = h.shape[1]
+    input_bias, recurrent_bias = bias if reset_after else (bias, 0)
+    inputs = np.split(x @ kernel + input_bias, 3, axis=1)
+    states = np.split(h @ recurrent_kernel + recurrent_bias, 3, axis=1)
     z, r = (_sigmoid(inputs[place] + states[place]) for place in order[:2])
-    if not reset:
-        r = np.ones_like(r)
-    back = r * states[2] if after else (r * h) @ recurrent[:, 2 * n :]
+    r = r if reset else np.ones_like(r)
+    back = r * states[2] if reset_after else (r * h) @ recurrent_kernel[:, 2 * units :]
     g = np.tanh(inputs[2] + back)
     return (1 - z) * h + z * g if swap else z * h + (1 - z) * g
+
+
+@gru_step.mistakes
+def _(x, h, kernel, recurrent_kernel, bias, reset_after):
+    weights = kernel, recurrent_kernel
+    arguments = x, h, *weights, bias, reset_after
+    wrong_in_either = {
+        "z and 1 - z are swapped. In Keras z is the fraction of the old state that stays.": _gru(
+            *arguments, swap=True
+        ),
+        "update gate and reset gate are swapped. Keras' order is z, r, g.": _gru(
+            *arguments, order=(1, 0, 2)
+        ),
+        "the reset gate makes no difference to what you return.": _gru(*arguments, reset=False),
+    }
+    for convention in (True, False):
+        for sentence, value in wrong_in_either.items():
+            yield (
+                f"With reset_after={convention}: {sentence}",
+                value if reset_after is convention else ...,
+            )
+    yield (
+        "With reset_after=True: you reset the state before the matrix. That is the other "
+        "convention.",
+        _gru(x, h, *weights, bias.sum(axis=0), False) if reset_after else ...,
+    )
+    yield (
+        "With reset_after=True: your recurrent bias is not affected by the reset. It belongs to "
+        "h · U, and r multiplies both.",
+        _gru(x, h, *weights, np.stack([bias.sum(axis=0), 0 * bias[0]]), True)
+        if reset_after
+        else ...,
+    )
+    yield (
+        "With reset_after=False: you reset after the matrix. That is the other convention.",
+        ... if reset_after else _gru(x, h, *weights, np.stack([bias, 0 * bias]), True),
+    )
 
 
 @gru_step.accepts
 def _(x, h, kernel, recurrent_kernel, bias, reset_after):
     import keras
 
-    cell = keras.layers.GRUCell(h.shape[1], reset_after=reset_after, dtype="float64")
+    cell = keras.layers.GRUCell(h.shape[1], reset_after=reset_after)
     cell.build(x.shape)
     cell.set_weights([kernel, recurrent_kernel, bias])
-    return np.asarray(cell(x, [h])[0])
+    return cell(x, [h])[0]
 
 
 @gru_step.accepts
@@ -691,124 +429,57 @@ def _(x, h, kernel, recurrent_kernel, bias, reset_after):
     return g + z * (h - g)
 
 
-@gru_step.rejects("With reset_after=True: z and 1 - z are swapped")
+@gru_step.rejects("bias, False)` does not return the new state of a GRU")
 def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    return _gru(x, h, kernel, recurrent_kernel, bias, reset_after, swap=True)
-
-
-@gru_step.rejects("update gate and reset gate are swapped")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    return _gru(x, h, kernel, recurrent_kernel, bias, reset_after, order=(1, 0, 2))
-
-
-@gru_step.rejects("With reset_after=True: the reset gate makes no difference")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    return _gru(x, h, kernel, recurrent_kernel, bias, reset_after, reset=False)
-
-
-@gru_step.rejects("you reset the state before the matrix")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    shared = bias.sum(axis=0) if reset_after else bias
-    return _gru(x, h, kernel, recurrent_kernel, shared, False)
-
-
-@gru_step.rejects("outside of the reset")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    return _gru(x, h, kernel, recurrent_kernel, _joined(bias), True)
-
-
-@gru_step.rejects("you reset after the matrix")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    both = bias if reset_after else np.stack([bias, 0 * bias])
-    return _gru(x, h, kernel, recurrent_kernel, both, True)
-
-
-@gru_step.rejects("With reset_after=False: the reset gate")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    return _gru(x, h, kernel, recurrent_kernel, bias, reset_after, reset=reset_after)
-
-
-@gru_step.rejects("not that of a GRU")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    return _gru(x, h, kernel, recurrent_kernel, 0 * bias, reset_after)
-
-
-@gru_step.rejects("Is there a `return`?")
-def _(x, h, kernel, recurrent_kernel, bias, reset_after):
-    _gru(x, h, kernel, recurrent_kernel, bias, reset_after)
+    return _gru(x, h, kernel, recurrent_kernel, bias if reset_after else 0 * bias, reset_after)
 
 
 @exercise(
     "Where do the windows begin? At 0, stride, 2 · stride, …, as long as the last target, at "
     "start + length - 1 + horizon, is still in the series.",
     "`starts = np.arange(0, len(series) - length - horizon + 1, stride)`, and "
-    "`places = starts[:, None] + np.arange(length)` is a table of indices: a row a window.",
+    "`places = starts[:, None] + np.arange(length)` is a table of indices: a row per window.",
     "`series[places]` takes all the windows at once, and `series[places + horizon]` the targets.",
+    returns=(Array("array of inputs"), Array("array of targets")),
+    otherwise={
+        "array of inputs": "`{call}`: your inputs are not windows of consecutive values that begin "
+        "at 0, stride, 2 · stride, ….",
+        "array of targets": "`{call}`: not every target is the value `horizon` places after its "
+        "input.",
+    },
 )
-def windows(answer):
-    """The series 0, 1, 2, …, so that each value tells its place."""
-    for size, length, horizon, stride in ((12, 4, 3, 1), (20, 5, 2, 3), (9, 4, 5, 1)):
-        call = f"windows(series of {size}, {length}, {horizon}, {stride})"
-        series = np.arange(size, dtype=np.float32)
-        value = answer(series.copy(), length, horizon, stride)
-        require(
-            isinstance(value, list | tuple) and len(value) == 2,
-            f"`{call}` must return two arrays: inputs and targets.",
-        )
-        count = (size - length - horizon) // stride + 1
-        inputs, targets = value
-        with attempt(f"reading what `{call}` returns"):
-            inputs, targets = np.asarray(inputs), np.asarray(targets)
-        require(
-            inputs.ndim == 2 and inputs.shape[1] == length,
-            f"`{call}`: your inputs have the shape {inputs.shape}; wanted are rows of {length}.",
-        )
-        require(
-            targets.shape == inputs.shape,
-            f"`{call}`: your targets have the shape {targets.shape}, the inputs {inputs.shape}. "
-            "Each step of each window has a target.",
-        )
-        _require_windows(call, inputs, targets, (count, length, horizon, stride, size))
+def windows():
+    for size, *arguments in ((12, 4, 3, 1), (20, 5, 2, 3), (9, 4, 5, 1)):
+        yield *random_arrays((size,)), *arguments
 
 
-def _require_windows(call, inputs, targets, sizes):
-    """Say what is wrong with the windows of the series 0, 1, 2, …."""
-    count, length, horizon, stride, size = sizes
-    require(len(inputs), f"`{call}` finds no window at all.")
-    require(
-        len(inputs) == 1 or not np.array_equal(np.diff(inputs[:, 0]), np.full(len(inputs) - 1, 1))
-        or stride == 1,
-        f"`{call}`: your windows begin one value apart, not {stride}.",
-    )  # fmt: skip
-    ahead = targets - inputs
-    require(
-        not np.array_equal(ahead, np.full(ahead.shape, horizon + 1)),
-        f"`{call}`: your targets lie {horizon + 1} values ahead, one too far.",
+@windows.mistakes
+def _(series, length, horizon, stride):
+    cut = windows.reference()
+    inputs, targets = cut(series, length, horizon, stride)
+    yield (
+        "`{call}`: each step of each window has a target, not only the last.",
+        (inputs, targets[:, -1]),
     )
-    require(
-        not np.array_equal(ahead, np.full(ahead.shape, horizon - 1)),
-        f"`{call}`: your targets lie {horizon - 1} values ahead, one too few.",
+    far = f"`{{call}}`: your targets lie {horizon + 1} places ahead, one too far."
+    yield far, cut(series, length, horizon + 1, stride)
+    near = f"`{{call}}`: your targets lie {horizon - 1} places ahead, one too few."
+    yield near, cut(series, length, horizon - 1, stride)
+    yield near, (inputs, cut(series[horizon - 1 :], length, 0, stride)[0][: len(inputs)])
+    yield (
+        f"`{{call}}`: your windows begin one place apart, not {stride}.",
+        cut(series, length, horizon, 1),
     )
-    require(
-        targets.max() <= size - 1 and np.all(ahead == horizon),
-        f"`{call}`: not every target is the value {horizon} after its input.",
+    last = "`{call}`: the last window is missing. All of its targets are still in the series."
+    yield last, (inputs[:-1], targets[:-1]) if len(inputs) > 1 else ...
+    yield last, cut(series[:-1], length, horizon, stride)
+    yield (
+        "`{call}`: the last targets are not in the series after their inputs.",
+        (
+            cut(series, length, 0, stride)[0],
+            cut(np.roll(series, -horizon), length, 0, stride)[0],
+        ),
     )
-    require(
-        len(inputs) == count,
-        f"`{call}` finds {len(inputs)} window(s). Is the last one there whose targets all lie in "
-        "the series, and none twice?",
-    )
-    wanted = stride * np.arange(count)[:, None] + np.arange(length)
-    require(
-        np.array_equal(inputs, wanted),
-        f"`{call}`: the inputs are not consecutive values from 0, {stride}, {2 * stride}, … on.",
-    )
-
-
-def _windows(series, length, horizon, stride):
-    starts = np.arange(0, len(series) - length - horizon + 1, stride)
-    places = starts[:, None] + np.arange(length)
-    return series[places], series[places + horizon]
 
 
 @windows.accepts
@@ -831,31 +502,10 @@ def _(series, length, horizon, stride):
     return inputs, targets
 
 
-@windows.rejects("Each step of each window has a target")
+@windows.rejects("not every target is the value `horizon` places after")
 def _(series, length, horizon, stride):
-    inputs, targets = _windows(series, length, horizon, stride)
-    return inputs, targets[:, -1]
-
-
-@windows.rejects("one too far")
-def _(series, length, horizon, stride):
-    return _windows(series, length, horizon + 1, stride)
-
-
-@windows.rejects("one too few")
-def _(series, length, horizon, stride):
-    return _windows(series, length, horizon - 1, stride)
-
-
-@windows.rejects("begin one value apart")
-def _(series, length, horizon, stride):
-    return _windows(series, length, horizon, 1)
-
-
-@windows.rejects("finds 5 window(s)")
-def _(series, length, horizon, stride):
-    return tuple(each[:-1] if len(each) > 1 else each for each in _windows(
-        series, length, horizon, stride))  # fmt: skip
+    inputs, _ = windows.reference()(series, length, horizon, stride)
+    return inputs, inputs + horizon
 
 
 @windows.rejects("out of bounds")
@@ -865,41 +515,29 @@ def _(series, length, horizon, stride):
     return series[places], series[places + horizon]
 
 
-@windows.rejects("not every target is the value")
+@windows.rejects("return 2 values: array of inputs and array of targets")
 def _(series, length, horizon, stride):
-    starts = np.arange(0, len(series) - length + 1, stride)
-    places = starts[:, None] + np.arange(length)
-    return series[places], np.roll(series, -horizon)[places]
-
-
-@windows.rejects("must return two arrays")
-def _(series, length, horizon, stride):
-    return _windows(series, length, horizon, stride)[0]
-
-
-@windows.rejects("wanted are rows of 4")
-def _(series, length, horizon, stride):
-    return tuple(each[..., np.newaxis] for each in _windows(series, length, horizon, stride))
+    return windows.reference()(series, length, horizon, stride)[0]
 
 
 @question
 def memoryless():
-    """The network without memory gets half of the sequences right. Why not more?"""
+    """The network without memory classifies half of the sequences correctly. Why not more?"""
     return [
         wrong(
             "It was not trained for long enough.",
             "For each test sequence there is one with the same symbols and the other answer. "
-            "Longer training cannot tell two equal bags apart.",
+            "Longer training cannot distinguish two sequences with the same mean.",
         ),
         correct(
-            "The mean over the steps is the same in whatever order they come, and here only the "
+            "The mean over the steps is the same for every order of the symbols, and here only the "
             "order decides.",
             "It sees the same numbers for both sequences of a pair, so it gives both the same "
             "answer, and one of them is wrong. No size and no training changes that.",
         ),
         wrong(
             "It has too few weights to remember 60 symbols.",
-            "It would do no better with a million weights: look at what the mean does to order.",
+            "It would do no better with a million weights. What happens to the order in a mean?",
         ),
         wrong(
             "The padding hides the symbols.",
@@ -913,67 +551,52 @@ def memoryless():
     "batch, the last one may be smaller.",
     "A batch takes `len(batch) * max(batch)` steps, of which `sum(batch)` are not padding.",
     "Add up both over all batches first, and divide last.",
+    returns=Number("fraction"),
+    otherwise="`{call}` returns {value}, which is not the fraction of the steps that are padding.",
 )
-def padded_share(answer):
-    """Batches that differ in their longest sequence, and one that is not full."""
-    lengths = np.array([3, 1, 8, 8, 2, 2, 5])
-    given = lengths.copy()
-    value = answer(given, 3)
-    require((given == lengths).all(), "Your function changes the lengths that it was given.")
-    with attempt("reading the number that you return"):
-        value = np.asarray(value, float)
-    require(value.ndim == 0, f"You return an array of shape {value.shape}; one number is wanted.")
-    batches = [lengths[:3], lengths[3:6], lengths[6:]]
-    steps = [len(batch) * batch.max() for batch in batches]
-    used = [batch.sum() for batch in batches]
-    require(
-        not np.isclose(value, sum(steps) - sum(used)),
-        "You return how many steps are padding; wanted is their share of all steps.",
+def padded_share():
+    yield np.array([3, 1, 8, 8, 2, 2, 5]), 3
+    yield np.array([4, 9, 6, 6, 1, 7]), 4
+    yield np.array([7, 2, 5, 3, 6, 6, 1, 9]), 2
+
+
+@padded_share.mistakes
+def _(lengths, batch_size):
+    starts = range(0, len(lengths), batch_size)
+    batches = [lengths[start : start + batch_size] for start in starts]
+    used, steps = lengths.sum(), sum(batch.size * batch.max() for batch in batches)
+    fraction = padded_share.reference()
+    yield "You return how many steps are padding; return their fraction of all.", steps - used
+    yield "You return the fraction of the steps that are used; return the rest.", used / steps
+    yield "You return a percentage; return a fraction between 0 and 1.", 100 - 100 * used / steps
+    yield "You divide by the steps that are used; divide by all steps.", steps / used - 1
+    yield (
+        "You pad every batch to the longest sequence of all; each needs only its own longest.",
+        1 - lengths.mean() / lengths.max(),
     )
-    require(
-        not np.isclose(value, sum(used) / sum(steps)),
-        "You return the share of the steps that are used; wanted is the rest.",
+    yield (
+        "You take the mean of the batches' fractions, but the batches are not of one size. Add up "
+        "the steps first.",
+        np.mean([1 - batch.mean() / batch.max() for batch in batches]),
     )
-    require(
-        not np.isclose(value, 100 * (1 - sum(used) / sum(steps))),
-        "You return a percentage; a share between 0 and 1 is wanted.",
+    yield (
+        "You count the last batch as full, though it holds fewer sequences.",
+        1 - used / sum(batch_size * batch.max() for batch in batches),
     )
-    require(
-        not np.isclose(value, 1 - sum(used) / (len(lengths) * lengths.max())),
-        "You pad every batch to the longest sequence of all; it needs only its own longest.",
+    yield (
+        "You leave the last batch out where it is not full. It is computed, too.",
+        fraction(lengths[: len(lengths) // batch_size * batch_size], batch_size),
     )
-    require(
-        not np.isclose(value, np.mean([1 - u / s for u, s in zip(used, steps, strict=True)])),
-        "You take the mean of the batches' shares, but the batches are not of one size. Add up the "
-        "steps first.",
-    )
-    full = sum(3 * batch.max() for batch in batches)
-    require(
-        not np.isclose(value, 1 - sum(used) / full),
-        "You count the last batch as full. It holds one sequence.",
-    )
-    require(
-        not np.isclose(value, 1 - sum(used[:2]) / sum(steps[:2])),
-        "You leave the last batch out, as it is not full. It is computed, too.",
-    )
-    ordered = np.sort(lengths)
-    parts = [ordered[:3], ordered[3:6], ordered[6:]]
-    in_order = 1 - lengths.sum() / sum(len(part) * part.max() for part in parts)
-    require(
-        not np.isclose(value, in_order),
-        "You sort the lengths first. Take the batches in the order in which they come.",
-    )
-    require(
-        np.isclose(value, 1 - sum(used) / sum(steps)),
-        f"For the lengths {lengths.tolist()} in batches of 3 you return {value:.3f}, which is not "
-        "the share of the steps that are padding.",
+    yield (
+        "You sort the lengths first. Take the batches in the order of the lengths.",
+        fraction(np.sort(lengths), batch_size),
     )
 
 
 @padded_share.accepts
 def _(lengths, batch_size):
     batches = np.array_split(lengths, np.arange(batch_size, len(lengths), batch_size))
-    return 1 - sum(map(sum, batches)) / sum(len(batch) * max(batch) for batch in batches)
+    return np.array(1 - sum(map(sum, batches)) / sum(len(batch) * max(batch) for batch in batches))
 
 
 @padded_share.accepts
@@ -983,63 +606,7 @@ def _(lengths, batch_size):
         batch = lengths[start : start + batch_size]
         steps += batch.size * batch.max()
         padding += (batch.max() - batch).sum()
-    return padding / steps
-
-
-def _batches(lengths, size):
-    return [lengths[start : start + size] for start in range(0, len(lengths), size)]
-
-
-@padded_share.rejects("how many steps are padding")
-def _(lengths, batch_size):
-    return sum((batch.max() - batch).sum() for batch in _batches(lengths, batch_size))
-
-
-@padded_share.rejects("share of the steps that are used")
-def _(lengths, batch_size):
-    return lengths.sum() / sum(b.size * b.max() for b in _batches(lengths, batch_size))
-
-
-@padded_share.rejects("a percentage")
-def _(lengths, batch_size):
-    return 100 - 100 * lengths.sum() / sum(b.size * b.max() for b in _batches(lengths, batch_size))
-
-
-@padded_share.rejects("only its own longest")
-def _(lengths, batch_size):
-    return 1 - lengths.mean() / lengths.max()
-
-
-@padded_share.rejects("mean of the batches' shares")
-def _(lengths, batch_size):
-    return np.mean([1 - batch.mean() / batch.max() for batch in _batches(lengths, batch_size)])
-
-
-@padded_share.rejects("the last batch as full")
-def _(lengths, batch_size):
-    return 1 - lengths.sum() / sum(batch_size * b.max() for b in _batches(lengths, batch_size))
-
-
-@padded_share.rejects("leave the last batch out")
-def _(lengths, batch_size):
-    lengths = lengths[: len(lengths) // batch_size * batch_size]
-    return 1 - lengths.sum() / sum(b.size * b.max() for b in _batches(lengths, batch_size))
-
-
-@padded_share.rejects("sort the lengths first")
-def _(lengths, batch_size):
-    batches = _batches(np.sort(lengths), batch_size)
-    return 1 - lengths.sum() / sum(b.size * b.max() for b in batches)
-
-
-@padded_share.rejects("one number is wanted")
-def _(lengths, batch_size):
-    return [1 - batch.mean() / batch.max() for batch in _batches(lengths, batch_size)]
-
-
-@padded_share.rejects("which is not the share")
-def _(lengths, batch_size):
-    return 0.25
+    return np.float32(padding / steps)
 
 
 @question
@@ -1048,7 +615,7 @@ def keeps_the_kernel():
     return [
         wrong(
             "`layers.LSTM(64, recurrent_dropout=0.2)`",
-            "The kernel holds the whole loop, and it drops nothing between its steps.",
+            "The kernel contains the whole loop, and it drops nothing between its steps.",
         ),
         wrong(
             "`layers.LSTM(64, unroll=True)`",
@@ -1056,7 +623,7 @@ def keeps_the_kernel():
         ),
         correct(
             "`layers.LSTM(64, dropout=0.2)`",
-            "Dropout of the inputs happens before the loop begins, so the kernel never sees it.",
+            "Dropout of the inputs happens before the loop begins, outside the kernel.",
         ),
         wrong(
             "`layers.GRU(64, reset_after=False)`",
@@ -1069,57 +636,51 @@ def keeps_the_kernel():
     "The recurrent weights of an LSTM with n units: n rows, 4 · n columns.",
     "Each weight is multiplied and added once for each sequence of the batch: two operations. But "
     "it is loaded only once for the whole batch.",
+    returns=(Integer("number of operations"), Integer("number of bytes")),
+    otherwise={
+        "number of operations": "`{call}`: {value} operations. Each recurrent weight takes part in "
+        "a multiplication and an addition, in each sequence of the batch.",
+        "number of bytes": "`{call}`: {value} bytes. Each recurrent weight is loaded once.",
+    },
 )
-def lstm_step_cost(answer):
-    """Some sizes, none of them equal."""
-    for units, batch, size in ((10, 3, 4), (64, 16, 2)):
-        call = f"lstm_step_cost({units}, {batch}, {size})"
-        value = answer(units, batch, size)
-        require(
-            isinstance(value, list | tuple) and len(value) == 2,
-            f"`{call}` must return two numbers: operations and bytes.",
-        )
-        operations, loaded = value
-        weights = 4 * units * units
-        require(
-            (operations, loaded) != (weights * size, 2 * weights * batch),
-            f"`{call}`: the two numbers are the other way round: operations first.",
-        )
-        require(
-            operations != 2 * units * units * batch,
-            f"`{call}`: your operations are those of a plain recurrent network. An LSTM has four "
-            "such matrices.",
-        )
-        require(
-            operations != weights * batch,
-            f"`{call}`: you count a multiplication and an addition as one operation.",
-        )
-        require(
-            operations != 2 * weights,
-            f"`{call}`: your operations are those of one sequence, and the batch has {batch}.",
-        )
-        require(
-            operations == 2 * weights * batch,
-            f"`{call}`: your operations come to {operations}. Each recurrent weight takes part in "
-            "a multiplication and an addition, in each sequence of the batch.",
-        )
-        require(
-            loaded != weights * size * batch,
-            f"`{call}`: you load the weights once for each sequence. The batch shares them.",
-        )
-        require(
-            loaded != weights, f"`{call}`: you count weights, not bytes; each takes {size} bytes."
-        )
-        require(
-            loaded == weights * size,
-            f"`{call}`: your bytes come to {loaded}. Each recurrent weight is loaded once.",
-        )
+def lstm_step_cost():
+    yield 10, 3, 8
+    yield 64, 16, 2
+    yield 7, 5, 4
+
+
+@lstm_step_cost.mistakes
+def _(units, batch, bytes_each):
+    weights = 4 * units * units
+    plain = "are those of a plain recurrent network. An LSTM has four such matrices."
+    yield (
+        "`{call}`: the two numbers are in the opposite order; return the operations first.",
+        (weights * bytes_each, 2 * weights * batch),
+    )
+    yield "`{call}`: your operations " + plain, (weights * batch / 2, ...)
+    yield (
+        "`{call}`: you count a multiplication and an addition as one operation.",
+        (weights * batch, ...),
+    )
+    yield (
+        f"`{{call}}`: your operations are those of one sequence, and the batch has {batch}.",
+        (2 * weights, ...),
+    )
+    yield (
+        "`{call}`: you load the weights once for each sequence. The batch shares them.",
+        (..., weights * bytes_each * batch),
+    )
+    yield (
+        f"`{{call}}`: you count weights, not bytes; each takes {bytes_each} bytes.",
+        (..., weights),
+    )
+    yield "`{call}`: your bytes " + plain, (..., units**2 * bytes_each)
 
 
 @lstm_step_cost.accepts
 def _(units, batch, bytes_each):
     matrix = np.empty((units, 4 * units))
-    return 2 * batch * matrix.size, bytes_each * matrix.size
+    return np.array([2 * batch * matrix.size, bytes_each * matrix.size])
 
 
 @lstm_step_cost.accepts
@@ -1127,62 +688,22 @@ def _(units, batch, bytes_each):
     return [8.0 * batch * units**2, 4.0 * bytes_each * units**2]
 
 
-@lstm_step_cost.rejects("the other way round")
-def _(units, batch, bytes_each):
-    return 4 * units**2 * bytes_each, 8 * batch * units**2
-
-
-@lstm_step_cost.rejects("four such matrices")
-def _(units, batch, bytes_each):
-    return 2 * units**2 * batch, units**2 * bytes_each
-
-
-@lstm_step_cost.rejects("as one operation")
-def _(units, batch, bytes_each):
-    return 4 * units**2 * batch, 4 * units**2 * bytes_each
-
-
-@lstm_step_cost.rejects("those of one sequence")
-def _(units, batch, bytes_each):
-    return 8 * units**2, 4 * units**2 * bytes_each
-
-
-@lstm_step_cost.rejects("The batch shares them")
-def _(units, batch, bytes_each):
-    return 8 * units**2 * batch, 4 * units**2 * bytes_each * batch
-
-
-@lstm_step_cost.rejects("weights, not bytes")
-def _(units, batch, bytes_each):
-    return 8 * units**2 * batch, 4 * units**2
-
-
-@lstm_step_cost.rejects("must return two numbers")
+@lstm_step_cost.rejects("return 2 values: number of operations and number of bytes")
 def _(units, batch, bytes_each):
     return 2 * batch / bytes_each
-
-
-@lstm_step_cost.rejects("your operations come to")
-def _(units, batch, bytes_each):
-    return 8 * units * batch, 4 * units**2 * bytes_each
-
-
-@lstm_step_cost.rejects("your bytes come to")
-def _(units, batch, bytes_each):
-    return 8 * units**2 * batch, 4 * units * bytes_each
 
 
 BAR, CHALLENGE_SEEDS, HISTORY, HORIZON = 0.0005, 2, 500, 84
 
 
 @exercise(
-    "Begin with the echo state network above. Which of its numbers did nobody tune?",
+    "Begin with the echo state network above. Which of its numbers has not been tuned?",
     "More units, and let the state move only a part of the way at each step: "
     "`h = h / 2 + step(…) / 2`. That makes a slower memory.",
-    "With 800 units, such a slower state, and a ridge of 1e-12, the bar is well within reach.",
+    "800 units, such a slower state, and a ridge of 1e-12 are enough to reach the bar.",
 )
 def train_forecaster(answer):
-    """Trains from two seeds on the training series, and forecasts 80 places of the test series."""
+    """Train from two seeds on the training series, and forecast 80 values of the test series."""
     from dltlab import data
 
     train, test = (data.series("mackey_glass", split) for split in ("train", "test"))
@@ -1195,33 +716,29 @@ def train_forecaster(answer):
         forecast = answer(train.copy(), seed)
         require(
             callable(forecast),
-            f"You return an object of type `{type(forecast).__name__}`; a function that forecasts "
-            "is wanted.",
+            f"You return an object of type `{type(forecast).__name__}`; return a function that "
+            "forecasts.",
         )
         with attempt(f"forecasting from histories of shape {histories.shape}"):
-            value = np.asarray(forecast(histories.copy()), float)
+            forecasts = forecast(histories.copy())
+        forecasts = Array("array of forecasts").read(forecasts, targets.shape)
         require(
-            value.shape == targets.shape,
-            f"For histories of shape {histories.shape} your forecasts have the shape "
-            f"{value.shape}; one value for each is wanted, {targets.shape}.",
+            not np.array_equal(forecasts, previous),
+            f"Seeds {seed - 1} and {seed} forecast the same: make everything random depend on "
+            "`seed`.",
         )
-        require(np.isfinite(value).all(), "Some of your forecasts are no finite numbers.")
-        require(
-            not np.array_equal(value, previous),
-            f"Seeds {seed - 1} and {seed} forecast the same: let everything random follow `seed`.",
-        )
-        previous = value
-        errors.append(float(np.sqrt(np.mean((value - targets) ** 2)) / targets.std()))
+        previous = forecasts
+        errors.append(float(np.sqrt(np.mean((forecasts - targets) ** 2)) / targets.std()))
         listed = ", ".join(f"{error:.5f}" for error in errors)
         require(
             sum(errors) <= BAR * CHALLENGE_SEEDS,
             f"Normalized error 84 steps ahead: {listed}. A mean of {BAR} over {CHALLENGE_SEEDS} "
-            "seeds is out of reach now.",
+            "seeds can no longer be reached.",
         )
     return f"A mean normalized error of {np.mean(errors):.5f} ({listed}); the bar is {BAR}."
 
 
-@train_forecaster.rejects("a function that forecasts is wanted")
+@train_forecaster.rejects("return a function that forecasts")
 def _(series, seed):
     return series[-84:]
 
@@ -1231,12 +748,12 @@ def _(series, seed):
     return lambda histories: series @ histories
 
 
-@train_forecaster.rejects("one value for each is wanted")
+@train_forecaster.rejects("has the shape (80, 500); expected (80,)")
 def _(series, seed):
     return lambda histories: histories
 
 
-@train_forecaster.rejects("no finite numbers")
+@train_forecaster.rejects("is not a finite number")
 def _(series, seed):
     return lambda histories: np.full(len(histories), np.nan)
 
@@ -1248,6 +765,6 @@ def _(series, seed):
 
 @train_forecaster.rejects("error 84 steps ahead: 0.")
 def _(series, seed):
-    inputs, targets = _windows(series.astype(float), 100, HORIZON, 1)
+    inputs, targets = windows.reference()(series.astype(float), 100, HORIZON, 1)
     weights = np.linalg.lstsq(np.c_[inputs, np.ones(len(inputs))], targets[:, -1])[0]
     return lambda histories: histories[:, -100:] @ weights[:-1] + weights[-1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 _LONGEST = 8  # elements of an array or list, and
-_LONGEST_TEXT = 40  # characters of a string, that a call shows; longer ones are shown by name
+_LONGEST_TEXT = 40  # characters, that a call shows; longer ones are shown by name
 
 
 def random_arrays(*shapes: tuple[int, ...], seed: int = 1) -> tuple[np.ndarray, ...]:
@@ -124,7 +124,7 @@ def _short(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         items = list(map(_short, value))
         texts = [text for text in items if text is not None]
-        if len(texts) == len(items) <= _LONGEST and sum(map(len, texts)) <= 2 * _LONGEST_TEXT:
+        if len(texts) == len(items) <= _LONGEST and sum(map(len, texts)) <= _LONGEST_TEXT:
             left, right = "[]" if isinstance(value, list) else "()"
             comma = "," if isinstance(value, tuple) and len(items) == 1 else ""
             return f"{left}{', '.join(texts)}{comma}{right}"

@@ -108,6 +108,14 @@ def test_an_exercise_that_no_cell_asks_for_is_a_fault(source, edit):
     assert verify(MODULE) == [f"{NAME}: no cell of 01_my_topic asks for it"]
 
 
+def test_an_exercise_that_the_module_does_not_define_is_a_fault(source):
+    source.write_text(f"{source.read_text()}\n# %%\nex.why.ask()\n")
+
+    assert verify(MODULE) == [
+        "why: 01_my_topic asks for it, and checks.my_topic does not define it"
+    ]
+
+
 def test_a_stub_with_code_of_the_author_is_still_the_stub(source, edit):
     edit(source, "    ### BEGIN SOLUTION", "    scale = 1\n    ### BEGIN SOLUTION")
 

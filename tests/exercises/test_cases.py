@@ -69,6 +69,7 @@ def test_functions_are_handed_over_as_they_are():
         ((np.zeros((2, 2)), np.zeros(9), 1), "f(a, b, 1)"),
         ((len, "x" * 100, {"k": 1}), "f(a, b, c)"),
         (([np.zeros(100)], 1), "f(a, 1)"),
+        ((np.linspace(0, 1, 8),), "f(a)"),
         ((), "f()"),
     ],
 )
