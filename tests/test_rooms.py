@@ -45,8 +45,18 @@ def uses(tree: ast.Module) -> Iterator[str]:
                 yield ".".join([names[root], *attributes])
 
 
+def inline_uses(text: str) -> Iterator[str]:
+    """Yield the dotted names under `dltlab` in the inline code of a document."""
+    for span in re.findall(r"`([^`\n]+)`", text):
+        for room, name in re.findall(r"\b([a-z]+)\.([A-Za-z_]\w*)", span):
+            if room in ROOMS:
+                yield f"dltlab.{room}.{name}"
+
+
 TREES = trees()
 USES = {path: set(uses(tree)) for path, tree in TREES.items()}
+for document in (path for path in USES if path.suffix == ".md"):
+    USES[document].update(inline_uses(document.read_text()))
 
 
 def exported(room: str) -> list[str]:
@@ -99,7 +109,7 @@ def inner_imports() -> list[str]:
     """Return imports of a room's inner module from outside the room."""
     offenders = []
     for path, names in USES.items():
-        for used in sorted(names):
+        for used in sorted(names if path.suffix == ".py" else ()):
             _, room, *rest = [*used.split("."), ""]
             inside = PACKAGE / room
             if room not in ROOMS or inside in path.parents or not rest[0]:
