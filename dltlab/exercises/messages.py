@@ -82,13 +82,9 @@ def verdict(exercise: str, outcome: Outcome | None, text: str) -> Verdict:
 
 
 def _to_html(text: str) -> str:
-    """Escape `text`, then render its code and line breaks."""
-    rendered = []
-    for number, part in enumerate(re.split(r"```(?:python)?\n(.*?)```", text, flags=re.DOTALL)):
-        escaped = html.escape(part)
-        if number % 2:
-            rendered.append(f'<pre style="margin: 6px 0">{escaped}</pre>')
-        else:
-            code = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped)
-            rendered.append(code.replace("\n", "<br>"))
-    return "".join(rendered)
+    """Render code spans, code blocks and line breaks of Markdown; escape everything else."""
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("zero", {"breaks": True}).enable(["backticks", "fence", "newline"])
+    markdown.add_render_rule("paragraph_open", lambda *_: '<p style="margin: 2px 0">')
+    return str(markdown.render(text))

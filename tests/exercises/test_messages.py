@@ -12,16 +12,25 @@ from dltlab.exercises.messages import verdict
         ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ("use `a < b`", "use <code>a &lt; b</code>"),
         ("`<img src=x onerror=y>`", "<code>&lt;img src=x onerror=y&gt;</code>"),
-        ("one\ntwo", "one<br>two"),
-        (
-            "```python\nx = '<b>'\n```",
-            '<pre style="margin: 6px 0">x = &#x27;&lt;b&gt;&#x27;\n</pre>',
-        ),
+        ("one\ntwo", "one<br>\ntwo"),
         ("an odd ` backtick", "an odd ` backtick"),
+        ("a * b * c, __init__ and x_1_", "a * b * c, __init__ and x_1_"),
+        ("![image](https://a.test/b.png)", "![image](https://a.test/b.png)"),
+        ("[link](javascript:alert(1))", "[link](javascript:alert(1))"),
+        ("# no heading", "# no heading"),
     ],
 )
-def test_a_message_is_escaped_and_its_code_is_rendered(message, rendered):
-    assert f"<div>{rendered}</div></div>" in Message("x", "hint", message)._repr_html_()
+def test_only_code_and_line_breaks_are_rendered_and_everything_is_escaped(message, rendered):
+    html = Message("x", "hint", message)._repr_html_()
+
+    assert f'<p style="margin: 2px 0">{rendered}</p>' in html
+
+
+def test_a_block_of_code_is_rendered_and_escaped():
+    html = Message("x", "solution", "Look:\n```python\nx = '<b>'\n```\nDone.")._repr_html_()
+
+    assert "<pre><code class=\"language-python\">x = '&lt;b&gt;'\n</code></pre>" in html
+    assert "Done.</p>" in html
 
 
 def test_the_name_and_label_are_escaped():
