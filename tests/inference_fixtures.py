@@ -10,12 +10,12 @@ from dataclasses import replace
 import httpx
 import numpy as np
 import uvicorn
-from deadlines import HANG_SECONDS, wait_until
 
 from dltlab.inference.backends.base import Settings
 from dltlab.inference.engine import Engine
 from dltlab.inference.manifest import EngineManifest, TensorSpec
 from dltlab.inference.serving import address_of, listener, service
+from tests.deadlines import HANG_SECONDS, wait_until
 
 JSON = {"Content-Type": "application/json"}
 NPY = {"Content-Type": "application/x-npy"}

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from deadlines import HANG_SECONDS, wait_until
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
@@ -19,6 +18,7 @@ from dltlab.errors import Unavailable
 from dltlab.kernels import PROVISIONER, list_zygotes, pool, prestart, provisioner, stop_zygotes
 from dltlab.kernels import warm_kernel as warm_kernel_module
 from dltlab.kernels.warm_kernel import WarmKernel
+from tests.deadlines import HANG_SECONDS, wait_until
 
 
 @dataclass

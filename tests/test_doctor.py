@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab import doctor
 from dltlab.devices import gpu_support
@@ -18,6 +17,7 @@ from dltlab.doctor import Finding, Level, diagnose
 from dltlab.errors import Unavailable
 from dltlab.kernels import PROVISIONER
 from dltlab.paths import COLD_KERNELS
+from tests.deadlines import HANG_SECONDS
 
 GIB = 1 << 30
 

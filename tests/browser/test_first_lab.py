@@ -10,10 +10,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from deadlines import HANG_SECONDS, spawn
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from dltlab.course import Course, Workspace
+from tests.deadlines import HANG_SECONDS, spawn
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HANG_MILLISECONDS = HANG_SECONDS * 1000

@@ -1,8 +1,7 @@
 """The commands that show and stop warm kernels."""
 
-from deadlines import wait_until
-
 from dltlab.kernels import list_zygotes
+from tests.deadlines import wait_until
 
 
 def test_status_and_stop(runtime, zygote, launch, dltlab):

@@ -16,10 +16,10 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab.data import arrays, info, verified_files
 from dltlab.errors import Invalid, Unavailable
+from tests.deadlines import HANG_SECONDS
 
 LABELS = {"train": [0, 1, 0, 1], "test": [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]}
 

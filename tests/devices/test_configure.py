@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from deadlines import HANG_SECONDS
 from IPython.core.formatters import DisplayFormatter
 
 from dltlab.devices import processor, setup
 from dltlab.errors import Invalid, Unavailable
+from tests.deadlines import HANG_SECONDS
 
 GIB = 1 << 30
 PROGRAM = """

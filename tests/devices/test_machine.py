@@ -4,9 +4,8 @@ import json
 import subprocess
 import sys
 
-from deadlines import HANG_SECONDS
-
 from dltlab.devices import gpu_support, inventory
+from tests.deadlines import HANG_SECONDS
 
 
 def descriptions(found) -> dict[str, str]:

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab.devices import Point, peaks, roofline
 from dltlab.devices.peaks import Peaks
+from tests.deadlines import HANG_SECONDS
 
 PEAKS = Peaks("a CPU (2 cores)", {"float32": 100e9, "bfloat16": 1.5e12}, 20e9, {"float32": 1024,
               "bfloat16": 2048})  # fmt: skip

@@ -5,11 +5,11 @@ import math
 import threading
 
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab import devices
 from dltlab.devices import sampler, watcher
 from dltlab.errors import NotFound
+from tests.deadlines import HANG_SECONDS
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import signal
 import subprocess
 
 import pytest
-from deadlines import HANG_SECONDS, spawn
+
+from tests.deadlines import HANG_SECONDS, spawn
 
 LAB = "01_my_topic"
 ENDLESS = """

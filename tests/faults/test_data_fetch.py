@@ -11,11 +11,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab import data
 from dltlab.data import verified_files
 from dltlab.errors import Unavailable
+from tests.deadlines import HANG_SECONDS
 
 TEXT = "".join(random.Random(1).choices("abc \n", k=600_000)).encode()
 CARD = """

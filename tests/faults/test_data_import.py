@@ -23,8 +23,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archives import write_tar, write_zip
-from deadlines import HANG_SECONDS
 
 from dltlab.data import ImportResult, import_images, store
 from dltlab.data.catalog import dataset_names
@@ -34,6 +32,8 @@ from dltlab.data.importing.folder import FolderSource
 from dltlab.errors import LabError, NotFound
 from dltlab.files import lock_folder
 from dltlab.paths import data_dir
+from tests.archives import write_tar, write_zip
+from tests.deadlines import HANG_SECONDS
 
 Files = dict[str, bytes]
 Write = Callable[[Path, Files], Path]

@@ -8,10 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from deadlines import HANG_SECONDS
 from keras import layers
 
 from dltlab.inference import optimize
+from tests.deadlines import HANG_SECONDS
 
 # Prints "ready", waits for a line, then builds: prints "built" if it did, and its outputs.
 BUILD = """

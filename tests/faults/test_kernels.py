@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from deadlines import HANG_SECONDS, drop_root_permissions, spawn, wait_until
 
 from dltlab.kernels import list_zygotes, pool, protocol, stop_zygotes, warm_kernel
+from tests.deadlines import HANG_SECONDS, drop_root_permissions, spawn, wait_until
 
 NUM_KERNELS = int(os.environ.get("DLTLAB_STRESS_KERNELS", 8))
 AS_NOBODY = "import os, socket; os.setuid(65534)"

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from deadlines import HANG_SECONDS, wait_until
 
 from dltlab.inference.serving import listener
+from tests.deadlines import HANG_SECONDS, wait_until
 
 TOKEN = "secret"
 SHAPE = (16, 16, 3)

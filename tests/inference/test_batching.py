@@ -4,10 +4,10 @@ import asyncio
 
 import numpy as np
 import pytest
-from inference_fixtures import DoublingEngine, ones
 
 from dltlab.inference.batching import Batcher, compiled_sizes
 from dltlab.inference.manifest import TensorSpec
+from tests.inference_fixtures import DoublingEngine, ones
 
 
 def run_together(batcher: Batcher, *requests: np.ndarray, cancel: int | None = None) -> list:

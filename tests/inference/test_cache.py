@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab.errors import Unavailable
 from dltlab.inference.cache import build_lock, cached_folder, mark_used, remove_unused
 from dltlab.inference.manifest import MANIFEST, EngineManifest
+from tests.deadlines import HANG_SECONDS
 
 DAY = 86400
 DATA = [np.arange(4.0)]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from inference_fixtures import TOKEN, Client, DoublingEngine, ones, running_service
 
 from dltlab.errors import Invalid, Unavailable
 from dltlab.inference import load_test, predict
 from dltlab.inference.load_testing import LoadTest
 from dltlab.inference.serving import address_of, listener
+from tests.inference_fixtures import TOKEN, Client, DoublingEngine, ones, running_service
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,11 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 import pytest
-from inference_fixtures import (
+
+from dltlab.errors import Invalid, Unavailable
+from dltlab.inference.manifest import TensorSpec
+from dltlab.inference.serving import listener
+from tests.inference_fixtures import (
     ACCEPT_NPY,
     JSON,
     NPY,
@@ -19,10 +23,6 @@ from inference_fixtures import (
     DoublingEngine,
     running_service,
 )
-
-from dltlab.errors import Invalid, Unavailable
-from dltlab.inference.manifest import TensorSpec
-from dltlab.inference.serving import listener
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import socket
 import subprocess
 
 import pytest
-from deadlines import HANG_SECONDS
 from jupyter_client.ioloop import AsyncIOLoopKernelManager
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
 from dltlab.kernels import warm_kernel
+from tests.deadlines import HANG_SECONDS
 
 PNG = "image/png"
 VIEW = "application/vnd.jupyter.widget-view+json"

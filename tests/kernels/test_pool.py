@@ -4,10 +4,10 @@ import os
 import signal
 
 import pytest
-from deadlines import wait_until
 
 from dltlab.errors import Unavailable
 from dltlab.kernels import list_zygotes, pool, prestart, stop_zygotes
+from tests.deadlines import wait_until
 
 
 def pids() -> list[int]:

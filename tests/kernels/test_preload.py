@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from deadlines import HANG_SECONDS, wait_until
+
+from tests.deadlines import HANG_SECONDS, wait_until
 
 # A CUDA driver that reports when it is initialized.
 CUDA_DRIVER = """

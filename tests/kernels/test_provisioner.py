@@ -8,10 +8,10 @@ import sys
 import urllib.request
 
 import pytest
-from deadlines import HANG_SECONDS, spawn, wait_until
 
 from dltlab.kernels import list_zygotes, prestart
 from dltlab.paths import COLD_KERNELS
+from tests.deadlines import HANG_SECONDS, spawn, wait_until
 
 
 @pytest.mark.parametrize("name", [COLD_KERNELS, "BINDER_SERVICE_HOST"])

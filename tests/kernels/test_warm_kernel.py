@@ -6,13 +6,13 @@ import signal
 import subprocess
 
 import pytest
-from deadlines import HANG_SECONDS, wait_until
 from jupyter_client.manager import KernelManager
 
 from dltlab.errors import Unavailable
 from dltlab.kernels import list_zygotes, pool, prestart, warm_kernel
 from dltlab.kernels.request import KernelRequest
 from dltlab.kernels.warm_kernel import fork_kernel
+from tests.deadlines import HANG_SECONDS, wait_until
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from deadlines import HANG_SECONDS, wait_until
+from tests.deadlines import HANG_SECONDS, wait_until
 
 
 def test_a_kernel_takes_the_variables_of_its_own_start(zygote, launch):

@@ -14,10 +14,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from deadlines import HANG_SECONDS
 
 from dltlab.course import Course, Lab, execute_notebook, learner_notebook, notebook_text
 from dltlab.exercises import Outcome, course_progress, read_records
+from tests.deadlines import HANG_SECONDS
 
 LEARNERS_FILES = ("mine.txt", "empty.txt", "latin.txt", "notes.txt")
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from archives import write_tar, write_zip
-from image_sources import image_files, import_pets, labels_of, splits_of, write_files
+
+from tests.archives import write_tar, write_zip
+from tests.image_sources import image_files, import_pets, labels_of, splits_of, write_files
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".gz", ".bz2", ".xz", ".zip"])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_sources import SIZE, image_files, pixels_of, png, write_files
 
 from dltlab.data.importing.candidates import Candidate, Content
 from dltlab.data.importing.decoding import decode, decode_all
+from tests.image_sources import SIZE, image_files, pixels_of, png, write_files
 
 
 def test_usable_images_are_packed_and_others_have_a_reason(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from image_sources import image_files, import_pets, labels_of, pixels_of, png, write_files
 
 from dltlab.data.importing.folder import FolderSource
+from tests.image_sources import image_files, import_pets, labels_of, pixels_of, png, write_files
 
 
 def test_a_linked_image_is_imported_and_a_linked_folder_is_left_out(source: Path) -> None:

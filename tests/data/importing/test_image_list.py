@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
-from image_sources import (
+
+from dltlab.data.importing.image_list import ListSource
+from dltlab.errors import Invalid
+from tests.image_sources import (
     Files,
     image_files,
     import_pets,
@@ -12,9 +15,6 @@ from image_sources import (
     png,
     write_files,
 )
-
-from dltlab.data.importing.image_list import ListSource
-from dltlab.errors import Invalid
 
 LINES = {
     ".txt": "{0} {1}\n",

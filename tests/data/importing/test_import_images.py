@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_sources import (
+
+from dltlab.data import import_images
+from dltlab.errors import Invalid, LabError
+from tests.image_sources import (
     SIZE,
     image_files,
     import_pets,
@@ -16,9 +19,6 @@ from image_sources import (
     rows_of,
     write_files,
 )
-
-from dltlab.data import import_images
-from dltlab.errors import Invalid, LabError
 
 
 def test_each_image_is_imported_with_the_label_of_its_folder(source: Path) -> None:

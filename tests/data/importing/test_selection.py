@@ -5,7 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from image_sources import (
+from PIL import Image
+
+from dltlab.data import import_images, store
+from dltlab.errors import Invalid
+from tests.image_sources import (
     SIZE,
     image_files,
     import_pets,
@@ -16,10 +20,6 @@ from image_sources import (
     splits_of,
     write_files,
 )
-from PIL import Image
-
-from dltlab.data import import_images, store
-from dltlab.errors import Invalid
 
 # Equal images
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from archives import write_tar, write_zip
 
 from dltlab.data.importing.archives import TarSource, ZipSource
 from dltlab.data.importing.folder import FolderSource
 from dltlab.data.importing.image_list import ListSource
 from dltlab.data.importing.sources import open_source
 from dltlab.errors import Invalid, NotFound, Unavailable
+from tests.archives import write_tar, write_zip
 
 
 def test_folders_lists_and_archives_are_sources(tmp_path: Path) -> None:

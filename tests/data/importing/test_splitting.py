@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from image_sources import image_files, import_pets, pixels_of, png, splits_of, write_files
+
+from tests.image_sources import image_files, import_pets, pixels_of, png, splits_of, write_files
 
 
 def test_splits_of_the_source_are_kept(source: Path) -> None:

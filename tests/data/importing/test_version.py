@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_sources import (
+
+from dltlab.data import store
+from tests.image_sources import (
     SIZE,
     image_files,
     import_pets,
@@ -16,8 +18,6 @@ from image_sources import (
     rows_of,
     write_files,
 )
-
-from dltlab.data import store
 
 # Statistics and files
 
