@@ -582,7 +582,7 @@ ex.why_shortcut.answer("b")
 # spoke for the answer. Is that where you looked?
 
 # %%
-training.inspect(network, test_images[0], classes=classes).show()
+training.inspect(network, test_images[0], class_names=classes).show()
 
 # %% [markdown]
 # Grad-CAM is most useful where the network is wrong. Here is its surest mistake. What did it look
@@ -590,8 +590,8 @@ training.inspect(network, test_images[0], classes=classes).show()
 
 # %%
 surest = evaluation.worst[0]
-figure, alt = training.inspect(network, surest.picture, classes=classes).grad_cam()
-show(figure, f"{alt} It is really: {surest.true}.")
+view = training.inspect(network, surest.image, class_names=classes).grad_cam()
+show(view.figure(), f"{view.alt} It is really: {surest.true}.")
 print(f"It is really: {surest.true}.")
 
 # %% [markdown]

@@ -60,7 +60,7 @@ from dltlab import data, devices, inference, models, training
 from dltlab.checks import inference_optimization as ex
 from dltlab.display import show
 from dltlab.errors import LabError
-from dltlab.models.loading import load_model
+from dltlab.models import load_model
 
 tf.config.set_visible_devices([], "GPU")  # all is measured on the processor
 devices.setup(precision="float32", seed=1)

@@ -180,7 +180,7 @@ def test_classify_knows_images_of_several_classes(dltlab, saved_model, images):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("nothing.keras images", "nothing.keras is no saved model"),
+        ("nothing.keras images", "nothing.keras is not a saved model"),
         ("{model} nowhere", "nowhere does not exist"),
         ("{model} images/none.png", "is damaged or not an image"),
         ("{model} images --resize stretch", "resize is 'stretch'"),
@@ -246,7 +246,7 @@ def test_optimize_says_how_right_the_engine_is_and_writes_it(dltlab, digit_model
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("nothing.keras", "nothing.keras is no saved model"),
+        ("nothing.keras", "nothing.keras is not a saved model"),
         ("{model} --precision int8", "int8 needs calibration data"),
         ("{model} --backend fast", "backend is 'fast'"),
         ("{model} --data nowhere", "nowhere"),
@@ -274,5 +274,8 @@ def test_a_command_says_its_sentence_and_tensorflow_says_nothing(script, tmp_pat
         [script, "optimize", "missing.keras"], cwd=tmp_path, capture_output=True, text=True
     )
 
-    sentence = "dltlab: missing.keras is no saved model: name a .keras file.\n"
+    sentence = (
+        "dltlab: missing.keras is not a saved model: name a .keras file, or the folder of a "
+        "training run that contains model.keras.\n"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)

@@ -1,14 +1,17 @@
 from .classic import alexnet, googlenet, resnet50, vgg16
-from .cost import Cost, cost
+from .cost import Cost, cost, shape_text
 from .hashing import model_hash
-from .loading import load_model
+from .layer_calls import LayerCall, record_layer_calls
+from .loading import MODEL_FILE, load_model
 from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
 from .stepping import step_model
 
 __all__ = [
+    "MODEL_FILE",
     "Cost",
+    "LayerCall",
     "alexnet",
     "char_rnn",
     "cost",
@@ -16,7 +19,9 @@ __all__ = [
     "in_precision",
     "load_model",
     "model_hash",
+    "record_layer_calls",
     "resnet50",
+    "shape_text",
     "small_inception",
     "small_resnet",
     "small_vgg",

@@ -1,6 +1,6 @@
-"""The networks that won ImageNet's competition from 2012 to 2015, or nearly: as published.
+"""The classic ImageNet networks of 2012 to 2015, as published.
 
-Each gives logits, so that one loss serves all: put a softmax behind them for probabilities.
+All of them output logits; apply a softmax for probabilities.
 """
 
 import keras
@@ -12,25 +12,25 @@ Shape = tuple[int, int, int]
 
 
 def alexnet(num_classes: int = 1000, input_shape: Shape = (227, 227, 3)) -> keras.Model:
-    """AlexNet: five convolutions, three of them in two groups, and three dense layers.
+    """Build AlexNet: five convolutions, three of them in two groups, and three dense layers.
 
     60,965,224 parameters with 1,000 classes. A. Krizhevsky, I. Sutskever and G. Hinton, ImageNet
-    classification with deep convolutional neural networks, NeurIPS 2012. The groups were the halves
-    that lay on two GPUs; the images have 227 pixels a side, not the paper's 224, or its first
-    layer would not give 55×55 places.
+    classification with deep convolutional neural networks, NeurIPS 2012. The groups were placed on
+    two GPUs. The images have 227 pixels per side, not the paper's 224: only then does the first
+    layer have the published 55×55 outputs.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
     """
     inputs = keras.Input(input_shape)
     x = layers.Conv2D(96, 11, strides=4, activation="relu", name="conv1")(inputs)
     x = layers.MaxPooling2D(3, 2, name="pool1")(LocalResponseNormalization(name="norm1")(x))
-    x = _in_two_groups(x, 256, 5, "conv2")
+    x = _grouped_conv(x, 256, 5, "conv2")
     x = layers.MaxPooling2D(3, 2, name="pool2")(LocalResponseNormalization(name="norm2")(x))
     x = layers.Conv2D(384, 3, padding="same", activation="relu", name="conv3")(x)
-    x = _in_two_groups(x, 384, 3, "conv4")
-    x = _in_two_groups(x, 256, 3, "conv5")
+    x = _grouped_conv(x, 384, 3, "conv4")
+    x = _grouped_conv(x, 256, 3, "conv5")
     x = layers.Flatten(name="flatten")(layers.MaxPooling2D(3, 2, name="pool5")(x))
     for name in ("fc6", "fc7"):
         x = layers.Dense(4096, activation="relu", name=name)(x)
@@ -44,17 +44,18 @@ def googlenet(
     *,
     auxiliary_heads: bool = False,
 ) -> keras.Model:
-    """GoogLeNet: nine inception modules, and the mean over all places instead of dense layers.
+    """Build GoogLeNet: nine inception modules, and global average pooling instead of dense layers.
 
-    6,998,552 parameters with 1,000 classes, 13,378,280 with the heads, as the authors' network has
-    them in Caffe's model zoo. C. Szegedy and others, Going deeper with convolutions, CVPR 2015,
+    6,998,552 parameters with 1,000 classes, 13,378,280 with the auxiliary heads, as in the authors'
+    network in Caffe's model zoo. C. Szegedy and others, Going deeper with convolutions, CVPR 2015,
     arXiv:1409.4842.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
-        auxiliary_heads: Give three outputs: the logits, and those of two heads half way, which
-            bring gradients to the early layers. In training each head's loss counts 0.3.
+        auxiliary_heads: Return three outputs: the logits, and those of two heads at intermediate
+            layers, which bring gradients to the early layers. The paper weights the loss of each
+            head by 0.3.
     """
     inputs = keras.Input(input_shape)
     x = _conv(inputs, 64, 7, "conv1", strides=2)
@@ -74,34 +75,33 @@ def googlenet(
 
 
 def vgg16(num_classes: int = 1000, input_shape: Shape = (224, 224, 3)) -> keras.Model:
-    """VGG-16: thirteen 3×3 convolutions and three dense layers, from `keras.applications`.
+    """Build VGG-16: thirteen 3×3 convolutions and three dense layers, from `keras.applications`.
 
     138,357,544 parameters with 1,000 classes. K. Simonyan and A. Zisserman, Very deep convolutional
     networks for large-scale image recognition, ICLR 2015, arXiv:1409.1556.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
     """
-    return _of_keras(keras.applications.VGG16, num_classes, input_shape)
+    return _from_keras(keras.applications.VGG16, num_classes, input_shape)
 
 
 def resnet50(num_classes: int = 1000, input_shape: Shape = (224, 224, 3)) -> keras.Model:
-    """ResNet-50: sixteen residual blocks of three convolutions each, from `keras.applications`.
+    """Build ResNet-50: sixteen residual blocks of three convolutions, from `keras.applications`.
 
-    25,636,712 parameters with 1,000 classes, the means and variances of its batch normalizations
-    among them. K. He and others, Deep residual learning for image recognition, CVPR 2016,
+    25,636,712 parameters with 1,000 classes, including the means and variances of batch
+    normalization. K. He and others, Deep residual learning for image recognition, CVPR 2016,
     arXiv:1512.03385.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
     """
-    return _of_keras(keras.applications.ResNet50, num_classes, input_shape)
+    return _from_keras(keras.applications.ResNet50, num_classes, input_shape)
 
 
-# Channels of the branches, in the order of the paper's table 1: 1×1; 3×3 and what it is reduced to
-# before; 5×5 and the same; what is projected behind the pooling.
+# Channels in the order of the paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool proj.
 _INCEPTION = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -118,14 +118,14 @@ _HEADS = ("4a", "4d")
 
 
 def _module(x: keras.KerasTensor, widths: tuple[int, ...], name: str) -> keras.KerasTensor:
-    """Four branches side by side."""
-    one, three_reduced, three, five_reduced, five, projected = widths
+    """Apply an inception module: four branches, concatenated."""
+    conv1, reduce3, conv3, reduce5, conv5, projection = widths
     pooled = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
     branches = [
-        _conv(x, one, 1, f"{name}_1x1"),
-        _conv(_conv(x, three_reduced, 1, f"{name}_3x3_reduce"), three, 3, f"{name}_3x3"),
-        _conv(_conv(x, five_reduced, 1, f"{name}_5x5_reduce"), five, 5, f"{name}_5x5"),
-        _conv(pooled, projected, 1, f"{name}_pool_proj"),
+        _conv(x, conv1, 1, f"{name}_1x1"),
+        _conv(_conv(x, reduce3, 1, f"{name}_3x3_reduce"), conv3, 3, f"{name}_3x3"),
+        _conv(_conv(x, reduce5, 1, f"{name}_5x5_reduce"), conv5, 5, f"{name}_5x5"),
+        _conv(pooled, projection, 1, f"{name}_pool_proj"),
     ]
     return layers.Concatenate(name=f"{name}_output")(branches)
 
@@ -147,11 +147,11 @@ def _pool(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return layers.MaxPooling2D(3, 2, padding="same", name=name)(x)
 
 
-def _in_two_groups(x: keras.KerasTensor, channels: int, size: int, name: str) -> keras.KerasTensor:
-    """A convolution each half of whose output sees one half of the input.
+def _grouped_conv(x: keras.KerasTensor, channels: int, size: int, name: str) -> keras.KerasTensor:
+    """Apply a convolution in two groups: each half of the output sees one half of the input.
 
-    As two layers: a layer with `groups=2` is the same, but TensorFlow's CPU kernels know no groups,
-    and Keras then compiles the layer anew in every call.
+    It is written as two layers, because TensorFlow's CPU kernels do not support `groups=2`, and
+    Keras then compiles such a layer again in every call.
     """
     halves = [
         layers.Conv2D(channels // 2, size, padding="same", activation="relu", name=f"{name}_{part}")
@@ -165,7 +165,7 @@ def _logits(x: keras.KerasTensor, num_classes: int, name: str) -> keras.KerasTen
     return layers.Dense(num_classes, dtype="float32", name=name)(x)
 
 
-def _of_keras(build: object, num_classes: int, input_shape: Shape) -> keras.Model:
+def _from_keras(build: object, num_classes: int, input_shape: Shape) -> keras.Model:
     assert callable(build)
     return build(
         weights=None, input_shape=input_shape, classes=num_classes, classifier_activation=None

@@ -1,29 +1,26 @@
-"""What a model costs, layer by layer, before it has seen an image: `cost`."""
+"""Count the parameters, multiply-adds and activations of a model, layer by layer: `cost`."""
 
-import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
-from dltlab.display import printable, show
-from dltlab.errors import LabError
-from dltlab.models.flop_rules import Shape, does_nothing, is_whole, rule_of, shape_of
-from dltlab.models.tracing import Call, recorded
+from dltlab.display import PALETTE, Result, printable
+from dltlab.errors import Invalid
+from dltlab.models.flop_rules import Shape, counts_inner_layers, has_no_macs, rule_for, shape_of
+from dltlab.models.layer_calls import LayerCall, record_layer_calls
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMED = 24  # bars of a figure that have room for their names
-_LONGEST = 22  # characters of a name
-_MOST_ROWS = 60  # of a table
-_FLOAT32 = 4  # bytes
-_COLORS = ("#0072B2", "#D55E00", "#009E73")
+_MAX_NAMED_BARS = 24  # of a figure that has room for their names
+_MAX_NAME = 22  # characters
+_FLOAT32_BYTES = 4
 _PANELS = {
     "macs": "multiply-adds",
     "params": "parameters",
@@ -33,16 +30,16 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one call of a layer costs, for one example.
+    """The cost of one call of a layer, for one example.
 
     Attributes:
-        name: Of the layer.
-        kind: Its class.
-        output_shape: Of its first output, without the batch.
-        params: Its parameters; 0 where an earlier call has counted them.
-        macs: Multiply-adds; NaN where they are not known.
-        activation_bytes: Of all its outputs, in the precision it computes in.
-        input_bytes: Of all its inputs.
+        name: The layer's name.
+        kind: The layer's class.
+        output_shape: The shape of its first output, without the batch.
+        params: The number of parameters; 0 if an earlier call of the layer has counted them.
+        macs: Multiply-adds; NaN if they are not known.
+        activation_bytes: The size of all outputs, in the dtype that the layer computes in.
+        input_bytes: The size of all inputs.
     """
 
     name: str
@@ -55,21 +52,21 @@ class LayerCost:
 
     @property
     def flops_per_input_byte(self) -> float:
-        """Two operations for each multiply-add, for each byte that comes in."""
+        """Arithmetic intensity: two operations per multiply-add, for each byte of input."""
         return 2 * self.macs / self.input_bytes if self.input_bytes else math.nan
 
 
 @dataclass(frozen=True, repr=False)
-class Cost:
-    """What `cost` has counted; a notebook shows it as a table.
+class Cost(Result):
+    """What `cost` returns: a table of layers, and totals.
 
     Attributes:
-        name: Of the model.
-        layers: A row for each call of a layer, in the order in which they run.
-        params: All parameters of the model.
-        trainable_params: Those that training changes.
-        input_bytes: Of one example, float32 where the model does not say otherwise.
-        uncounted: The layers whose multiply-adds are not known, so that all sums are too low.
+        name: The name of the model.
+        layers: One row per call of a layer, in the order in which they run.
+        params: The number of parameters of the model.
+        trainable_params: The number of parameters that training changes.
+        input_bytes: The size of one example; float32 unless the model says otherwise.
+        uncounted: The layers whose multiply-adds are not known; all totals lack them.
     """
 
     name: str
@@ -79,81 +76,88 @@ class Cost:
     input_bytes: int
     uncounted: tuple[str, ...]
 
+    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {
+        "parameters": "{:,}".format,
+        "multiply-adds": "{:,.0f}".format,
+        "activation bytes": "{:,}".format,
+        "FLOPs per input byte": "{:,.1f}".format,
+    }
+    _max_rows: ClassVar[int] = 60
+
     @property
     def macs(self) -> int:
-        """Multiply-adds of one example; without those of the layers in `uncounted`."""
+        """Multiply-adds for one example, without those of the layers in `uncounted`."""
         return int(sum(row.macs for row in self.layers if not math.isnan(row.macs)))
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of the outputs of all layers for one example."""
+        """The size of the outputs of all layers for one example."""
         return sum(row.activation_bytes for row in self.layers)
 
     @property
     def flops_per_input_byte(self) -> float:
-        """Operations of a forward pass, two for each multiply-add, for each byte of input."""
+        """Operations of a forward pass, two per multiply-add, for each byte of input."""
         return 2 * self.macs / self.input_bytes
 
     def training_bytes(self, batch_size: int, slots: int = 2) -> int:
-        """The least memory that training takes.
+        """Return the least memory that training needs, in bytes.
 
-        4 bytes for each parameter; for each one that is trained 4 more for its gradient and each of
+        4 bytes for each parameter; for each trainable one 4 more for its gradient and for each of
         the optimizer's `slots`; the activations of all examples, which the backward pass needs; and
-        one gradient of the largest of them. A framework's own workspace comes on top.
+        one gradient of the largest activation. A framework's own workspace comes on top.
 
         Args:
-            batch_size: Examples in a step.
+            batch_size: Examples per step.
             slots: Numbers that the optimizer keeps for each parameter: 2 for Adam, 1 for SGD with
                 momentum.
         """
-        weights = _FLOAT32 * (self.params + (1 + slots) * self.trainable_params)
+        weights = _FLOAT32_BYTES * (self.params + (1 + slots) * self.trainable_params)
         largest = max((row.activation_bytes for row in self.layers), default=0)
         return weights + batch_size * (self.activation_bytes + largest + self.input_bytes)
 
+    @property
     def table(self) -> "pd.DataFrame":
-        """A row for each call of a layer, and the total."""
+        """One row per call of a layer, and the total."""
         import pandas as pd
 
         rows = [
             (
-                *(row.name, row.kind, _shape_text(row.output_shape), row.params),
+                *(row.name, row.kind, shape_text(row.output_shape), row.params),
                 *(row.macs, row.activation_bytes, row.flops_per_input_byte),
             )
             for row in self.layers
         ]
         total = ("total", "at least" if self.uncounted else "", "", self.params, float(self.macs))
         rows.append((*total, self.activation_bytes, self.flops_per_input_byte))
-        columns = [
-            *("layer", "kind", "output shape", "parameters", "multiply-adds"),
-            *("activation bytes", "FLOPs per input byte"),
-        ]
+        columns = ["layer", "kind", "output shape", *self._formats]
         return pd.DataFrame(rows, columns=columns)
 
-    def _repr_html_(self) -> str:
-        table = self.table().to_html(
-            index=False, max_rows=_MOST_ROWS, formatters=_FORMATS, na_rep="?"
-        )
-        return f"<p>{html.escape(self._sentence)}</p>{table}"
-
-    def __repr__(self) -> str:
-        table = self.table().to_string(
-            index=False, max_rows=_MOST_ROWS, formatters=_FORMATS, na_rep="?"
-        )
-        return f"{self._sentence}\n{table}"
+    @property
+    def summary(self) -> str:
+        """The totals in a sentence."""
+        missing = f" Not counted: {', '.join(self.uncounted)}." if self.uncounted else ""
+        return self._totals + missing
 
     @property
-    def _sentence(self) -> str:
-        least = "at least " if self.uncounted else ""
-        missing = f" Not counted: {', '.join(self.uncounted)}." if self.uncounted else ""
+    def _totals(self) -> str:
+        at_least = "at least " if self.uncounted else ""
         return (
-            f"{self.name}: {self.params:,} parameters, {least}{_amount(self.macs)} multiply-adds "
-            f"and {_amount(self.activation_bytes)}B of activations for one example.{missing}"
+            f"{self.name}: {self.params:,} parameters, {at_least}{_with_prefix(self.macs)} "
+            f"multiply-adds and {_with_prefix(self.activation_bytes)}B of activations for one "
+            "example."
         )
 
-    def figure(self) -> tuple["Figure", str]:
-        """Work, parameters and activations along the depth of the network, and them in words.
+    @property
+    def alt(self) -> str:
+        """The totals, and the largest layer in each panel of the figure."""
+        bars = _Bar.of(self.layers)
+        largest = [_largest(bars, quantity) for quantity in _PANELS] if bars else []
+        return " ".join([self.summary, *largest])
 
-        A bar is a layer with multiply-adds, together with those without any that follow it.
+    def figure(self) -> "Figure":
+        """Draw multiply-adds, parameters and activations along the depth of the network.
+
+        Each bar is a layer with multiply-adds, together with the layers without any that follow it.
         """
         from matplotlib.figure import Figure
         from matplotlib.ticker import EngFormatter
@@ -161,131 +165,124 @@ class Cost:
         bars = _Bar.of(self.layers)
         figure = Figure(figsize=(9, 6), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(3, 1, sharex=True)
-        for axes, (quantity, what), color in zip(panels, _PANELS.items(), _COLORS, strict=True):
+        for axes, (quantity, label), color in zip(panels, _PANELS.items(), PALETTE, strict=False):
             axes.bar(range(len(bars)), [getattr(bar, quantity) for bar in bars], color=color)
-            axes.set_ylabel(what)
+            axes.set_ylabel(label)
             axes.yaxis.set_major_formatter(EngFormatter())
             axes.spines[["top", "right"]].set_visible(False)
-        if len(bars) <= _NAMED:
+        if len(bars) <= _MAX_NAMED_BARS:
             names = [_short(bar.name) for bar in bars]
             panels[-1].set_xticks(range(len(bars)), names, rotation=60, ha="right", fontsize=8)
             panels[-1].set_xlabel("layer")
         else:
-            panels[-1].set_xlabel("layers, the first one to the left")
-        figure.suptitle(self._sentence.partition(" Not counted")[0], fontsize=11)
-        parts = (
-            [_largest(bars, quantity, what) for quantity, what in _PANELS.items()] if bars else []
-        )
-        return figure, f"{self._sentence} {'; '.join(parts)}."
-
-    def show(self) -> None:
-        """Show the image."""
-        show(*self.figure())
+            panels[-1].set_xlabel("layers, from first to last")
+        figure.suptitle(self._totals, fontsize=11)
+        return figure
 
 
 def cost(model: keras.Model, input_shape: Shape | None = None) -> Cost:
-    """Count what a model has and does, layer by layer, for one example.
+    """Count parameters, multiply-adds and activations of each layer, for one example.
 
-    Multiply-adds are those of convolutions, matrix products, attention and recurrences, as papers
-    count them. Biases, normalization, activations, pooling and sums are not counted. The model runs
-    once, on nothing but shapes where Keras is on TensorFlow, so that subclassed models and shared
-    layers are counted as they are used.
+    Multiply-adds are those of convolutions, matrix products, attention and recurrent layers, as
+    papers count them. Biases, normalization, activations, pooling and sums are not counted. The
+    model runs once to find which layers it calls and how often; on TensorFlow it runs on shapes
+    only, without computing.
 
     Args:
         model: Any Keras model.
-        input_shape: Of one example, without the batch; needed where the model does not know it, as
-            a subclassed one, or has sides of any length.
+        input_shape: The shape of one example, without the batch. Needed if the model does not know
+            it (a subclassed model) or accepts inputs of any size.
 
     Raises:
-        LabError: The input's shape is not known, or the model does not run on it.
+        Invalid: The input's shape is not known, or the model does not run on it.
     """
-    inputs = _inputs(model, input_shape)
-    shapes = ", ".join(_shape_text(each.shape[1:]) for each in inputs)
+    inputs = _input_specs(model, input_shape)
     try:
-        calls = _calls(model, inputs)
-    except Exception as error:  # whatever a model's own code raises
-        words = str(error).strip().splitlines()
-        raise LabError(
+        calls = _layer_calls(model, inputs)
+    except Exception as error:  # a model's own code may raise anything
+        lines = str(error).strip().splitlines()
+        shapes = ", ".join(shape_text(spec.shape[1:]) for spec in inputs)
+        raise Invalid(
             f"{model.name} does not run on an input of shape {shapes} "
-            f"({words[0] if words else type(error).__name__}): pass the input_shape that it is for."
+            f"({lines[0] if lines else type(error).__name__}): pass the right input_shape."
         ) from error
-    counted = _Counted(calls)
+    counter = _Counter(calls)
     return Cost(
         name=model.name,
-        layers=tuple(counted.rows),
+        layers=tuple(counter.rows),
         params=model.count_params(),
-        trainable_params=sum(math.prod(each.shape) for each in model.trainable_weights),
+        trainable_params=sum(math.prod(weight.shape) for weight in model.trainable_weights),
         input_bytes=sum(map(_num_bytes, inputs)),
-        uncounted=tuple(dict.fromkeys(counted.uncounted)),
+        uncounted=tuple(dict.fromkeys(counter.uncounted)),
     )
 
 
-def _inputs(model: keras.Model, input_shape: Shape | None) -> list[keras.KerasTensor]:
-    """The shape and dtype of each input of the model, for one example.
+def _input_specs(model: keras.Model, input_shape: Shape | None) -> list[keras.KerasTensor]:
+    """Return the shape and dtype of each input of a model, for one example.
 
     Raises:
-        LabError: They are not known.
+        Invalid: They are not known.
     """
     if input_shape is not None:
         return [keras.KerasTensor((1, *input_shape))]
     try:
-        known = model.inputs
+        inputs = model.inputs
     except (AttributeError, ValueError):
-        known = None
-    if not known:
-        raise LabError(
+        inputs = None
+    if not inputs:
+        raise Invalid(
             f"{model.name} does not know the shape of its input: pass input_shape, as in "
             "cost(model, (32, 32, 3))."
         )
-    for each in known:
-        if None in each.shape[1:]:
-            raise LabError(
-                f"{model.name} takes inputs of any size, {_shape_text(each.shape[1:])}: pass the "
-                "input_shape to count for."
+    for tensor in inputs:
+        if None in tensor.shape[1:]:
+            raise Invalid(
+                f"{model.name} accepts inputs of any size, {shape_text(tensor.shape[1:])}: pass "
+                "the input_shape to count for."
             )
-    return [keras.KerasTensor((1, *each.shape[1:]), each.dtype) for each in known]
+    return [keras.KerasTensor((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
 
 
-def _calls(model: keras.Model, inputs: list[keras.KerasTensor]) -> list[Call]:
-    """The calls of layers in one run of the model: on shapes alone on TensorFlow, else on zeros."""
+def _layer_calls(model: keras.Model, inputs: list[keras.KerasTensor]) -> list[LayerCall]:
+    """Return the calls of layers in one run: on shapes only on TensorFlow, else on zeros."""
 
     def run(*tensors: Any) -> Any:
         return model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
 
-    zeros = [keras.ops.zeros(each.shape, each.dtype) for each in inputs]
+    zeros = [keras.ops.zeros(spec.shape, spec.dtype) for spec in inputs]
     if keras.config.backend() != "tensorflow":
-        with recorded() as calls:
+        with record_layer_calls() as calls:
             run(*zeros)
         return calls
     import tensorflow as tf
 
     if not model.built:
-        run(*zeros)  # its weights cannot be made while a graph is built
-    specs = [tf.TensorSpec(each.shape, each.dtype) for each in inputs]
-    with recorded() as calls:
+        run(*zeros)  # weights cannot be created while a graph is built
+    specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in inputs]
+    with record_layer_calls() as calls:
         tf.function(run, autograph=False).get_concrete_function(*specs)
     return calls
 
 
-class _Counted:
-    """Rows for the calls of layers in a run.
+class _Counter:
+    """Counts the cost of each call of a layer in one run.
 
     Attributes:
-        rows: In the order in which the layers run; a layer that holds others has one only where it
-            does or has something itself.
-        uncounted: The names of layers whose multiply-adds are not known.
+        rows: The costs, in the order in which the layers run. A layer with inner layers has a row
+            only if it has parameters or multiply-adds itself.
+        uncounted: The names of the layers whose multiply-adds are not known.
     """
 
-    def __init__(self, calls: list[Call]) -> None:
+    def __init__(self, calls: list[LayerCall]) -> None:
         self.rows: list[LayerCost] = []
         self.uncounted: list[str] = []
         self._calls = calls
-        self._seen: set[int] = set()
-        for place in self._within(0, len(calls)):
+        self._counted_weights: set[int] = set()
+        for place in self._outermost(0, len(calls)):
             self._count(place)
 
-    def _within(self, begin: int, end: int) -> list[int]:
-        """The outermost calls among those from `begin` to `end`."""
+    def _outermost(self, begin: int, end: int) -> list[int]:
+        """Return the places of the outermost calls among those from `begin` to `end`."""
         places, place = [], end - 1
         while place >= begin:
             places.append(place)
@@ -294,45 +291,46 @@ class _Counted:
 
     def _count(self, place: int) -> None:
         call = self._calls[place]
-        rule = rule_of(call.layer)
-        inner = [] if rule and is_whole(call.layer) else self._within(call.begin, place)
-        for each in inner:
-            self._count(each)
-        macs = rule(call) if rule else 0.0 if does_nothing(call) else math.nan
+        rule = rule_for(call.layer)
+        has_full_rule = rule is not None and counts_inner_layers(call.layer)
+        inner = [] if has_full_rule else self._outermost(call.begin, place)
+        for inner_place in inner:
+            self._count(inner_place)
+        macs = rule(call) if rule else 0.0 if has_no_macs(call) else math.nan
         params = self._new_params(call.layer)
         if math.isnan(macs):
             self.uncounted.append(call.layer.name)
         if inner and macs == 0 and not params:
             return
-        outputs = [] if inner else keras.tree.flatten(call.output)
+        outputs = keras.tree.flatten(call.output)
         self.rows.append(
             LayerCost(
                 name=call.layer.name,
                 kind=type(call.layer).__name__,
-                output_shape=shape_of(keras.tree.flatten(call.output)[0]),
+                output_shape=shape_of(outputs[0]),
                 params=params,
                 macs=macs,
-                activation_bytes=sum(map(_num_bytes, outputs)),
+                activation_bytes=0 if inner else sum(map(_num_bytes, outputs)),
                 input_bytes=sum(map(_num_bytes, call.inputs)),
             )
         )
 
     def _new_params(self, layer: keras.layers.Layer) -> int:
-        """The parameters of a layer that no row has yet."""
-        new = [each for each in layer.weights if id(each) not in self._seen]
-        self._seen.update(map(id, new))
-        return sum(math.prod(each.shape) for each in new)
+        """Return the number of a layer's parameters that no row has counted yet."""
+        new = [weight for weight in layer.weights if id(weight) not in self._counted_weights]
+        self._counted_weights.update(map(id, new))
+        return sum(math.prod(weight.shape) for weight in new)
 
 
 def _num_bytes(tensor: Any) -> int:
-    """Of one example."""
+    """Return the size of one example of a tensor."""
     bits = re.search(r"\d+$", keras.backend.standardize_dtype(tensor.dtype))
     return math.prod(shape_of(tensor)) * (int(bits[0]) // 8 if bits else 1)
 
 
 @dataclass
 class _Bar:
-    """A layer with multiply-adds, and those without any that follow it."""
+    """A layer with multiply-adds, and the layers without any that follow it."""
 
     name: str
     macs: float = 0.0
@@ -342,9 +340,9 @@ class _Bar:
     @classmethod
     def of(cls, rows: Sequence[LayerCost]) -> "list[_Bar]":
         bars: list[_Bar] = []
-        any_works = any(row.macs for row in rows)
+        has_macs = any(row.macs for row in rows)
         for row in rows:
-            if not bars or row.macs or not any_works:
+            if not bars or row.macs or not has_macs:
                 bars.append(cls(row.name))
             bars[-1].macs += 0.0 if math.isnan(row.macs) else row.macs
             bars[-1].params += row.params
@@ -352,33 +350,27 @@ class _Bar:
         return bars
 
 
-def _largest(bars: Sequence[_Bar], quantity: str, what: str) -> str:
-    """Which bar has the most of a quantity."""
-    most = max(bars, key=lambda bar: getattr(bar, quantity))
+def _largest(bars: Sequence[_Bar], quantity: str) -> str:
+    """Return a sentence that names the bar with the most of a quantity."""
+    largest = max(bars, key=lambda bar: getattr(bar, quantity))
     total = sum(getattr(bar, quantity) for bar in bars)
-    return f"{most.name} has {getattr(most, quantity) / max(total, 1):.0%} of the {what}"
+    share = getattr(largest, quantity) / max(total, 1)
+    return f"{largest.name} has {share:.0%} of the {_PANELS[quantity]}."
 
 
-def _amount(value: float) -> str:
-    """A number as it is spoken of: 15.5 G."""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+def _with_prefix(value: float) -> str:
+    """Return a number with an SI prefix: 15.5 G."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
-            return f"{value / factor:.3g} {letter}"
+            return f"{value / factor:.3g} {prefix}"
     return f"{value:g} "
 
 
-def _shape_text(shape: Sequence[int | None]) -> str:
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Return a shape as text: 32×32×3; a side of any size is `?`."""
     return "×".join("?" if side is None else str(side) for side in shape)
 
 
 def _short(name: str) -> str:
     name = printable(name)
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-
-
-_FORMATS = {
-    "parameters": "{:,}".format,
-    "multiply-adds": "{:,.0f}".format,
-    "activation bytes": "{:,}".format,
-    "FLOPs per input byte": "{:,.1f}".format,
-}
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"

@@ -1,4 +1,4 @@
-"""How many multiply-adds a Keras layer does: a rule for each class that does any."""
+"""Rules that count the multiply-adds of Keras layers, one for each class that has any."""
 
 import math
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import Any
 import keras
 from keras import layers
 
-from dltlab.models.tracing import Call
+from dltlab.models.layer_calls import LayerCall
 
-Rule = Callable[[Call], float]
+Rule = Callable[[LayerCall], float]
 Shape = tuple[int, ...]
 
-# Operations of TensorFlow that are contractions, or may hold one out of sight.
+# TensorFlow operations that are contractions, or may contain one.
 CONTRACTIONS = frozenset(
     {
         *("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "XlaDotV2"),
@@ -25,42 +25,43 @@ CONTRACTIONS = frozenset(
 
 
 def shape_of(tensor: Any) -> Shape:
-    """The shape of a tensor of a batch of one, without the batch."""
+    """Return the shape of a tensor without the batch."""
     return tuple(int(side) for side in tensor.shape[1:])
 
 
-def rule_of(layer: keras.layers.Layer) -> Rule | None:
-    """The rule for a layer's class, or that class's nearest parent whose `call` it has."""
-    kinds: tuple[Any, ...] = type(layer).__mro__
-    for kind in kinds:
-        if kind in _RULES:
-            return _RULES[kind] if type(layer).call is kind.call else None
+def rule_for(layer: keras.layers.Layer) -> Rule | None:
+    """Return the rule for a layer; None if there is none, or if its class overrides `call`."""
+    classes: tuple[Any, ...] = type(layer).__mro__
+    for cls in classes:
+        if cls in _RULES:
+            return _RULES[cls] if type(layer).call is cls.call else None
     return None
 
 
-def is_whole(layer: keras.layers.Layer) -> bool:
-    """Whether the layer's rule counts the layers within it, too."""
+def counts_inner_layers(layer: keras.layers.Layer) -> bool:
+    """Return whether the layer's rule includes the layers inside it."""
     return isinstance(layer, layers.RNN | layers.TimeDistributed)
 
 
-def does_nothing(call: Call) -> bool:
-    """Whether it is known that a layer without a rule does no multiply-adds of its own."""
-    kind = type(call.layer)
-    if kind.call is layers.Lambda.call:
+def has_no_macs(call: LayerCall) -> bool:
+    """Return whether a layer without a rule is known to do no multiply-adds itself."""
+    cls = type(call.layer)
+    if cls.call is layers.Lambda.call:
         return False
     if keras.config.backend() == "tensorflow":
         return CONTRACTIONS.isdisjoint(call.operations)
-    return kind.__module__.startswith("keras.") and not kind.__name__.startswith(_UNKNOWN)
+    return cls.__module__.startswith("keras.") and not cls.__name__.startswith(_WITHOUT_RULE)
 
 
-_UNKNOWN = ("ConvLSTM", "MelSpectrogram", "STFTSpectrogram")  # Keras layers without a rule here
+# Keras layers that do multiply-adds and have no rule here.
+_WITHOUT_RULE = ("ConvLSTM", "MelSpectrogram", "STFTSpectrogram")
 
 
-def _dense(call: Call) -> float:
+def _dense(call: LayerCall) -> float:
     return math.prod(shape_of(call.output)) * int(call.inputs[0].shape[-1])
 
 
-def _einsum_dense(call: Call) -> float:
+def _einsum_dense(call: LayerCall) -> float:
     layer = call.layer
     terms, output = layer.equation.replace("...", "").split("->")
     weights = terms.split(",")[1]
@@ -69,28 +70,28 @@ def _einsum_dense(call: Call) -> float:
     return float(math.prod(shape_of(call.output)) * math.prod(summed))
 
 
-def _places(layer: Any, tensor: Any) -> int:
-    """Rows times columns, and so on, of maps."""
+def _num_positions(layer: Any, tensor: Any) -> int:
+    """Return the number of positions of feature maps: rows times columns, and so on."""
     shape = shape_of(tensor)
     return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
 
 
-def _conv(call: Call) -> float:
-    return float(_places(call.layer, call.output) * math.prod(call.layer.kernel.shape))
+def _conv(call: LayerCall) -> float:
+    return float(_num_positions(call.layer, call.output) * math.prod(call.layer.kernel.shape))
 
 
-def _transposed_conv(call: Call) -> float:
-    return float(_places(call.layer, call.inputs[0]) * math.prod(call.layer.kernel.shape))
+def _transposed_conv(call: LayerCall) -> float:
+    return float(_num_positions(call.layer, call.inputs[0]) * math.prod(call.layer.kernel.shape))
 
 
-def _separable_conv(call: Call) -> float:
+def _separable_conv(call: LayerCall) -> float:
     layer = call.layer
     kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
-    return float(_places(layer, call.output) * kernels)
+    return float(_num_positions(layer, call.output) * kernels)
 
 
-def _recurrent(call: Call) -> float:
-    """Steps times weights: each is used once a step."""
+def _recurrent(call: LayerCall) -> float:
+    """Steps times weights: each weight is used once per step."""
     cells = getattr(call.layer.cell, "cells", [call.layer.cell])
     known = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
     if not all(type(cell) in known for cell in cells):
@@ -99,36 +100,36 @@ def _recurrent(call: Call) -> float:
     return float(shape_of(call.inputs[0])[0] * weights)
 
 
-def _time_distributed(call: Call) -> float:
-    """Steps times what the inner layer does for one."""
+def _time_distributed(call: LayerCall) -> float:
+    """Steps times the multiply-adds of the inner layer for one step."""
     inner = call.layer.layer
     shape = shape_of(call.inputs[0])
     step = keras.KerasTensor((1, *shape[1:]))
-    rule = rule_of(inner)
+    rule = rule_for(inner)
     output = keras.KerasTensor((1, *inner.compute_output_shape(step.shape)[1:]))
-    if rule is None or is_whole(inner):
+    if rule is None or counts_inner_layers(inner):
         return math.nan
-    return shape[0] * rule(Call(inner, (step,), output, 0, frozenset()))
+    return shape[0] * rule(LayerCall(inner, (step,), output, 0, frozenset()))
 
 
-def _attention(call: Call) -> float:
-    """Scores, and the values that they weigh; of AdditiveAttention the sum over the features."""
-    query, value = (shape_of(each) for each in call.inputs[:2])
+def _attention(call: LayerCall) -> float:
+    """Scores and weighted values; for AdditiveAttention, the scores' sum over the features."""
+    query, value = map(shape_of, call.inputs[:2])
     return query[0] * value[0] * (query[1] + value[1])
 
 
-def _multi_head_attention(call: Call) -> float:
-    """The same for every head; the projections before and after are layers within."""
+def _multi_head_attention(call: LayerCall) -> float:
+    """Scores and weighted values of all heads; the projections are inner layers."""
     layer = call.layer
     config = layer.get_config()
     heads = config.get("num_heads") or config["num_query_heads"]
     size = config.get("key_dim") or config["head_dim"]
     values = config.get("value_dim") or size
-    query, value = (shape_of(each) for each in call.inputs[:2])
+    query, value = map(shape_of, call.inputs[:2])
     return float(heads * query[0] * value[0] * (size + values))
 
 
-def _dot(call: Call) -> float:
+def _dot(call: LayerCall) -> float:
     axes = call.layer.axes
     axis = axes if isinstance(axes, int) else axes[0]
     return math.prod(shape_of(call.output)) * int(call.inputs[0].shape[axis])
@@ -149,5 +150,5 @@ _RULES: dict[type, Rule] = {
     layers.MultiHeadAttention: _multi_head_attention,
     layers.GroupQueryAttention: _multi_head_attention,
     layers.Dot: _dot,
-    layers.Embedding: lambda call: 0.0,  # a row is looked up, nothing is multiplied
+    layers.Embedding: lambda call: 0.0,  # a lookup, no product
 }

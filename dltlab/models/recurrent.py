@@ -1,11 +1,11 @@
-"""A network that reads a text symbol by symbol and says which one comes next."""
+"""A recurrent network that predicts the next symbol of a text: `char_rnn`."""
 
 from typing import Literal
 
 import keras
 from keras import layers
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
 _CELLS = {"lstm": layers.LSTM, "gru": layers.GRU}
 
@@ -19,44 +19,40 @@ def char_rnn(
     num_layers: int = 1,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """A recurrent network over symbols (A. Karpathy, char-rnn, 2015).
+    """Build a recurrent network over symbols (A. Karpathy, char-rnn, 2015).
 
-    A vector for each symbol; recurrent layers; logits, float32 under any precision. It takes int32
-    `(b, t)` for any t and gives `(b, t, num_symbols)`: at each place the logits of the symbol that
-    follows. Each window begins with an empty state. A GPU runs the layers with cuDNN's kernels.
+    An embedding, recurrent layers, and a dense layer. The input is int32 `(b, t)` for any t, the
+    output float32 `(b, t, num_symbols)`: at each position the logits of the next symbol. Every
+    window begins with states of zeros. On a GPU the recurrent layers run on cuDNN.
 
     Args:
-        num_symbols: Of the vocabulary.
-        cell: Which recurrent layer.
-        units: Of each recurrent layer.
-        embedding: Components of a symbol's vector.
-        num_layers: Recurrent layers.
-        dropout: The share of numbers that training sets to 0, before and after each recurrent
+        num_symbols: The size of the vocabulary.
+        cell: The kind of recurrent layer, "lstm" or "gru".
+        units: The size of each recurrent layer.
+        embedding: The size of a symbol's vector.
+        num_layers: The number of recurrent layers.
+        dropout: The fraction of values that training sets to 0, before and after each recurrent
             layer.
 
     Raises:
-        LabError: An argument makes no sense.
+        Invalid: An argument is out of its range.
     """
     _check(num_symbols, cell, units, embedding, num_layers, dropout)
     inputs = keras.Input((None,), dtype="int32")
-    x = _dropped(layers.Embedding(num_symbols, embedding)(inputs), dropout)
+    x = _with_dropout(layers.Embedding(num_symbols, embedding)(inputs), dropout)
     for _ in range(num_layers):
-        x = _dropped(_CELLS[cell](units, return_sequences=True)(x), dropout)
+        x = _with_dropout(_CELLS[cell](units, return_sequences=True)(x), dropout)
     return keras.Model(inputs, layers.Dense(num_symbols, dtype="float32")(x), name="char_rnn")
 
 
-def _dropped(x: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+def _with_dropout(x: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     return layers.Dropout(dropout)(x) if dropout else x
 
 
 def _check(
     num_symbols: int, cell: str, units: int, embedding: int, num_layers: int, dropout: float
 ) -> None:
-    """Refuse what no network can be built for.
-
-    Raises:
-        LabError: Names the argument.
-    """
+    """Raise Invalid for the first argument that is out of its range."""
     sizes = {
         "num_symbols": num_symbols,
         "units": units,
@@ -65,8 +61,8 @@ def _check(
     }
     for name, value in sizes.items():
         if value < 1:
-            raise LabError(f"{name} is {value}; it must be 1 or more.")
+            raise Invalid(f"{name} is {value}; it must be 1 or more.")
     if cell not in _CELLS:
-        raise LabError(f"cell is '{cell}'; it must be one of {', '.join(_CELLS)}.")
+        raise Invalid(f"cell is '{cell}'; it must be one of {', '.join(_CELLS)}.")
     if not 0 <= dropout < 1:
-        raise LabError(f"dropout is {dropout}; it must be a share from 0 to below 1.")
+        raise Invalid(f"dropout is {dropout}; it must be at least 0 and below 1.")

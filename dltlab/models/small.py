@@ -1,15 +1,14 @@
-"""Small networks for images of 32×32 or 64×64 pixels, each with the idea of a classic one."""
+"""Small networks for images of 32×32 or 64×64 pixels, each built like a classic network."""
 
 import keras
 from keras import layers
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
-_LARGEST = 32  # pixels a side of the maps that the first block works on
-_SMALLEST = 8  # three halvings of it leave one place
-_MOMENTUM = (
-    0.9  # of the running statistics; Keras' 0.99 is slow for a training of some hundred steps
-)
+_MAX_SIDE = 32  # pixels per side of the feature maps that the first block works on
+_MIN_SIDE = 8  # three stages halve it to one position
+# Of batch normalization; Keras' default of 0.99 is too slow for a training of some hundred steps.
+_MOMENTUM = 0.9
 
 
 def small_resnet(
@@ -20,56 +19,57 @@ def small_resnet(
     batch_norm: bool = True,
     residual: bool = True,
 ) -> keras.Model:
-    """A residual network of seven convolutions in a row, 0.3 million parameters.
+    """Build a residual network with seven convolutions in a row and 0.3 million parameters.
 
-    A convolution of `width` channels; three stages, each of which halves the maps and doubles the
-    channels: normalize, ReLU, 3×3 convolution, twice, and to that the shortcut is added, a 1×1
-    convolution; the mean over all places; logits. The order within a block is that of K. He and
-    others, Identity mappings in deep residual networks, 2016, arXiv:1603.05027.
+    A convolution with `width` channels; three stages, each of which halves the feature maps and
+    doubles the channels: twice batch normalization, ReLU and a 3×3 convolution, plus a shortcut
+    through a 1×1 convolution; global average pooling; logits. The order within a block is that of
+    K. He and others, Identity mappings in deep residual networks, 2016, arXiv:1603.05027.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
-        width: Channels of the first convolution; parameters and work grow with its square.
+        width: Channels of the first convolution; parameters and multiply-adds grow with its
+            square.
         batch_norm: Normalize before each ReLU. Without it the convolutions have biases.
         residual: Add the shortcuts.
 
     Raises:
-        LabError: An argument makes no sense, or the images are too small.
+        Invalid: An argument is out of its range, or the images are too small.
     """
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
-    x = _shrunk(inputs, width, batch_norm)
+    x = _stem(inputs, width, batch_norm)
     for channels in (2 * width, 4 * width, 8 * width):
         y = x
         for strides in (2, 1):
-            y = _conv(_normal_relu(y, batch_norm), channels, 3, strides, bias=not batch_norm)
+            y = _conv(_norm_relu(y, batch_norm), channels, 3, strides, bias=not batch_norm)
         x = layers.Add()([y, _conv(x, channels, 1, 2)]) if residual else y
-    return _finished(inputs, _normal_relu(x, batch_norm), num_classes, "small_resnet")
+    return _with_logits(inputs, _norm_relu(x, batch_norm), num_classes, "small_resnet")
 
 
 def small_vgg(
     num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3), *, width: int = 32
 ) -> keras.Model:
-    """Pairs of 3×3 convolutions with pooling between them, as VGG has, and batch normalization.
+    """Build a network like VGG: pairs of 3×3 convolutions with batch normalization, and pooling.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
         width: Channels of the first pair; the next ones have two and four times as many.
 
     Raises:
-        LabError: An argument makes no sense, or the images are too small.
+        Invalid: An argument is out of its range, or the images are too small.
     """
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
-    x = _normal_relu(_shrunk(inputs, width))
+    x = _norm_relu(_stem(inputs, width))
     for channels in (width, 2 * width, 4 * width):
         for _ in range(1 if channels == width else 2):
-            x = _normal_relu(_conv(x, channels, 3))
+            x = _norm_relu(_conv(x, channels, 3))
         x = layers.MaxPooling2D()(x)
     x = layers.Dropout(0.3)(layers.Flatten()(x))
-    return _finished(
+    return _with_logits(
         inputs, layers.Dense(8 * width, activation="relu")(x), num_classes, "small_vgg"
     )
 
@@ -77,33 +77,34 @@ def small_vgg(
 def small_inception(
     num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3), *, width: int = 16
 ) -> keras.Model:
-    """Modules of four branches side by side, as GoogLeNet has, and batch normalization.
+    """Build a network like GoogLeNet: inception modules, with batch normalization.
 
-    The branches of a module are a 1×1 convolution, a 3×3 and a 5×5 one, each behind a 1×1 that
-    leaves it few channels to work on, and pooling; what they give is concatenated.
+    A module has four branches whose outputs are concatenated: a 1×1 convolution; a 3×3 and a 5×5
+    convolution, each after a 1×1 convolution that reduces the channels; and pooling.
 
     Args:
-        num_classes: How many logits it gives.
+        num_classes: The number of logits.
         input_shape: Height, width and channels of an image.
-        width: Of the branches: the first module gives `6 * width` channels, the last twice that.
+        width: The unit of the branches' channels: the first module has `6 * width` output channels,
+            the last one twice as many.
 
     Raises:
-        LabError: An argument makes no sense, or the images are too small.
+        Invalid: An argument is out of its range, or the images are too small.
     """
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
-    x = layers.MaxPooling2D()(_normal_relu(_shrunk(inputs, 2 * width)))
+    x = layers.MaxPooling2D()(_norm_relu(_stem(inputs, 2 * width)))
     x = _module(_module(x, width), width)
     x = layers.MaxPooling2D()(x)
     x = _module(_module(x, 2 * width), 2 * width)
-    return _finished(inputs, x, num_classes, "small_inception")
+    return _with_logits(inputs, x, num_classes, "small_inception")
 
 
 def _module(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
-    """An inception module of `6 * width` channels."""
+    """Apply an inception module with `6 * width` output channels."""
 
     def conv(x: keras.KerasTensor, channels: int, size: int) -> keras.KerasTensor:
-        return _normal_relu(_conv(x, channels, size))
+        return _norm_relu(_conv(x, channels, size))
 
     branches = [
         conv(x, 2 * width, 1),
@@ -114,11 +115,11 @@ def _module(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
     return layers.Concatenate()(branches)
 
 
-def _shrunk(x: keras.KerasTensor, channels: int, batch_norm: bool = True) -> keras.KerasTensor:
-    """A first convolution; in steps of a half, so often that the maps are no larger than 32×32."""
-    x = _conv(x, channels, 3, 2 if max(x.shape[1:3]) > _LARGEST else 1, bias=not batch_norm)
-    while max(x.shape[1:3]) > _LARGEST:
-        x = _conv(_normal_relu(x, batch_norm), channels, 3, 2, bias=not batch_norm)
+def _stem(x: keras.KerasTensor, channels: int, batch_norm: bool = True) -> keras.KerasTensor:
+    """Apply the first convolution, and halve the feature maps until they are 32×32 or smaller."""
+    x = _conv(x, channels, 3, 2 if max(x.shape[1:3]) > _MAX_SIDE else 1, bias=not batch_norm)
+    while max(x.shape[1:3]) > _MAX_SIDE:
+        x = _conv(_norm_relu(x, batch_norm), channels, 3, 2, bias=not batch_norm)
     return x
 
 
@@ -130,32 +131,28 @@ def _conv(
     )(x)
 
 
-def _normal_relu(x: keras.KerasTensor, batch_norm: bool = True) -> keras.KerasTensor:
+def _norm_relu(x: keras.KerasTensor, batch_norm: bool = True) -> keras.KerasTensor:
     return layers.ReLU()(layers.BatchNormalization(momentum=_MOMENTUM)(x) if batch_norm else x)
 
 
-def _finished(
+def _with_logits(
     inputs: keras.KerasTensor, x: keras.KerasTensor, num_classes: int, name: str
 ) -> keras.Model:
-    """The mean over all places, where there are any, and logits in float32."""
+    """Apply global average pooling to feature maps, and return the model with float32 logits."""
     if len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(num_classes, dtype="float32")(x), name=name)
 
 
 def _check(num_classes: int, input_shape: tuple[int, int, int]) -> None:
-    """Refuse what no network can be built for.
-
-    Raises:
-        LabError: Names the argument.
-    """
+    """Raise Invalid for the first argument that is out of its range."""
     if num_classes < 1:
-        raise LabError(f"num_classes is {num_classes}; it must be 1 or more.")
+        raise Invalid(f"num_classes is {num_classes}; it must be 1 or more.")
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
-        raise LabError(f"input_shape is {input_shape}; it must be (height, width, channels).")
-    if min(shape[:2]) < _SMALLEST:
-        raise LabError(
+        raise Invalid(f"input_shape is {input_shape}; it must be (height, width, channels).")
+    if min(shape[:2]) < _MIN_SIDE:
+        raise Invalid(
             f"Images of {shape[0]}×{shape[1]} pixels are too small for this network: it needs "
-            f"{_SMALLEST}×{_SMALLEST} or more."
+            f"{_MIN_SIDE}×{_MIN_SIDE} or more."
         )

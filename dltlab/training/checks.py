@@ -8,8 +8,7 @@ import keras
 
 from dltlab.devices import list_gpus, memory_info
 from dltlab.errors import LabError
-from dltlab.models import cost
-from dltlab.training.probabilities import shape_text
+from dltlab.models import cost, shape_text
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -24,8 +24,8 @@ from dltlab.data import (
 from dltlab.display import printable
 from dltlab.errors import Damaged, LabError
 from dltlab.files import write_atomically
-from dltlab.models.loading import load_model
-from dltlab.training.probabilities import class_names, probabilities, shape_text
+from dltlab.models import load_model, shape_text
+from dltlab.training.probabilities import checked_class_names, probabilities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ def classify(
     num_classes = probabilities(model, np.zeros((1, *shape), np.float32)).shape[1]
     if classes is None and run is not None:
         classes = _classes_of_run(run, shape, num_classes)
-    names = class_names(classes, num_classes)
+    names = checked_class_names(classes, num_classes)
     _require_different(names)
     paths, problems, found = _classified(model, files, shape, resize, multi_label)
     table = _table(paths, problems, found, names, multi_label)

@@ -1,4 +1,4 @@
-"""What the figures of this room share: images to draw, and names that are safe in them."""
+"""Prepare images and names for figures."""
 
 import numpy as np
 
@@ -6,21 +6,28 @@ from dltlab.display import printable
 
 
 def as_image(pixels: np.ndarray) -> np.ndarray:
-    """`(height, width, channels)` as Matplotlib draws it: values in [0, 1], gray without channels.
+    """Convert pixels to values in [0, 1], as Matplotlib draws them.
 
-    Values beyond [0, 1] are scaled into it, those within stay as they are. Of images that have
-    neither one channel nor three the mean over the channels is taken.
+    Values outside [0, 1] are scaled into it. Images with three channels are drawn in color, all
+    others as the mean over their channels.
+
+    Args:
+        pixels: `(height, width, channels)`.
+
+    Returns:
+        float32 `(height, width, 3)` or `(height, width)`.
     """
     low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
     scaled = (pixels.astype(np.float32) - low) / (high - low)
     return scaled if scaled.shape[-1] == 3 else scaled.mean(axis=-1)
 
 
-def label(text: str, longest: int = 18) -> str:
-    """A name, short enough for a figure, with a box for what its font does not have."""
+def label(text: str, max_length: int = 18) -> str:
+    """Shorten a name and escape it for a figure; characters that the font lacks become □."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties()))
-    short = printable(text) if len(text) <= longest else f"{printable(text[: longest - 1])}…"
-    drawn = "".join(each if font.get_char_index(ord(each)) else "□" for each in short)
-    return drawn.replace("$", r"\$")  # or it would begin a formula
+    is_long = len(text) > max_length
+    short = f"{printable(text[: max_length - 1])}…" if is_long else printable(text)
+    drawn = "".join(char if font.get_char_index(ord(char)) else "□" for char in short)
+    return drawn.replace("$", r"\$")  # a plain $ would begin a formula

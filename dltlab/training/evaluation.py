@@ -13,7 +13,7 @@ import numpy as np
 from dltlab.display import printable, show
 from dltlab.errors import LabError
 from dltlab.training.drawing import as_image, label
-from dltlab.training.probabilities import class_names, is_multi_label, probabilities
+from dltlab.training.probabilities import checked_class_names, is_multi_label, probabilities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -264,7 +264,7 @@ def evaluate(
     for images, labels in _batches(dataset):
         found = probabilities(model, images, multi_label=several)
         if tally is None:
-            names = class_names(classes, found.shape[1])
+            names = checked_class_names(classes, found.shape[1])
             tally = _SeveralLabels(names) if several else _OneLabel(names)
         tally.add(images, found, labels)
     if tally is None:

@@ -1,4 +1,4 @@
-"""The classic networks are those that were published."""
+"""The classic networks have the published sizes."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from dltlab import models
         ("resnet50", 25_636_712, 3.86e9),
     ],
 )
-def test_parameters_are_the_published_ones_and_multiply_adds_within_2_percent(
+def test_parameters_equal_the_published_ones_and_multiply_adds_within_2_percent(
     name: str, params: int, macs: float
 ) -> None:
     counted = models.cost(getattr(models, name)())
@@ -33,29 +33,30 @@ def test_parameters_are_the_published_ones_and_multiply_adds_within_2_percent(
 def test_googlenet_with_heads_has_three_outputs_and_the_published_parameters() -> None:
     model = models.googlenet(auxiliary_heads=True)
     assert model.count_params() == 13_378_280
-    assert [tuple(each.shape) for each in model.outputs] == [(None, 1000)] * 3
+    assert [tuple(output.shape) for output in model.outputs] == [(None, 1000)] * 3
 
 
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "vgg16", "resnet50"])
-def test_a_network_gives_logits_learns_and_is_saved(name: str, tmp_path: Path) -> None:
+def test_network_outputs_logits_trains_and_can_be_saved(name: str, tmp_path: Path) -> None:
     shape = (67, 67, 3) if name == "alexnet" else (64, 64, 3)
     model = getattr(models, name)(3, shape)
     images = np.random.default_rng(1).uniform(size=(2, *shape)).astype("float32")
     logits = model.predict(images, verbose=0)
     assert logits.shape == (2, 3)
     assert not np.allclose(logits.sum(axis=1), 1)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, run_eagerly=True)  # one eager step is faster than compiling it
     before = model.get_weights()[0].copy()
     model.train_on_batch(images, np.array([0, 1]))
     assert not np.array_equal(before, model.get_weights()[0])
     model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(
-        again.predict(images, verbose=0), model.predict(images, verbose=0), rtol=1e-4, atol=1e-4
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0), rtol=1e-4, atol=1e-4
     )
 
 
-def test_alexnets_two_groups_compute_what_a_grouped_convolution_does() -> None:
+def test_two_groups_of_alexnet_equal_a_grouped_convolution() -> None:
     model = models.alexnet(3, (67, 67, 3))
     split = next(layer for layer in model.operations if layer.name.startswith("split"))
     halves = [model.get_layer(f"conv2_{part}") for part in "ab"]
@@ -69,28 +70,8 @@ def test_alexnets_two_groups_compute_what_a_grouped_convolution_does() -> None:
     np.testing.assert_allclose(ours, grouped, atol=1e-4)
 
 
-@pytest.mark.parametrize("beta", [0.75, 0.5])
-def test_local_response_normalization_is_the_formula_of_the_paper(beta: float) -> None:
-    from dltlab.models.normalization import LocalResponseNormalization
-
-    maps = np.random.default_rng(1).normal(0, 30, size=(2, 3, 4, 9)).astype("float32")
-    wanted = np.empty_like(maps)
-    for place in range(9):
-        near = maps[..., max(0, place - 2) : place + 3]
-        wanted[..., place] = maps[..., place] / (2 + 1e-4 * (near**2).sum(axis=-1)) ** beta
-    np.testing.assert_allclose(LocalResponseNormalization(beta=beta)(maps), wanted, rtol=1e-5)
-
-
-def test_the_room_imports_neither_keras_nor_tensorflow() -> None:
+def test_importing_models_imports_neither_keras_nor_tensorflow() -> None:
     code = (
         "import sys, dltlab.models; sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_no_network_uses_anything_of_tensorflows() -> None:
-    folder = Path(models.__file__).parent
-    for name in ("classic", "small", "normalization"):
-        assert "tensorflow" not in (folder / f"{name}.py").read_text().lower().replace(
-            "tensorflow's cpu kernels", ""
-        )

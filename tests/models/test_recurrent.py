@@ -1,16 +1,18 @@
-"""The character network: its shapes, its precision, and what cannot be built."""
+"""`char_rnn`: its shapes, its precision, and its arguments."""
 
 import keras
 import numpy as np
 import pytest
 
 from dltlab import models
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_it_gives_logits_at_each_place_of_a_window_of_any_length(cell, num_layers: int) -> None:
+def test_outputs_are_logits_at_each_position_of_a_window_of_any_length(
+    cell, num_layers: int
+) -> None:
     model = models.char_rnn(7, cell=cell, units=8, embedding=4, num_layers=num_layers, dropout=0.1)
     for length in (1, 5):
         assert model(np.zeros((2, length), np.int32)).shape == (2, length, 7)
@@ -19,14 +21,14 @@ def test_it_gives_logits_at_each_place_of_a_window_of_any_length(cell, num_layer
     assert kinds.count("Dropout") == num_layers + 1
 
 
-def test_what_follows_changes_nothing_before_it() -> None:
+def test_later_symbols_do_not_change_earlier_outputs() -> None:
     model = models.char_rnn(7, units=8, embedding=4)
-    one, other = (np.asarray(model(np.array([[1, 2, last]]))) for last in (3, 4))
-    assert np.allclose(one[:, :2], other[:, :2])
-    assert not np.allclose(one[:, 2], other[:, 2])
+    first, second = (np.asarray(model(np.array([[1, 2, last]]))) for last in (3, 4))
+    assert np.allclose(first[:, :2], second[:, :2])
+    assert not np.allclose(first[:, 2], second[:, 2])
 
 
-def test_in_mixed_precision_the_logits_are_float32() -> None:
+def test_logits_are_float32_in_mixed_precision() -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -38,7 +40,7 @@ def test_in_mixed_precision_the_logits_are_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         ({"num_symbols": 0}, "num_symbols is 0"),
         ({"units": 0}, "units is 0"),
@@ -49,6 +51,6 @@ def test_in_mixed_precision_the_logits_are_float32() -> None:
         ({"dropout": float("nan")}, "dropout is nan"),
     ],
 )
-def test_what_cannot_be_built_is_refused(arguments: dict, sentence: str) -> None:
-    with pytest.raises(LabError, match=sentence):
+def test_argument_out_of_range_is_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(Invalid, match=message):
         models.char_rnn(**{"num_symbols": 7, **arguments})
