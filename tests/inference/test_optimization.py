@@ -278,7 +278,7 @@ def with_code(tmp_path) -> Path:
 
 
 def test_code_in_a_file_does_not_run_unless_it_is_trusted(with_code, empty_cache):
-    with pytest.raises(LabError, match=r"coded\.keras holds Python code \(a Lambda layer\)"):
+    with pytest.raises(LabError, match=r"coded\.keras contains Python code \(a Lambda layer\)"):
         optimize(with_code, backend="tf.function", precision="float32")
     model = load_model(with_code, trusted=True)
     assert optimize(model, backend="tf.function", precision="float32").accuracy.engine == 1

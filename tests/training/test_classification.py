@@ -310,20 +310,20 @@ class TestSavedModels:
     def test_a_damaged_file_is_told(self, run: Path, image: Path, damage) -> None:
         path = run / "model.keras"
         path.write_bytes(damage(path.read_bytes()))
-        with pytest.raises(LabError, match=r"model\.keras is damaged or no saved Keras model"):
+        with pytest.raises(LabError, match=r"model\.keras is damaged or not a Keras model"):
             classify(path, image)
 
     def test_a_zip_that_holds_no_model_is_told(self, tmp_path: Path, image: Path) -> None:
         with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
             archive.writestr("config.json", '{"class_name": "os.system"}')
-        with pytest.raises(LabError, match=r"x\.keras is damaged or no saved Keras model"):
+        with pytest.raises(LabError, match=r"x\.keras is damaged or not a Keras model"):
             classify(tmp_path / "x.keras", image)
 
     def test_python_code_in_a_file_is_not_run(self, tmp_path: Path, image: Path) -> None:
         inputs = keras.Input((8, 8, 3))
         outputs = layers.Dense(2)(layers.Flatten()(layers.Lambda(lambda x: x * 2)(inputs)))
         keras.Model(inputs, outputs).save(tmp_path / "x.keras")
-        with pytest.raises(LabError, match=r"x\.keras holds Python code \(a Lambda layer\)"):
+        with pytest.raises(LabError, match=r"x\.keras contains Python code \(a Lambda layer\)"):
             classify(tmp_path / "x.keras", image)
 
     def test_a_layer_of_its_authors_is_told(self, tmp_path: Path, image: Path) -> None:
@@ -334,7 +334,7 @@ class TestSavedModels:
         keras.Sequential([keras.Input((8, 8, 3)), Mine(), layers.Flatten()]).save(
             tmp_path / "x.keras"
         )
-        with pytest.raises(LabError, match="needs a layer or function of its author's"):
+        with pytest.raises(LabError, match="needs a layer or function that its author wrote"):
             classify(tmp_path / "x.keras", image)
 
     @pytest.mark.parametrize("name", ["nothing.keras", "run", "x.png", "hf://some/model"])
@@ -343,7 +343,9 @@ class TestSavedModels:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "run").mkdir()
-        with pytest.raises(LabError, match=r"is no saved model: name a \.keras file, or the fold"):
+        with pytest.raises(
+            LabError, match=r"is not a saved model: name a \.keras file, or the fold"
+        ):
             classify(name, image)
 
 
@@ -377,7 +379,7 @@ def test_a_model_of_several_inputs_is_told(folder: Path) -> None:
         (lambda folder: [], {}, "no file in the list"),
         (lambda folder: folder / "a" / "b", {}, "no file in .*b: name images"),
         (lambda folder: folder, {"resize": "stretch"}, "resize is 'stretch'; it must be one of"),
-        (lambda folder: folder, {"classes": ["a", "b"]}, "classes has 2 names"),
+        (lambda folder: folder, {"classes": ["a", "b"]}, "class_names has 2 names"),
         (lambda folder: folder, {"classes": ["a", "b", "a"]}, "Several classes are called 'a'"),
     ],
 )
