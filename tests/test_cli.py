@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from PIL import Image
 
 LAB = "01_my_topic"
 HEAVY = {"tensorflow", "keras", "numpy", "matplotlib", "pandas", "IPython", "jupytext", "nbformat"}
@@ -121,80 +120,6 @@ def test_every_command_reports_an_invalid_source(dltlab, course, source, command
     assert (result.code, len(result.err.splitlines())) == (2, 1)
     assert "01_my_topic.py" in result.err
     assert message in result.err
-
-
-@pytest.fixture(scope="module")
-def saved_model(tmp_path_factory):
-    """A model whose class 0 is red and class 1 green."""
-    import keras
-
-    mean = keras.layers.GlobalAveragePooling2D()
-    answer = keras.layers.Dense(2, kernel_initializer=keras.initializers.Identity(10.0))
-    path = tmp_path_factory.mktemp("model") / "colors.keras"
-    keras.Sequential([keras.Input((8, 8, 3)), mean, answer]).save(path)
-    return path
-
-
-@pytest.fixture
-def images(tmp_path, monkeypatch):
-    """The folder `images` here: a red one, a green one, and a file that is none."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name, color in (("[red].png", "#ff0000"), ("green.png", "#00ff00")):
-        Image.new("RGB", (16, 16), color).save(folder / name)
-    (folder / "none.png").write_text("no image")
-    return folder
-
-
-def test_classify_says_what_is_in_each_image_and_writes_it(dltlab, saved_model, images):
-    answer = dltlab("classify", saved_model, "images", "--out", "found.csv")
-
-    assert (answer.code, answer.err) == (0, "")
-    head, *rows, wrote = answer.out.splitlines()
-    assert head.split() == ["file", "class", "probability"]
-    assert [row.split() for row in rows] == [
-        ["images/[red].png", "0", "1.000"],
-        ["images/green.png", "1", "1.000"],
-        ["images/none.png", "is", "damaged", "or", "not", "an", "image"],
-    ]
-    assert wrote == "Wrote found.csv."
-    assert (images.parent / "found.csv").read_text().count("\n") == 4
-
-
-def test_classify_shows_the_first_of_many(dltlab, saved_model, images):
-    answer = dltlab("classify", saved_model, *["images/green.png"] * 23)
-
-    assert len(answer.out.splitlines()) == 1 + 20 + 1
-    assert answer.out.endswith("… and 3 more.\n")
-
-
-def test_classify_knows_images_of_several_classes(dltlab, saved_model, images):
-    Image.new("RGB", (16, 16), "#ffff00").save(images / "both.png")
-
-    answer = dltlab("classify", saved_model, "images/both.png", "--multi-label")
-
-    assert answer.out.splitlines()[1].split() == ["images/both.png", "0", "1", "1.000"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("nothing.keras images", "nothing.keras is not a saved model"),
-        ("{model} nowhere", "nowhere does not exist"),
-        ("{model} images/none.png", "is damaged or not an image"),
-        ("{model} images --resize stretch", "resize is 'stretch'"),
-        ("{model} images --out images", "images cannot be written"),
-    ],
-)
-def test_what_cannot_be_classified_is_one_sentence_and_exit_code_2(
-    dltlab, saved_model, images, words, said
-):
-    answer = dltlab("classify", *words.format(model=saved_model).split())
-
-    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
-    assert answer.err.startswith("dltlab: ")
-    assert said in answer.err
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,19 @@ _SHOWN_ROWS = 20
 
 @app.command()
 def classify(
-    model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a run.")],
+    model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a training run.")],
     images: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
-    out: Annotated[Path | None, typer.Option(help="A CSV file for every probability.")] = None,
-    resize: Annotated[str, typer.Option(help="crop, squash or fit.")] = "crop",
+    out: Annotated[
+        Path | None, typer.Option(help="A CSV file to write all probabilities to.")
+    ] = None,
+    resize: Annotated[
+        str, typer.Option(help="How an image becomes a square: crop, squash or fit.")
+    ] = "crop",
     multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="Classes do not exclude each other.")
+        bool, typer.Option("--multi-label", help="An image may have several labels.")
     ] = False,
 ) -> None:
-    """Let a trained model say what is in images."""
+    """Classify images with a trained model."""
     with without_greeting():
         import tensorflow  # noqa: F401
     from rich.markup import escape
@@ -32,19 +36,19 @@ def classify(
 
     from dltlab.display import printable
     from dltlab.paths import short_path
-    from dltlab.training.classification import classify as classify_files
+    from dltlab.training import classify as classify_files
 
-    found = classify_files(model, images, resize=resize, multi_label=multi_label, out=out)  # type: ignore[arg-type]
+    results = classify_files(model, images, resize=resize, multi_label=multi_label, out=out)  # type: ignore[arg-type]
     table = Table(box=None, pad_edge=False)
     for name in ("file", "class", "probability"):
         table.add_column(name, overflow="fold")
     columns = ["file", "class", "probability", "problem"]
-    for file, kind, probability, problem in found[columns].head(_SHOWN_ROWS).to_numpy():
-        says = (problem, "") if problem else (kind, f"{probability:.3f}")
-        table.add_row(*(escape(printable(each)) for each in (file, *says)))
+    for file, name, probability, problem in results[columns].head(_SHOWN_ROWS).to_numpy():
+        cells = (file, problem, "") if problem else (file, name, f"{probability:.3f}")
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     print_table(table)
-    if len(found) > _SHOWN_ROWS:
-        typer.echo(f"… and {len(found) - _SHOWN_ROWS:,} more.")
+    if len(results) > _SHOWN_ROWS:
+        typer.echo(f"… and {len(results) - _SHOWN_ROWS:,} more.")
     if out:
         typer.echo(f"Wrote {short_path(out)}.")
 

