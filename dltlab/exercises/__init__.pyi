@@ -4,14 +4,9 @@ from .cases import random_arrays
 from .coded import CodedExercise
 from .declared import DeclaredExercise
 from .decorator import exercise
-from .leaderboard import (
-    LeaderboardEntry,
-    add_to_leaderboard,
-    read_leaderboard,
-    show_leaderboard,
-)
-from .messages import Message, Outcome, Verdict
-from .progress import LabProgress, Record, course_progress, read_records, record_outcome
+from .leaderboard import LeaderboardEntry, add_to_leaderboard, show_leaderboard
+from .messages import Outcome, Verdict
+from .progress import course_progress
 from .questions import Question, correct, question, wrong
 from .source import lab_of, reference
 from .specs import Array, Equal, Integer, Number, Text
@@ -23,13 +18,10 @@ __all__ = [
     "Equal",
     "Exercise",
     "Integer",
-    "LabProgress",
     "LeaderboardEntry",
-    "Message",
     "Number",
     "Outcome",
     "Question",
-    "Record",
     "Text",
     "Verdict",
     "add_to_leaderboard",
@@ -41,9 +33,6 @@ __all__ = [
     "lab_of",
     "question",
     "random_arrays",
-    "read_leaderboard",
-    "read_records",
-    "record_outcome",
     "reference",
     "require",
     "show_leaderboard",

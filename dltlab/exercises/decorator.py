@@ -66,9 +66,4 @@ def exercise(
             raise Invalid("`observe=` belongs to `returns=` and `otherwise=`.")
         return lambda check: CodedExercise(check, hints, smoke)
     spec = as_spec(returns)
-    if spec is None:
-        raise Invalid(
-            "`returns=` is an Array, a Number, an Integer, a Text or an Equal, such as "
-            '`Array("new state")`; a tuple of them; or a list of one of them.'
-        )
     return lambda cases: DeclaredExercise(cases, hints, spec, otherwise, observe)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dltlab.errors import Invalid
 from dltlab.exercises.answers import NotYet, require
 
 RELATIVE_TOLERANCE = 1e-4  # float32 keeps about 7 digits; sums and exponentials lose some
@@ -343,20 +344,22 @@ class ListOf(Spec):
         return [[*value[:-1], item] for item in self._item.altered(value[-1])] if value else []
 
 
-def as_spec(returns: Any) -> Spec | None:
+def as_spec(returns: Any) -> Spec:
     """Return the spec that an author wrote: a spec, a tuple of specs, or a list of one.
 
-    None where it is none of these.
+    Raises:
+        Invalid: It is none of these.
     """
     if isinstance(returns, Spec):
         return returns
-    if isinstance(returns, tuple | list) and returns:
-        parts = [part for part in map(as_spec, returns) if part is not None]
-        if isinstance(returns, tuple) and len(parts) == len(returns):
-            return Several(parts)
-        if isinstance(returns, list) and len(parts) == len(returns) == 1:
-            return ListOf(parts[0])
-    return None
+    if isinstance(returns, tuple) and returns:
+        return Several([as_spec(part) for part in returns])
+    if isinstance(returns, list) and len(returns) == 1:
+        return ListOf(as_spec(returns[0]))
+    raise Invalid(
+        "`returns=` is an Array, a Number, an Integer, a Text or an Equal, such as "
+        '`Array("new state")`; a tuple of them; or a list of one of them.'
+    )
 
 
 _DTYPES: Mapping[str, Any] = {

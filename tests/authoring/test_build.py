@@ -8,7 +8,8 @@ import pytest
 from dltlab.authoring import build, differences, new_lab
 from dltlab.course import SourceError
 from dltlab.errors import Invalid, NotFound
-from dltlab.exercises import Outcome, Verdict, record_outcome
+from dltlab.exercises import Outcome, Verdict
+from dltlab.exercises.progress import record_outcome
 from dltlab.paths import short_path
 
 NAME = "01_my_topic"

@@ -4,7 +4,8 @@ import os
 import pytest
 
 from dltlab.authoring import new_lab
-from dltlab.exercises import Outcome, record_outcome
+from dltlab.exercises import Outcome
+from dltlab.exercises.progress import record_outcome
 
 LAB = "01_my_topic"
 

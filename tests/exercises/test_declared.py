@@ -432,47 +432,6 @@ def test_behavior_is_checked_once_an_answer_agrees_on_every_case(scaled):
     assert scaled.evaluate(lambda x, factor: x).text == OTHERWISE
 
 
-def checking(answer):
-    answer()
-
-
-def cases():
-    yield 1, 2
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: exercise(checking), "Write `@exercise(...)` with hints"),
-        (lambda: exercise("hint", returns=Number()), "belong together"),
-        (lambda: exercise("hint", otherwise="No."), "belong together"),
-        (lambda: exercise("hint", observe=checking), "`observe=` belongs to `returns=`"),
-        (lambda: exercise(smoke={"bar": 1})(checking), "a value for bar; the check has no such"),
-        (
-            lambda: exercise(returns=Number(), otherwise="No.", smoke={"bar": 1}),
-            "`smoke=` is for a check that is code",
-        ),
-        (lambda: exercise(returns=3, otherwise="No."), "`returns=` is an Array"),
-        (lambda: exercise(returns=Array, otherwise="No."), "`returns=` is an Array"),
-        (lambda: exercise(returns=Number(), otherwise="No.")(checking), "without parameters"),
-        (lambda: exercise(returns=Number(), otherwise="No.")(lambda: [(1,)]), "that yields tuples"),
-        (
-            lambda: exercise(returns=Number("a"), otherwise={"a": "No."})(cases),
-            "write it as text, since there is only one value",
-        ),
-        (
-            lambda: exercise(returns=(Number("a"), Number("b")), otherwise={"a": "No."})(cases),
-            "one sentence for each of the returned values, by name: a, b",
-        ),
-    ],
-)
-def test_a_wrong_declaration_is_an_error(make, message):
-    with pytest.raises(Invalid) as caught:
-        make()
-
-    assert message in str(caught.value)
-
-
 def test_altered_solutions_are_rejected(scaled, parts, cost):
     for declared, number in ((scaled, 2), (parts, 4), (cost, 2)):
         verdicts = [declared.evaluate(answer) for answer in declared.altered_solutions()]

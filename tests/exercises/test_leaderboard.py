@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dltlab.errors import Damaged, Unavailable
-from dltlab.exercises import LeaderboardEntry, add_to_leaderboard, read_leaderboard
+from dltlab.exercises import LeaderboardEntry, add_to_leaderboard
+from dltlab.exercises.leaderboard import read_leaderboard
 
 
 def entry(accuracy: float, who: str = "ada") -> LeaderboardEntry:

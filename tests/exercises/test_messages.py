@@ -1,7 +1,7 @@
 import pytest
 
-from dltlab.exercises import Message, Outcome
-from dltlab.exercises.messages import verdict
+from dltlab.exercises import Outcome
+from dltlab.exercises.messages import Message, verdict
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,16 @@ import sys
 import pytest
 
 from dltlab.errors import Unavailable
-from dltlab.exercises import Outcome, course_progress, read_records, record_outcome
-from dltlab.exercises.progress import try_record_outcome
+from dltlab.exercises import Outcome, course_progress
+from dltlab.exercises.progress import read_records, record_outcome, try_record_outcome
+from tests.deadlines import HANG_SECONDS
 
 LAB, NAME = "01_my_topic", "mean_squared_error"
 
 APPEND = """
 import sys
-from dltlab.exercises import Outcome, record_outcome
+from dltlab.exercises import Outcome
+from dltlab.exercises.progress import record_outcome
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(200):
@@ -133,12 +135,14 @@ def test_two_processes_that_append_at_once_lose_no_record():
         for lab in ("one", "two")
     ]
     for writer in writers:
+        assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
     for writer in writers:
+        assert writer.stdin is not None
         writer.stdin.write("\n")
         writer.stdin.flush()
     for writer in writers:
-        writer.communicate()
+        writer.communicate(timeout=HANG_SECONDS)
         assert writer.returncode == 0
 
     for lab in ("one", "two"):

@@ -2,9 +2,9 @@ from importlib import import_module
 
 import pytest
 
-from dltlab import display
 from dltlab.errors import Invalid
-from dltlab.exercises import Outcome, correct, question, read_records, wrong
+from dltlab.exercises import Outcome, correct, question, questions, wrong
+from dltlab.exercises.progress import read_records
 
 TEXT = """What is one < two?
   a) <b>less</b>
@@ -34,8 +34,7 @@ def why(course):
 def widget(why, monkeypatch):
     """Return the prompt, the choices, the button and the message that a notebook shows."""
     shown = []
-    monkeypatch.setattr(display, "in_notebook", lambda: True)
-    monkeypatch.setattr(why, "_widget", lambda make=why._widget: shown.append(make()) or shown[0])
+    monkeypatch.setattr(questions, "show_widget", lambda widget, text: shown.append(widget))
     why.ask()
     return shown[0].children
 

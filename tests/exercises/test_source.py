@@ -1,4 +1,5 @@
 import importlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def function():
     """Return a function that runs a learner's cell and returns what it defines."""
 
     def define(cell: str):
-        namespace = {}
+        namespace: dict[str, Any] = {}
         exec(cell, namespace)
         return namespace[NAME]
 
@@ -121,7 +122,7 @@ def total(x):
 @pytest.mark.parametrize(("factor", "same"), [("2", True), ("3", False), ("2.0", False)])
 def test_the_code_of_a_stub_counts_down_to_nested_constants(add, factor, same):
     lab = add(STUB.format(factor=2))
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(STUB.format(factor=factor).replace("return sum(map(double, x))", "..."), namespace)
 
     assert is_stub(lab, "total", namespace["total"]) is same

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from dltlab.errors import Invalid
 from dltlab.exercises import Array, Equal, Integer, Number, Text
 from dltlab.exercises.answers import NotYet
 from dltlab.exercises.specs import as_spec
@@ -249,8 +250,9 @@ def test_a_list_holds_as_many_items_as_the_solutions():
 
 
 @pytest.mark.parametrize("returns", [3, "Array", Array, (), [], [Number(), Number()], (Array, 3)])
-def test_what_is_not_a_spec_is_none(returns):
-    assert as_spec(returns) is None
+def test_what_is_not_a_spec_is_an_error(returns):
+    with pytest.raises(Invalid, match="`returns=` is an Array"):
+        as_spec(returns)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import papermill
 import pytest
 
 from dltlab.course import Course, Lab, execute_notebook, learner_notebook, notebook_text
-from dltlab.exercises import Outcome, course_progress, read_records
+from dltlab.exercises import Outcome, course_progress
+from dltlab.exercises.progress import read_records
 from tests.deadlines import HANG_SECONDS
 
 LEARNERS_FILES = ("mine.txt", "empty.txt", "latin.txt", "notes.txt")
