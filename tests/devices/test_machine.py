@@ -8,8 +8,8 @@ from dltlab.devices import gpu_support, inventory
 from tests.deadlines import HANG_SECONDS
 
 
-def descriptions(found) -> dict[str, str]:
-    return dict(zip(found.table["device"], found.table["description"], strict=True))
+def descriptions(machine) -> dict[str, str]:
+    return dict(zip(machine.table["device"], machine.table["description"], strict=True))
 
 
 def test_importing_the_room_imports_nothing_large():
