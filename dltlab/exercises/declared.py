@@ -71,9 +71,8 @@ class DeclaredExercise(Exercise):
 
         The mistakes are tried in the order of their declaration. One applies where the learner's
         answer agrees with it on every case on which it differs from the author's solution, and the
-        first case with a wrong value is one of them. A
-        mistake may return `...` where it makes no difference, and for one of several values that
-        does not matter.
+        first case with a wrong value is one of them. A mistake may return `...` where it makes no
+        difference, and for one of several values that does not matter.
 
         Args:
             sentence: Text, in which `{call}` and `{value}` stand for the call and the learner's

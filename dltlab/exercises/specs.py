@@ -119,9 +119,7 @@ class Array(Spec):
         if value.shape != expected.shape:
             return False
         if expected.dtype.kind in "biu":
-            if value.dtype.kind == "f":
-                expected = expected.astype(value.dtype)  # float32 rounds integers above 2**24
-            return bool(np.array_equal(value, expected))
+            return _equal_integers(value, expected)
         finite = np.abs(expected[np.isfinite(expected)])
         largest = finite.max() if finite.size else 0.0
         atol = 1e-5 * largest if self._atol is None else self._atol
@@ -211,7 +209,7 @@ class Integer(Number):
 
     def agrees(self, value: np.ndarray, expected: np.ndarray) -> bool:
         """Return whether both are the same number."""
-        return value.shape == expected.shape and bool(value == expected)
+        return value.shape == expected.shape and _equal_integers(value, expected)
 
     def fault(self, value: np.ndarray, expected: np.ndarray) -> str | None:
         """Describe an array, or a number that is not whole."""
@@ -368,6 +366,13 @@ _DTYPES: Mapping[str, Any] = {
     "floating": np.floating,
     "bool": np.bool_,
 }
+
+
+def _equal_integers(value: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether both are equal, up to the rounding of integers that are computed as floats."""
+    if value.dtype.kind != "f":
+        return bool(np.array_equal(value, expected))
+    return bool(np.allclose(value, expected, rtol=4 * np.finfo(value.dtype).eps, atol=0))
 
 
 def _in_words(dtype: str) -> str:

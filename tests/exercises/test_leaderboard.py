@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dltlab.errors import Damaged, Unavailable
-from dltlab.exercises import LeaderboardEntry, add_to_leaderboard
+from dltlab.exercises import LeaderboardEntry, add_to_leaderboard, show_leaderboard
 from dltlab.exercises.leaderboard import read_leaderboard
 
 
@@ -64,3 +64,14 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "here").write_text("")
     with pytest.raises(Unavailable, match="cannot be written"):
         add_to_leaderboard(tmp_path / "here" / "board.csv", [entry(0.9)])
+
+
+def test_a_leaderboard_is_shown_as_a_table_numbered_from_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_leaderboard([entry(0.93, "grace"), entry(0.91)])
+
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["who", "accuracy", "parameters", "seconds", "when"]
+    assert first.split()[:3] == ["1", "grace", "0.93"]
+    assert second.split()[:3] == ["2", "ada", "0.91"]

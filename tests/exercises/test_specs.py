@@ -144,10 +144,19 @@ def test_the_tolerance_is_relative_to_the_largest_value():
 @pytest.mark.parametrize(
     ("value", "agrees"),
     [(10_000_000, True), (10_000_001, False), (1e7, True), (1e7 + 0.5, False),
-     (np.float32(1e7), True)],
+     (np.float32(1e7), True), (1e7 + 2e-9, True)],
 )  # fmt: skip
 def test_integers_agree_only_if_they_are_equal(value, agrees):
     assert Number().agrees(Number().convert(value), np.array(10_000_000)) is agrees
+
+
+@pytest.mark.parametrize(("value", "agrees"), [(8, True), (8.0, True), (0.8 * 10, True),
+                                               (7.9999, False), (9, False)])  # fmt: skip
+@pytest.mark.parametrize("expected", [8, 8.0])
+def test_a_whole_number_is_compared_exactly(value, expected, agrees):
+    spec = Integer("batch")
+
+    assert spec.agrees(spec.convert(value), np.asarray(expected)) is agrees
 
 
 def test_an_integer_above_two_to_the_24_agrees_with_its_float32():
