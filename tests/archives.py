@@ -5,13 +5,15 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 COMPRESSIONS = {".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}
 
 
 def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
     """Write a tar archive, compressed as its suffix says."""
-    with tarfile.open(path, COMPRESSIONS.get(path.suffix, "w")) as archive:
+    mode: Any = COMPRESSIONS.get(path.suffix, "w")
+    with tarfile.open(path, mode) as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

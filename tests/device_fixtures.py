@@ -270,7 +270,7 @@ def tensorflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTensorFlow]
 
     def replace(num_gpus: int = 0, capability: tuple[int, int] = (8, 0)) -> FakeTensorFlow:
         fake = FakeTensorFlow(num_gpus, capability)
-        keras = ModuleType("keras")
+        keras: Any = ModuleType("keras")
         keras.config = SimpleNamespace(set_dtype_policy=lambda name: None)
         monkeypatch.setitem(sys.modules, "tensorflow", fake)
         monkeypatch.setitem(sys.modules, "keras", keras)

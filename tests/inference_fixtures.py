@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -41,9 +42,9 @@ class DoublingEngine(Engine):
         self.gate = threading.Event()
         self.gate.set()
 
-    def configured(self, *, batch_size: int) -> "DoublingEngine":
+    def configured(self, **options: Any) -> "DoublingEngine":
         other = copy.copy(self)
-        other.settings = replace(self.settings, batch_size=batch_size)
+        other.settings = replace(self.settings, **options)
         return other
 
     def runner(self):
@@ -74,7 +75,7 @@ class Client(httpx.Client):
 
 
 @contextmanager
-def running_service(engine: Engine, **options: object) -> Iterator[Client]:
+def running_service(engine: Engine, **options: Any) -> Iterator[Client]:
     """Run a service in a thread, with a client of it."""
     listening = listener("127.0.0.1", 0, TOKEN)
     application = service(engine, token=TOKEN, **options)

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_reading_the_course_does_not_import_tensorflow(command):
 
 
 @pytest.fixture
-def taken() -> int:
+def taken() -> Iterator[int]:
     """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]

@@ -21,7 +21,7 @@ MEGABYTE = 10**6
 
 def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
     lines = (repository / "requirements.lock").read_text().splitlines()
-    pins = {}
+    pins: dict[str, set[str]] = {}
     for line in lines:
         assert re.fullmatch(r"[a-z0-9.-]+==[\w.+]+( ; [^#]+)?", line), line
         name, version = line.partition(" ;")[0].split("==")

@@ -149,8 +149,9 @@ def private_names_in_tests() -> list[str]:
                     for argument in node.args[:2]
                     if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
                 ]
+            line = getattr(node, "lineno", 0)
             offenders += [
-                f"{path.relative_to(REPOSITORY)}:{node.lineno}: {name}"
+                f"{path.relative_to(REPOSITORY)}:{line}: {name}"
                 for name in names
                 if private.fullmatch(name)
             ]

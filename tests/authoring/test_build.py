@@ -93,7 +93,7 @@ def test_a_notebook_that_is_read_and_written_again_is_the_same(solution, learner
 
 
 def test_only_new_and_changed_labs_are_executed_and_reported(built, edit, executed):
-    lines = []
+    lines: list[str] = []
     new_lab("second", built.root)
     assert build(built, built.read(), report=lines.append) == 1
     assert executed == ["02_second"]

@@ -1,5 +1,7 @@
 """Augmentation: what each change does, and that it depends on nothing but the seed."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from dltlab import data
 from dltlab.errors import Invalid
 
 
-def augmented(**changes: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def augmented(**changes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return 256 digits before and after: images, images, labels, labels."""
     plain = data.load("digits", batch_size=256, seed=1)
     changed = data.load("digits", batch_size=256, seed=1, augment=data.augmentation(**changes))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dltlab.data import info
+from dltlab.data import DatasetCard, info
 from dltlab.data.card_files import card_names
 from dltlab.errors import Invalid
 
@@ -25,9 +25,10 @@ def card_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_card_holds_urls_and_hashes() -> None:
     card = info("mnist")
+    assert isinstance(card, DatasetCard)
     assert len(card.files) == 4
     assert all(len(file.urls) == 2 and len(file.sha256) == 64 for file in card.files)
-    assert sum(split.size for split in card.splits.values()) == 70_000
+    assert sum(split.size or 0 for split in card.splits.values()) == 70_000
 
 
 @pytest.mark.parametrize("name", card_names())

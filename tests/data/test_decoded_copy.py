@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from dltlab.data import info
+from dltlab.data.card import ImageCard
 from dltlab.data.decoded_copy import decoded_copy
 from dltlab.errors import Unavailable
+
+
+def digits_card() -> ImageCard:
+    card = info("digits")
+    assert isinstance(card, ImageCard)
+    return card
 
 
 def copies(store: Path) -> list[str]:
@@ -16,7 +23,7 @@ def copies(store: Path) -> list[str]:
 
 
 def test_a_copy_equals_the_images_and_is_mapped(own_store: Path) -> None:
-    card = info("digits")
+    card = digits_card()
     expected = card.read("test")
     copy = decoded_copy(card, "test")
     assert isinstance(copy.shards[0], np.memmap)
@@ -26,7 +33,7 @@ def test_a_copy_equals_the_images_and_is_mapped(own_store: Path) -> None:
 
 
 def test_a_copy_is_made_once(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = info("digits")
+    card = digits_card()
     decoded_copy(card, "test")
     monkeypatch.setattr(type(card), "read", None)
     assert len(decoded_copy(card, "test").labels) == 450
@@ -34,14 +41,14 @@ def test_a_copy_is_made_once(own_store: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_another_card_has_another_copy(own_store: Path) -> None:
-    card = info("digits")
+    card = digits_card()
     decoded_copy(card, "test")
     decoded_copy(card.model_copy(update={"version": "2"}), "test")
     assert len(copies(own_store)) == 2
 
 
 def test_what_a_killed_process_has_left_is_removed(own_store: Path) -> None:
-    card = info("digits")
+    card = digits_card()
     decoded_copy(card, "test")
     (copy,) = (own_store / "digits").glob("decoded-*")
     unfinished = copy.with_name(f".{copy.name}.abc")
@@ -59,5 +66,5 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_copy(
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(Unavailable, match=r"cannot be written \(No space left on device\)"):
-        decoded_copy(info("digits"), "test")
+        decoded_copy(digits_card(), "test")
     assert copies(own_store) == []

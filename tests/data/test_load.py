@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_images_in_several_shards_keep_their_labels(spots: str) -> None:
 
 @pytest.mark.parametrize("cache", ["auto", "memory", "disk"])
 @pytest.mark.parametrize("name", ["spots", "digits"])
-def test_the_cache_does_not_change_the_images(spots: str, name: str, cache: str) -> None:
+def test_the_cache_does_not_change_the_images(spots: str, name: str, cache: Any) -> None:
     expected = as_arrays(data.load(name, "train", batch_size=50, seed=1))
     cached = as_arrays(data.load(name, "train", batch_size=50, seed=1, cache=cache))
     assert are_equal(cached, expected)

@@ -12,7 +12,7 @@ from dltlab.errors import Invalid
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[count]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A clock that ticks once each time it is read."""
     ticks = count()
     monkeypatch.setattr(profile, "perf_counter", lambda: float(next(ticks)))
@@ -36,7 +36,7 @@ def test_every_stage_is_named_in_order_also_further_ones() -> None:
     assert all(rate > 0 for _, rate in result.stages)
 
 
-def test_a_slow_step_never_waits_and_a_slow_pipeline_always_does(clock: count) -> None:
+def test_a_slow_step_never_waits_and_a_slow_pipeline_always_does(clock: Iterator[int]) -> None:
     dataset = tf.data.Dataset.from_tensor_slices(tf.zeros((400, 10, 2, 2, 1)))
 
     def slow_step(batch: tf.Tensor) -> None:
@@ -55,7 +55,9 @@ def test_a_slow_step_never_waits_and_a_slow_pipeline_always_does(clock: count) -
     ("shapes", "num_images"),
     [([(7, 8, 8, 3), (7,)], 7), ([(8, 8, 3), ()], 1), ([(5,)], 5), ([()], 1)],
 )
-def test_rates_count_the_images_of_a_batch(clock: count, shapes: list, num_images: int) -> None:
+def test_rates_count_the_images_of_a_batch(
+    clock: Iterator[int], shapes: list, num_images: int
+) -> None:
     dataset = tf.data.Dataset.from_tensors(tuple(map(tf.zeros, shapes))).repeat(100)
     result = data.profile_pipeline(dataset, lambda batch: None, seconds=50)
     assert result.step == pytest.approx(num_images, rel=0.1)  # the clock ticks once per step

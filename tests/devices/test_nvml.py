@@ -56,7 +56,7 @@ def test_a_lost_gpu_does_not_hide_the_others(nvml, gpu):
 
     assert [gpu.index for gpu in nvidia.gpus] == [1]
     assert nvidia.problem == "GPU 0 has fallen off the bus"
-    assert "Restart the machine" in nvidia.fix
+    assert "Restart the machine" in str(nvidia.fix)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_driver_that_does_not_answer_is_a_problem_with_a_fix(nvml, error, mess
 
     nvidia = nvidia_info()
 
-    assert message in nvidia.problem
+    assert message in str(nvidia.problem)
     assert nvidia.fix
     assert not nvidia.nothing_to_fix
 
@@ -101,6 +101,6 @@ def test_a_gpu_without_its_driver_is_a_problem(no_nvml, kernel_files):
 
     nvidia = nvidia_info()
 
-    assert "its driver is not installed" in nvidia.problem
-    assert "Install the driver" in nvidia.fix
+    assert "its driver is not installed" in str(nvidia.problem)
+    assert "Install the driver" in str(nvidia.fix)
     assert not nvidia.nothing_to_fix

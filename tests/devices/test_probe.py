@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def tensorflow_with(monkeypatch):
     """Replace TensorFlow by one whose device multiplies matrices with a given function."""
 
     def replace(matmul):
-        tf = ModuleType("tensorflow")
+        tf: Any = ModuleType("tensorflow")
         tf.config = SimpleNamespace(
             list_logical_devices=lambda: [SimpleNamespace(name="/device:GPU:0")]
         )

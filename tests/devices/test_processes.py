@@ -50,7 +50,7 @@ def processes(monkeypatch):
     """Replace this machine's processes: `processes({pid: (command, user, environment, …)})`."""
 
     def replace(table: dict[int, Any]) -> None:
-        own = {os.getpid(): ("pytest", "me", {}, ())}
+        own: dict[int, Any] = {os.getpid(): ("pytest", "me", {}, ())}
         monkeypatch.setattr(FakeProcess, "table", own | table)
         monkeypatch.setattr(psutil, "Process", FakeProcess)
 

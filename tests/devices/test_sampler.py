@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from dltlab.devices import PowerMeter, cpu_info, list_gpus, sampler
+from dltlab.devices import PowerMeter, cgroups, cpu_info, list_gpus, sampler
 from dltlab.devices.sampler import Sampler
 
 GIB = 1 << 30
@@ -96,7 +96,7 @@ def test_the_power_of_a_cpu_is_computed_from_its_energy_counter(no_nvml, energy_
 
 def test_an_energy_counter_that_cannot_be_read_is_left_out(no_nvml, energy_counter, kernel_files):
     with Sampler(()) as readings:
-        (sampler.cgroups.ROOT / ZONE / "energy_uj").unlink()
+        (cgroups.ROOT / ZONE / "energy_uj").unlink()
 
         assert "cpu_watts" not in readings.sample()
 

@@ -258,7 +258,7 @@ def test_requests_in_progress_at_sigterm_are_answered(server):
 
 def answers_until_closed(server: Server, request: bytes) -> set[tuple[int, bytes]]:
     """Send a request repeatedly over one connection, until the server closes it."""
-    answers = set()
+    answers: set[tuple[int, bytes]] = set()
     with server.connect() as connection:
         stream = connection.makefile("rb")
         while True:

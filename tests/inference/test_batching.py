@@ -98,7 +98,7 @@ def test_all_batch_sizes_are_run_once_before_the_first_request(engine):
 
 
 def test_a_cancelled_request_does_not_affect_its_batch(engine):
-    batches = []
+    batches: list[int] = []
     batcher = Batcher(engine, 0, batches.append)
 
     results = run_together(batcher, ones(1), ones(1), ones(2), cancel=1)
@@ -109,7 +109,7 @@ def test_a_cancelled_request_does_not_affect_its_batch(engine):
 
 
 def test_only_examples_of_one_shape_share_a_batch():
-    batches = []
+    batches: list[int] = []
     text = TensorSpec(shape=(None,), dtype="float32")
     batcher = Batcher(DoublingEngine(text), 0, batches.append)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from dltlab.devices import PowerMeter
 from dltlab.errors import Invalid
 from dltlab.inference import Engine, benchmark, benchmarking, optimize
 from dltlab.inference.benchmarking import Benchmark, Measurement, measure
@@ -60,7 +61,7 @@ def test_throughput_is_all_examples_divided_by_the_elapsed_time(monkeypatch, eng
 
 
 def test_the_first_calls_do_not_count(monkeypatch, engine):
-    calls = []
+    calls: list[object] = []
     monkeypatch.setattr(engine, "runner", lambda: calls.append)
     measurement = measure(engine, 1e-9)
     assert len(calls) == 3 + len(measurement.latencies)
@@ -88,7 +89,7 @@ def test_the_figure_has_a_line_for_each_number_of_streams(result):
 
 @pytest.mark.parametrize(("watts", "is_shown"), [(50.0, True), (None, False)])
 def test_energy_is_a_column_where_a_device_reports_its_power(monkeypatch, engine, watts, is_shown):
-    monkeypatch.setattr(benchmarking.PowerMeter, "watts", lambda self: watts)
+    monkeypatch.setattr(PowerMeter, "watts", lambda self: watts)
     measurement = measure(engine, SHORT)
     if is_shown:
         rate = measurement.images_per_second
@@ -99,7 +100,7 @@ def test_energy_is_a_column_where_a_device_reports_its_power(monkeypatch, engine
 
 
 def test_an_error_in_a_stream_is_raised(monkeypatch, engine):
-    calls = []
+    calls: list[object] = []
 
     def break_later(inputs):
         calls.append(inputs)

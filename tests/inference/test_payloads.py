@@ -1,6 +1,7 @@
 """Bodies in JSON and .npy: what is read, what is refused, and what is written."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ BYTE = TensorSpec(shape=(), dtype="uint8")
 LARGE = 2**70
 
 
-def npy(array: object) -> bytes:
+def npy(array: Any) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()

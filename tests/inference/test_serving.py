@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import numpy as np
@@ -46,7 +47,7 @@ def requesting(client: Client, *bodies: object) -> Iterator[list[httpx.Response]
         thread.join()
 
 
-def npy(array: object) -> bytes:
+def npy(array: Any) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ class FakeEngine(Engine):
     def __init__(self, settings: Settings, manifest: EngineManifest) -> None:
         self.settings, self.manifest, self.notes = settings, manifest, []
 
-    def configured(self, **options: int) -> "FakeEngine":
+    def configured(self, **options: Any) -> "FakeEngine":
         return FakeEngine(replace(self.settings, **options), self.manifest)
 
 
@@ -97,7 +98,7 @@ def test_the_figure_shows_the_bound(measured, engine):
     figure = result.figure()
     assert isinstance(figure, Figure)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert list(lines["bound"].get_xdata()) == [12.5, 12.5]
+    assert np.array_equal(lines["bound"].get_xdata(), [12.5, 12.5])
     assert "2 streams, threads: 2" in lines
     assert "with the bound" in result.alt
 

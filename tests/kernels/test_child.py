@@ -172,7 +172,7 @@ def test_input_asks_the_client(kernel):
     ids=["sleep", "fit", "command"],
 )
 def test_an_interrupt_stops_the_cell_and_not_the_kernel(kernel, code, outcome):
-    interrupted = []
+    interrupted: list[bool] = []
 
     def interrupt(message):
         if message["msg_type"] == "stream" and not interrupted:

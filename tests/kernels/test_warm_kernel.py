@@ -28,7 +28,9 @@ def blocked_import(runtime, monkeypatch):
 
 def request() -> KernelRequest:
     command = KernelManager(connection_file="connection.json").format_kernel_cmd()
-    return KernelRequest.from_command(command, {"env": dict(os.environ)})
+    request = KernelRequest.from_command(command, {"env": dict(os.environ)})
+    assert request is not None
+    return request
 
 
 def test_without_a_zygote_there_is_no_warm_kernel(runtime):
@@ -123,7 +125,7 @@ def test_output_goes_to_the_streams_of_the_request(zygote, launch, tmp_path, kin
 
 
 def test_a_fork_reports_why_it_cannot_become_a_kernel(zygote):
-    impossible = dataclasses.replace(request(), message=request().message | {"cwd": "/missing"})
+    impossible = dataclasses.replace(request(), message={**request().message, "cwd": "/missing"})
 
     with pytest.raises(Unavailable, match="FileNotFoundError"):
         fork_kernel(impossible)

@@ -42,7 +42,7 @@ def test_the_washout_is_the_beginning_that_is_left_out() -> None:
     series = mackey_glass(300, 5, washout=0)
     assert np.array_equal(series[200:], mackey_glass(100, 5, washout=200))
     start = 0.5 + 0.8 * np.random.RandomState(5).random_sample()
-    assert np.array_equal(series[:1], np.float32([start]))
+    assert np.array_equal(series[:1], np.array([start], "float32"))
 
 
 def test_the_first_delay_follows_the_solution_in_closed_form() -> None:

@@ -1,5 +1,7 @@
 """The digits that come with scikit-learn, and the images that are held out."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -21,7 +23,7 @@ def test_digits_are_those_of_scikit_learn_in_their_original_order() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_arrays_have_the_sizes_of_the_card(split: str) -> None:
+def test_the_arrays_have_the_sizes_of_the_card(split: Literal["train", "test"]) -> None:
     card = info("digits")
     images, labels = arrays("digits", split)
     assert len(images) == len(labels) == card.splits[split].size

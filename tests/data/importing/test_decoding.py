@@ -19,7 +19,7 @@ def test_usable_images_are_packed_and_others_have_a_reason(tmp_path: Path) -> No
 
 
 def test_equal_pixels_have_equal_digests() -> None:
-    contents = [png(pixels_of(name)) for name in "aba"]
+    contents: list[Content] = [png(pixels_of(name)) for name in "aba"]
     first, other, same = decode(contents, SIZE, "crop").digests
     assert first == same != other
 
