@@ -13,6 +13,7 @@ from traitlets.config import Config
 
 from dltlab.kernels import warm_kernel
 from tests.deadlines import HANG_SECONDS
+from tests.kernel_fixtures import CellResult
 
 PNG = "image/png"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -92,20 +93,34 @@ snapshot = {
 """
 
 
-def test_streams(kernel):
-    result = kernel.run(
+def test_streams(kernel, tmp_path):
+    os.mkfifo(tmp_path / "all_received")
+    stdout, stderr = ("printed\n", "shell\n", "bang", "raw"), ("warned\n", "trouble\n")
+    received = CellResult()
+
+    def end_cell(message):  # what is written past Python arrives late, so the cell waits for it
+        already_complete = is_complete()
+        received.add(message)
+        if is_complete() and not already_complete:
+            (tmp_path / "all_received").open("w").close()
+
+    def is_complete():
+        return all(text in received.stdout for text in stdout) and all(
+            text in received.stderr for text in stderr
+        )
+
+    kernel.run(
         "import os, sys\n"
         "print('printed')\n"
         "print('warned', file=sys.stderr)\n"
         "_ = os.system('echo shell; echo trouble >&2')\n"
         "!echo bang\n"
         "_ = os.write(1, b'raw')\n"
+        f"_ = open({str(tmp_path / 'all_received')!r}).read()",
+        end_cell,
     )
 
-    for text in ("printed\n", "shell\n", "bang", "raw"):
-        assert text in result.stdout
-    for text in ("warned\n", "trouble\n"):
-        assert text in result.stderr
+    assert is_complete()
 
 
 def test_tensorflow_chooses_the_same_streams(kernel):
