@@ -235,7 +235,11 @@ class DeclaredExercise(Exercise):
             if changed := case.changed(arguments):
                 raise NotYet(f"Your function changes its argument `{changed}`. Work on a copy.")
             if value is None:
-                raise NotYet("Your function returns nothing. Is there a `return`?")
+                raise NotYet(
+                    "Your function returns nothing. Is there a `return`?"
+                    if case is self.cases[0]
+                    else "Your function returns None. Does every branch return a value?"
+                )
             return convert(value)
         except (NotYet, AnswerRaised) as error:
             text, where = str(error), self._where(case)

@@ -143,7 +143,10 @@ CHANGED = "Your function changes its argument `x`. Work on a copy."
     ("answer", "message"),
     [
         (lambda x, factor: [].sort(), NOTHING),
-        (lambda x, factor: x * factor if x.ndim == 2 else None, NOTHING + SECOND),
+        (
+            lambda x, factor: x * factor if x.ndim == 2 else None,
+            "Your function returns None. Does every branch return a value?" + SECOND,
+        ),
         (lambda x, factor: x.__imul__(factor), CHANGED),
         (lambda x, factor: "x", TEXT),
         (lambda x, factor: (x * factor)[0], "Your product has the shape (5,); expected (3, 5)."),
