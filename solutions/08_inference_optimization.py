@@ -164,7 +164,7 @@ median = {}  # seconds for one picture, by the way it is done
 
 def record(name, call, repeats=200):
     """Measure a way to answer one picture, keep its median, and print it."""
-    seconds = timed(call, 5, repeats)
+    seconds = np.asarray(timed(call, 5, repeats))
     median[name] = np.median(seconds)
     slow = f"99th percentile {1e3 * np.percentile(seconds, 99):8.3f} ms"
     if repeats < 100:  # too few for a percentile
@@ -289,7 +289,7 @@ for layer in network.layers:
         kernel, *bias = before.get_weights()
         old_bias = bias[0] if bias else np.zeros_like(mean)
         numbers = folding(kernel, old_bias, gamma, beta, mean, variance, layer.epsilon)
-        folded.get_layer(before.name).set_weights(numbers)
+        folded.get_layer(before.name).set_weights(list(numbers))
     elif layer.weights and layer.name not in convolutions:
         folded.get_layer(layer.name).set_weights(layer.get_weights())
 
@@ -474,8 +474,9 @@ for axis, conv in zip(axes, (convs[0], convs[-min(3, len(convs))]), strict=True)
     values = part.predict(test_images[:100], verbose=0)
     axis.hist(values.ravel(), bins=200, color=BLUE, alpha=0.6)
     for colour, (name, images) in zip((GREEN, ORANGE, GRAY), sets.items(), strict=True):
-        scale = scale_of([part.predict(images, verbose=0)])
-        error = np.sqrt(np.mean((scale * to_int8(values, scale) - values) ** 2)) / values.std()
+        scale = float(scale_of([part.predict(images, verbose=0)]))
+        q = np.asarray(to_int8(values, scale))
+        error = np.sqrt(np.mean((scale * q - values) ** 2)) / values.std()
         label = f"{name}: error {error:.1%}"
         axis.axvline(127 * scale, color=colour, linestyle="--", label=label)
         axis.axvline(-127 * scale, color=colour, linestyle="--")
