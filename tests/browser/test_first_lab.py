@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 
 
 @pytest.fixture
-def address(tmp_path: Path, script: str) -> Iterator[str]:
+def address(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[str]:
     """The address of JupyterLab at lab 01, in a workspace where it has the smoke profile."""
     workspace = Workspace(tmp_path / "workspace", Course.own())
     workspace.update()
