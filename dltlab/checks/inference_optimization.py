@@ -258,22 +258,10 @@ def _(kernel, bias, gamma, beta, mean, variance, epsilon):
     scale = gamma / deviation
     yield "You return the old kernel.", (kernel, ...)
     for sentence, wrong_scale in (
-        (
-            "In your kernel epsilon is missing. Here it is large, so that its effect shows.",
-            gamma / np.sqrt(variance),
-        ),
-        (
-            "In your kernel epsilon is added to the root of the variance. Add it before the root.",
-            gamma / (np.sqrt(variance) + epsilon),
-        ),
-        (
-            "You use 0.001 for epsilon. Use the argument: not every layer has the same one.",
-            gamma / np.sqrt(variance + 0.001),
-        ),
-        (
-            "You divide by the variance. Divide by its root, the standard deviation.",
-            gamma / (variance + epsilon),
-        ),
+        ("In your kernel epsilon is missing.", gamma / np.sqrt(variance)),
+        ("Add epsilon before you take the root.", gamma / (np.sqrt(variance) + epsilon)),
+        ("You use 0.001 for epsilon. Use the argument.", gamma / np.sqrt(variance + 0.001)),
+        ("You divide by the variance. Divide by its root.", gamma / (variance + epsilon)),
         ("You multiply by the standard deviation. Divide by it.", gamma * deviation),
         ("In your kernel the factor gamma is missing.", 1 / deviation),
         ("You divide by the scale. Multiply by it.", 1 / scale),
@@ -282,19 +270,10 @@ def _(kernel, bias, gamma, beta, mean, variance, epsilon):
     shift = (bias - mean) * scale
     for sentence, wrong_bias in (
         ("You return the old bias.", bias),
-        (
-            "In your bias the old one is missing: it is normalized as all the rest is.",
-            beta - mean * scale,
-        ),
+        ("In your bias the old one is missing: it is normalized, too.", beta - mean * scale),
         ("In your bias the mean is missing.", bias * scale + beta),
-        (
-            "The old bias must be scaled, too: the normalization gets the sum that includes it.",
-            bias - mean * scale + beta,
-        ),
-        (
-            "The mean must be scaled, too: it is subtracted before the multiplication.",
-            bias * scale - mean + beta,
-        ),
+        ("Scale the old bias, too: it is part of what is normalized.", bias - mean * scale + beta),
+        ("Scale the mean, too: it is subtracted before the scaling.", bias * scale - mean + beta),
         ("The shift beta is added after the scaling: do not scale it.", shift + beta * scale),
         ("In your bias the shift beta is missing.", shift),
         ("You subtract the shift beta. Add it.", shift - beta),
@@ -314,13 +293,6 @@ def _(kernel, bias, gamma, beta, mean, variance, epsilon):
 def _(kernel, bias, gamma, beta, mean, variance, epsilon):
     scale = gamma / np.sqrt(variance + epsilon)
     return kernel * scale, (bias + beta - mean) * scale + beta
-
-
-@fold.rejects("changes its argument `kernel`")
-def _(kernel, bias, gamma, beta, mean, variance, epsilon):
-    scale = gamma / np.sqrt(variance + epsilon)
-    kernel *= scale
-    return kernel, (bias - mean) * scale + beta
 
 
 @exercise(
@@ -355,17 +327,13 @@ def _(values, scale):
         "You return scale * q, the values that are meant. Return the integers q.",
         scale * np.clip(np.round(steps), -127, 127),
     )
-    yield (
-        "You return -128. Use -127 to 127, so that both sides have the same range.",
-        np.clip(np.round(steps), -128, 127),
-    )
+    yield "You return -128. Use -127 to 127.", np.clip(np.round(steps), -128, 127)
     yield (
         "You limit the values to -127 to 127, then divide. Divide first, then limit the result.",
         np.round(np.clip(values, -127, 127) / scale).astype("int64").astype("int8"),
     )
     yield (
-        "Values out of range come back with another sign or size. Limit them to -127 to 127 "
-        "before you convert them to int8.",
+        "Values out of range become other numbers. Limit them before you convert them to int8.",
         np.round(steps).astype("int64").astype("int8"),
     )
     yield "Values out of range are not limited to -127 to 127.", np.round(steps)
@@ -384,11 +352,6 @@ def _(values, scale):
 @quantize.rejects("has the dtype float64; expected int8")
 def _(values, scale):
     return np.clip(np.round(values / scale), -127, 127)
-
-
-@quantize.rejects("has the dtype int64; expected int8")
-def _(values, scale):
-    return [int(q) for q in np.clip(np.round(values / scale), -127, 127).ravel()]
 
 
 @quantize.rejects("not all are the nearest")
@@ -490,18 +453,15 @@ def _(points, bound):
     yield position, points.index(best(within)) if within else ...
     yield position, [point[2] for point in within].index(best(within)[2]) if within else ...
     yield (
-        "`{call}` returns {value}, the best batch of all, but its calls take longer than the "
-        "bound.",
+        "`{call}` returns {value}, the best batch of all, but its latency is above the bound.",
         best(points)[0] if within else ...,
     )
     yield (
-        "`{call}` returns {value}, and another batch within the bound makes more images per "
-        "second.",
+        "`{call}` returns {value}; another batch within the bound has more images per second.",
         max(within, default=(...,))[0],
     )
     yield (
-        "You return the batch with the shortest latency. Return the one with the most images per "
-        "second within the bound.",
+        "You return the batch with the shortest latency, not the one with the most images/s.",
         min(within, key=lambda point: point[1], default=(...,))[0],
     )
     yield "You stop at the first point within the bound. Look at all.", [*within, (...,)][0][0]
@@ -588,11 +548,10 @@ def _(network, requests):
     rows = network(np.concatenate(requests))
     lengths = [len(request) for request in requests]
     yield (
-        "You return the answers to all requests in one array. Split it, so that each request gets "
-        "its own.",
+        "You return one array for all requests. Split it, so that each request gets its part.",
         list(rows),
     )
-    yield "You return one answer for all requests. Split it, so that each gets its own.", [rows]
+    yield "Your list holds one array for all requests. Split it.", [rows]
     for place, name in ((0, "first"), (-1, "last")):
         yield f"You answer only the {name} request.", network(requests[place])
     yield (
@@ -602,18 +561,12 @@ def _(network, requests):
     places = "The places at which you split are the running sums of the lengths: `np.cumsum`."
     yield places, np.split(rows, lengths)
     yield places, np.split(rows, lengths[:-1])
-    yield (
-        "Your answers are all equally long, but the requests are not.",
-        np.array_split(rows, len(requests)),
-    )
-    yield (
-        "Your answers are in the opposite order of the requests.",
-        [network(request) for request in requests[::-1]],
-    )
-    yield (
-        "You answer only the first image of each request.",
-        [network(request[:1]) for request in requests],
-    )
+    equal = np.array_split(rows, len(requests))
+    yield "Your answers are all equally long, but the requests are not.", equal
+    firsts = [network(request[:1]) for request in requests]
+    yield "You answer only the first image of each request.", firsts
+    backwards = [network(request) for request in requests[::-1]]
+    yield "Your answers are in the opposite order of the requests.", backwards
 
 
 @answer_together.accepts
@@ -682,9 +635,9 @@ def judge_by(model, train_images, test_images, test_labels):
     "has the best batch size, streams and threads.",
     "`inference.BACKENDS` names them all. `engine.configured(batch_size=64, streams=2)` sets an "
     "engine by hand.",
-    smoke={"bar": 0.3, "rounds": 1},
+    smoke={"bar": 0.06, "seconds": 0.05},
 )
-def fastest_engine(answer, bar=BAR, rounds=5):
+def fastest_engine(answer, bar=BAR, seconds=0.2):
     """Measure images per second beside `tf.function`, in turns, and accuracy on other images."""
     from dltlab import inference
 
@@ -702,7 +655,7 @@ def fastest_engine(answer, bar=BAR, rounds=5):
         "`inference.optimize` returns it.",
     )
     with attempt("running your engine on the test images"):
-        logits = engine(images)
+        logits = np.asarray(engine(images))
     expected = model.predict(images, batch_size=500, verbose=0)
     require(
         _is_of(engine, logits, model, expected),
@@ -716,7 +669,7 @@ def fastest_engine(answer, bar=BAR, rounds=5):
         f"Your engine has an accuracy of {accuracy:.4f}, the network {model_accuracy:.4f}: less "
         "than 99 % of it is kept.",
     )
-    engine_rate, graph_rate = _rates(engine, model, images, rounds)
+    engine_rate, graph_rate = _rates(engine, model, images, seconds)
     measured = f"{engine_rate:,.0f} images per second, {engine_rate / graph_rate:.2f} times"
     require(
         engine_rate >= bar * graph_rate,
@@ -740,13 +693,15 @@ def _is_of(engine, logits, model, expected):
     return difference < _MAX_DIFFERENCE * np.linalg.norm(expected)
 
 
-def _rates(engine, model, images, rounds):
-    """Return the images per second of an engine and of a graph: medians, measured in turns."""
+def _rates(engine, model, images, seconds):
+    """Return the images per second of an engine and of a graph: the best of 5, in turns.
+
+    What else the machine does can only make a round slower.
+    """
     import tensorflow as tf
 
     from dltlab import inference
 
-    seconds = 0.2
     graph = tf.function(lambda batch: model(batch, training=False))
     batch = tf.constant(np.resize(images, (_GRAPH_BATCH_SIZE, *images.shape[1:])))
     settings = engine.settings
@@ -765,8 +720,7 @@ def _rates(engine, model, images, rounds):
         return row.images_per_second
 
     graph_rate()  # warms up
-    pairs = [(engine_rate(), graph_rate()) for _ in range(rounds)]
-    return np.median(pairs, axis=0)
+    return np.max([(engine_rate(), graph_rate()) for _ in range(5)], axis=0)
 
 
 def _digits():
