@@ -63,7 +63,7 @@ class DeclaredExercise(Exercise):
         self._otherwise = otherwise
         self._observe = observe
         self._declarations: list[Callable[[], list[Mistake]]] = []
-        self._mistaken: dict[Mistake, list[Any]] = {}
+        self._mistaken: dict[tuple[Mistake, int], Any] = {}
         self._behaviors: list[Check] = []
 
     def mistake(self, sentence: Sentence) -> Callable[[Answer], Answer]:
@@ -164,7 +164,9 @@ class DeclaredExercise(Exercise):
 
     def message(self, mistake: Mistake) -> str:
         """Return what a learner is told whose answer is this mistake."""
-        return self._mistake_message(mistake, self._values(self.completed(mistake)))
+        place = self._differing(mistake).index(True)
+        value = self._value(self.completed(mistake), self.cases[place], self._spec.convert)
+        return self._mistake_message(mistake, place, value)
 
     def completed(self, mistake: Mistake) -> Answer:
         """Return the mistake as an answer: with the author's values where it returns `...`."""
@@ -209,7 +211,8 @@ class DeclaredExercise(Exercise):
             return
         for mistake in self.known_mistakes:
             if self._applies(mistake, values):
-                raise NotYet(self._mistake_message(mistake, values))
+                place = self._differing(mistake).index(True)
+                raise NotYet(self._mistake_message(mistake, place, values[place]))
         for case, value, solution in zip(self.cases, values, expected, strict=True):
             if fault := self._spec.fault(value, solution):
                 raise NotYet(fault + self._where(case))
@@ -251,15 +254,16 @@ class DeclaredExercise(Exercise):
 
     def _mistaken_values(self, mistake: Mistake) -> list[Any]:
         """Return the values of a mistake; none where it never gets as far as a comparison."""
-        if mistake not in self._mistaken:
-            try:
-                self._mistaken[mistake] = [
-                    self._value(mistake.answer, case, self._spec.convert_open)
-                    for case in self.cases
-                ]
-            except (NotYet, AnswerRaised):
-                self._mistaken[mistake] = []
-        return self._mistaken[mistake]
+        try:
+            return [self._mistaken_value(mistake, place) for place in range(len(self.cases))]
+        except (NotYet, AnswerRaised):
+            return []
+
+    def _mistaken_value(self, mistake: Mistake, place: int) -> Any:
+        if (mistake, place) not in self._mistaken:
+            value = self._value(mistake.answer, self.cases[place], self._spec.convert_open)
+            self._mistaken[mistake, place] = value
+        return self._mistaken[mistake, place]
 
     def _mistakes_of(self, generator: Mistakes) -> list[Mistake]:
         with _comparable():
@@ -286,20 +290,30 @@ class DeclaredExercise(Exercise):
 
     def _applies(self, mistake: Mistake, values: list[Any]) -> bool:
         """Return whether a mistake explains the first wrong value, and contradicts no other one."""
-        mistaken = self._mistaken_values(mistake)
-        differing = self._differing(mistake)
-        pairs = zip(differing, values, mistaken, strict=False)
-        if not all(self._spec.agrees(value, wrong) for differs, value, wrong in pairs if differs):
-            return False
         correct = map(self._is_correct, values, self._expected)
         first = next(place for place, is_correct in enumerate(correct) if not is_correct)
-        return any(differing) and (differing[first] or mistaken[first] is ...)
+        # Most mistakes are excluded by this case, so that the others need not be computed.
+        if not self._explains(mistake, first, values[first]):
+            return False
+        pairs = zip(self._differing(mistake), values, self._mistaken_values(mistake), strict=False)
+        matches = [self._spec.agrees(value, wrong) for differs, value, wrong in pairs if differs]
+        return bool(matches) and all(matches)
 
-    def _mistake_message(self, mistake: Mistake, values: list[Any]) -> str:
-        place = self._differing(mistake).index(True)
+    def _explains(self, mistake: Mistake, place: int, value: Any) -> bool:
+        """Return whether a wrong value on one case may come from a mistake."""
+        try:
+            wrong = self._mistaken_value(mistake, place)
+        except (NotYet, AnswerRaised):
+            return False
+        if wrong is ...:
+            return True
+        differs = not self._spec.agrees(self._expected[place], wrong)
+        return differs and self._spec.agrees(value, wrong)
+
+    def _mistake_message(self, mistake: Mistake, place: int, value: Any) -> str:
         with _comparable():
             sentence = mistake.sentence(*self.cases[place].fresh())
-        return self._render(sentence, place, values[place])
+        return self._render(sentence, place, value)
 
     def _otherwise_message(self, values: list[Any]) -> str:
         pairs = list(zip(values, self._expected, strict=True))
