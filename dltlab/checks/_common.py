@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dltlab.exercises import attempt, require
+from dltlab.exercises import Array, attempt, require
 
 # TensorFlow takes seconds to import, so the functions that need it import it themselves.
 
@@ -21,13 +21,24 @@ def require_model(model: Any) -> None:
     )
 
 
-def scores_of(model: Any, images: np.ndarray) -> np.ndarray:
-    """Return what `model` computes from `images` after training; reject it where it cannot."""
-    import keras
+def scores_of(model: Any, images: np.ndarray, num_scores: int | None = None) -> np.ndarray:
+    """Return what `model` computes from `images`; reject it where it cannot.
 
-    shape = images.shape[1:]
-    with attempt(f"calling your model on {len(images):,} images of shape {shape}"):
-        return np.array(keras.ops.convert_to_numpy(model(images, training=False)))
+    Args:
+        model: A Keras model.
+        images: An array of images, the first axis being that of the batch.
+        num_scores: Number of scores that the model must give for each image.
+    """
+    with attempt(f"calling your model on {len(images):,} images of shape {images.shape[1:]}"):
+        output = model(images, training=False)
+    spec = Array("model's output")
+    scores: np.ndarray = spec.convert(output)
+    require(
+        np.isfinite(scores).all(),
+        "Some of your model's scores are not finite. Is the learning rate too large?",
+    )
+    spec.read(scores, None if num_scores is None else (len(images), num_scores))
+    return scores
 
 
 def flat_layers(model: Any) -> Iterator[Any]:

@@ -1,17 +1,29 @@
 """Exercises of lab 02, Image classification."""
 
+from functools import cache
 from time import perf_counter
 
 import numpy as np
 
+from dltlab.checks._common import (
+    flat_layers,
+    require_logits,
+    require_model,
+    scores_of,
+    set_weights,
+)
 from dltlab.exercises import (
+    Array,
+    Integer,
     LeaderboardEntry,
+    Number,
     add_to_leaderboard,
     attempt,
     correct,
     exercise,
     in_float32,
     question,
+    random_arrays,
     require,
     show_leaderboard,
     wrong,
@@ -26,116 +38,68 @@ from dltlab.exercises import (
     "The window at row r and column c is `image[r : r + kh, c : c + kw]`, with "
     "`kh, kw = kernel.shape`. Multiply it by the kernel, number by number, and add everything up.",
     "The kernel fits into h rows at h - kh + 1 places: that is the height of the answer.",
+    returns=Array("array"),
+    otherwise="Some of your numbers are not sums of the products of a window and the kernel.",
 )
-def convolve(answer):
-    """An image that is no square, under kernels of several shapes."""
-    random = np.random.default_rng(1)
-    image = random.normal(size=(5, 7))
-    for shape in ((3, 3), (1, 3), (2, 2)):
-        kernel = random.normal(size=shape)
-        given = image.copy(), kernel.copy()
-        value = _array(answer(*given))
-        call = f"For an image of shape {image.shape} and a kernel of shape {shape}"
-        require(
-            np.array_equal(given[0], image) and np.array_equal(given[1], kernel),
-            "Your function changes the image or the kernel that it was given.",
-        )
-        wanted = _convolved(image, kernel)
-        require(
-            value.shape != image.shape,
-            f"{call} you return the shape {value.shape}, that of the image. Use only the places "
-            "where the whole kernel lies in the image.",
-        )
-        require(
-            value.shape == wanted.shape,
-            f"{call} you return the shape {value.shape}. In how many places does the kernel fit?",
-        )
-        require(
-            not np.allclose(value, _convolved(image, kernel[::-1, ::-1])),
-            f"{call} your answer is that of the kernel turned by 180°. Mathematicians turn it; "
-            "networks lay it on as it is.",
-        )
-        require(
-            not np.allclose(value, wanted / kernel.size),
-            f"{call} you return the mean of the products; the sum is wanted.",
-        )
-        require(np.allclose(value, wanted), f"{call} some numbers are not the sums of products.")
+def convolve():
+    yield random_arrays((9, 7), (3, 5))
+    yield random_arrays((6, 8), (1, 3))
+    yield random_arrays((5, 7), (2, 2))
 
 
-def _convolved(image, kernel):
-    windows = np.lib.stride_tricks.sliding_window_view(image, kernel.shape)
-    return np.einsum("hwij,ij->hw", windows, kernel)
-
-
-def _array(value):
-    require(
-        isinstance(value, np.ndarray),
-        f"You return an object of type `{type(value).__name__}`; a NumPy array is wanted.",
+@convolve.mistakes
+def _(image, kernel):
+    result = convolve.reference()(image, kernel)
+    same_size = (
+        f"Your array has the shape of the image, {image.shape}. Use only the places where the "
+        "whole kernel lies in the image."
     )
-    return value
+    rows, columns = np.subtract(image.shape, result.shape)
+    (top, bottom), (left, right) = (rows // 2, rows - rows // 2), (columns // 2, columns // 2)
+    around = np.pad(image, ((top, bottom), (left, columns - right)))
+    is_odd = all(length % 2 for length in kernel.shape)
+    yield same_size, convolve.reference()(around, kernel) if is_odd else ...
+    yield same_size, np.pad(result, ((0, rows), (0, columns)))
+    yield same_size, np.pad(result, ((top, bottom), (left, columns - right)))
+    yield "In how many places does the kernel fit? You miss the last ones.", result[:-1, :-1]
+    yield (
+        "You turn the kernel by 180°. Mathematicians do; networks lay it on as it is.",
+        convolve.reference()(image, kernel[::-1, ::-1]),
+    )
+    yield "You return the mean of the products; return their sum.", result / kernel.size
+    yield (
+        "You add up the windows without the kernel's weights.",
+        convolve.reference()(image, np.ones_like(kernel)),
+    )
 
 
 @convolve.accepts
 def _(image, kernel):
     from scipy.signal import correlate2d
 
-    return correlate2d(image, kernel, mode="valid")
+    return correlate2d(image, kernel, mode="valid").astype("float32").tolist()
 
 
 @convolve.accepts
 def _(image, kernel):
-    height, width = np.subtract(image.shape, kernel.shape) + 1
-    total = np.zeros((height, width))
-    for (row, column), weight in np.ndenumerate(kernel):
-        total += weight * image[row : row + height, column : column + width]
-    return total
+    import tensorflow as tf
+
+    batch, filters = image[None, ..., None], kernel[..., None, None]
+    return tf.nn.conv2d(batch, filters, strides=1, padding="VALID")[0, ..., 0]
 
 
-@convolve.rejects("a NumPy array is wanted")
+@convolve.rejects("(3,3) (3,5)")
 def _(image, kernel):
-    return _convolved(image, kernel).tolist()
-
-
-@convolve.rejects("that of the image")
-def _(image, kernel):
-    from scipy.signal import correlate2d
-
-    return correlate2d(image, kernel, mode="same")
-
-
-@convolve.rejects("In how many places")
-def _(image, kernel):
-    return _convolved(image, kernel)[:-1, :-1]
-
-
-@convolve.rejects("turned by 180°")
-def _(image, kernel):
-    from scipy.signal import convolve2d
-
-    return convolve2d(image, kernel, mode="valid")
-
-
-@convolve.rejects("the mean of the products")
-def _(image, kernel):
-    return _convolved(image, kernel) / kernel.size
-
-
-@convolve.rejects("not the sums of products")
-def _(image, kernel):
-    return np.maximum(_convolved(image, kernel), 0)
-
-
-@convolve.rejects("changes the image")
-def _(image, kernel):
-    kernel -= kernel.mean()
-    return _convolved(image, kernel)
-
-
-@convolve.rejects("a kernel of shape (1, 3) you return the shape (3, 5)")
-def _(image, kernel):
-    height, width = np.subtract(image.shape, 2)
-    windows = [[image[r : r + 3, c : c + 3] for c in range(width)] for r in range(height)]
+    windows = [[image[r : r + 3, c : c + 3] for c in range(3)] for r in range(7)]
     return np.array([[np.sum(window * kernel) for window in row] for row in windows])
+
+
+def _parameters(text):
+    return lambda value: f"`{{call}}`: {value[0]:,.0f} parameters. {text}"
+
+
+def _macs(text):
+    return lambda value: f"`{{call}}`: {value[1]:,.0f} multiply-adds. {text}"
 
 
 @exercise(
@@ -144,138 +108,76 @@ def _(image, kernel):
     "To the weights come the biases, one for each output channel.",
     "Each weight is used once at every place of the output, and there are height × width places. "
     "The bias is only added: it multiplies nothing.",
+    returns=(Integer("number of parameters"), Integer("number of multiply-adds")),
+    otherwise={
+        "number of parameters": lambda value: (
+            f"`{{call}}`: {value:,.0f} parameters is not what the layer has."
+        ),
+        "number of multiply-adds": lambda value: (
+            f"`{{call}}`: {value:,.0f} multiply-adds is not what the layer does."
+        ),
+    },
 )
-def conv_cost(answer):
-    """Three layers, none of them with two equal numbers."""
-    for height, width, channels_in, channels_out, size in (
-        (5, 7, 2, 11, 3),
-        (32, 24, 3, 16, 5),
-        (8, 4, 6, 10, 1),
-    ):
-        value = answer(height, width, channels_in, channels_out, size)
-        call = f"conv_cost({height}, {width}, {channels_in}, {channels_out}, {size})"
-        with attempt("unpacking what you return into two numbers"):
-            parameters, macs = value
-            parameters, macs = float(parameters), float(macs)
-        kernels = size**2 * channels_in * channels_out
-        places = height * width
-        require(
-            (parameters, macs) != (kernels * places, kernels + channels_out),
-            f"`{call}`: the two numbers are swapped; the parameters come first.",
-        )
-        require(
-            parameters != kernels, f"`{call}`: {parameters:,.0f} parameters. Are the biases in it?"
-        )
-        require(
-            parameters != kernels / channels_in + channels_out,
-            f"`{call}`: {parameters:,.0f} parameters. A kernel has weights for every input "
-            "channel, not for one.",
-        )
-        require(
-            parameters != kernels + channels_in,
-            f"`{call}`: {parameters:,.0f} parameters. There is a bias for each output channel.",
-        )
-        require(
-            size == 1 or parameters != kernels / size + channels_out,
-            f"`{call}`: {parameters:,.0f} parameters. A kernel is size × size, not size.",
-        )
-        require(
-            parameters == kernels + channels_out,
-            f"`{call}`: {parameters:,.0f} parameters is not what the layer has.",
-        )
-        require(
-            macs != (kernels + channels_out) * places,
-            f"`{call}`: {macs:,.0f} multiply-adds. Does a bias multiply anything?",
-        )
-        require(
-            macs != kernels,
-            f"`{call}`: {macs:,.0f} multiply-adds is one for each weight. At how many places is "
-            "each weight used?",
-        )
-        require(
-            macs != 2 * kernels * places,
-            f"`{call}`: {macs:,.0f} counts the multiplication and the addition; one multiply-add "
-            "is both.",
-        )
-        require(
-            macs == kernels * places,
-            f"`{call}`: {macs:,.0f} multiply-adds is not what the layer does.",
-        )
+def conv_cost():
+    yield 9, 7, 3, 11, 5
+    yield 32, 24, 6, 16, 3
+    yield 8, 4, 7, 10, 1
+
+
+@conv_cost.mistakes
+def _(height, width, channels_in, channels_out, size):
+    weights = size**2 * channels_in * channels_out
+    macs = height * width * weights
+    fitting = (height - size + 1) * (width - size + 1)
+    yield (
+        "`{call}`: the numbers are swapped; parameters come first.",
+        (macs, weights + channels_out),
+    )
+    yield _parameters("Are the biases in it?"), (weights, ...)
+    yield (
+        _parameters("A kernel has weights for every input channel, not for one."),
+        (size**2 * channels_out + channels_out, ...),
+    )
+    yield (
+        _parameters("There is a kernel per output channel."),
+        (size**2 * channels_in + channels_out, ...),
+    )
+    yield _parameters("There is a bias for each output channel."), (weights + channels_in, ...)
+    yield _parameters("There is a bias for each output channel."), (weights + 1, ...)
+    yield (
+        _parameters("A kernel is size × size, not size."),
+        (weights / size + channels_out, ...),
+    )
+    yield (
+        _parameters("A kernel is used at every place, but its weights are counted once."),
+        (macs + channels_out, ...),
+    )
+    yield _macs("Does a bias multiply anything?"), (..., macs + height * width * channels_out)
+    yield (
+        _macs("That is one for each weight. At how many places is each weight used?"),
+        (..., weights),
+    )
+    yield (
+        _macs("You count the multiplication and the addition; one multiply-add is both."),
+        (..., 2 * macs),
+    )
+    yield _macs("The weights are for all input channels already."), (..., channels_in * macs)
+    yield _macs("A kernel looks at every input channel."), (..., macs / channels_in)
+    yield _macs("There is a kernel for each output channel."), (..., macs / channels_out)
+    yield _macs("A kernel is size × size, not size."), (..., macs / size)
+    yield (
+        _macs("The output is as high and as wide as the input, also at its edges."),
+        (..., fitting * weights),
+    )
 
 
 @conv_cost.accepts
 def _(height, width, channels_in, channels_out, size):
     import keras
 
-    inputs = keras.Input((height, width, channels_in))
     layer = keras.layers.Conv2D(channels_out, size, padding="same")
-    layer(inputs)
+    layer(keras.Input((height, width, channels_in)))
     return np.array([layer.count_params(), height * width * np.prod(layer.kernel.shape)])
-
-
-@conv_cost.rejects("swapped")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return height * width * kernels, kernels + channels_out
-
-
-@conv_cost.rejects("Are the biases in it?")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return kernels, height * width * kernels
-
-
-@conv_cost.rejects("for every input channel")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_out
-    return kernels + channels_out, height * width * kernels
-
-
-@conv_cost.rejects("for each output channel")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return kernels + channels_in, height * width * kernels
-
-
-@conv_cost.rejects("size × size")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size * channels_in * channels_out
-    return kernels + channels_out, height * width * kernels
-
-
-@conv_cost.rejects("is not what the layer has")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return kernels + 1, height * width * kernels
-
-
-@conv_cost.rejects("Does a bias multiply anything?")
-def _(height, width, channels_in, channels_out, size):
-    parameters = size**2 * channels_in * channels_out + channels_out
-    return parameters, height * width * parameters
-
-
-@conv_cost.rejects("one for each weight")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return kernels + channels_out, kernels
-
-
-@conv_cost.rejects("one multiply-add is both")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return kernels + channels_out, 2 * height * width * kernels
-
-
-@conv_cost.rejects("is not what the layer does")
-def _(height, width, channels_in, channels_out, size):
-    kernels = size**2 * channels_in * channels_out
-    return kernels + channels_out, (height - size + 1) * (width - size + 1) * kernels
-
-
-@conv_cost.rejects("into two numbers")
-def _(height, width, channels_in, channels_out, size):
-    return size**2 * channels_in * channels_out + channels_out
 
 
 @question
@@ -303,20 +205,12 @@ def vgg_parameters():
     ]
 
 
-@exercise(
-    "Twice the same three layers: `layers.BatchNormalization()`, `layers.ReLU()`, "
-    "`layers.Conv2D(channels, 3, padding='same', use_bias=False)`. Then `layers.Add()`.",
-    "Keras layers are called on what comes before them: `x = layers.ReLU()(x)`. Begin with "
-    "`x = layers.BatchNormalization()(inputs)` and keep `inputs` for the end.",
-    "The sum comes last, with nothing after it: `return layers.Add()([x, inputs])`.",
-)
-@in_float32()
-def residual_block(answer):
-    """A block on small maps: its layers, and what it does when its convolutions do nothing."""
+def _observe_block(answer, maps, training):
+    """Return what a block with given weights computes, in training or outside of it."""
     import keras
 
-    channels = 4
-    inputs = keras.Input((7, 9, channels))
+    channels = maps.shape[-1]
+    inputs = keras.Input(maps.shape[1:])
     outputs = answer(inputs, channels)
     require(
         isinstance(outputs, keras.KerasTensor),
@@ -327,104 +221,135 @@ def residual_block(answer):
         model = keras.Model(inputs, outputs)
     require(
         outputs.shape == inputs.shape,
-        f"For maps of shape (7, 9, 4) your block gives {tuple(outputs.shape[1:])}. A sum needs "
-        'equal shapes: `padding="same"`, and as many channels as come in.',
+        f"For maps of shape {maps.shape[1:]} your block gives {tuple(outputs.shape[1:])}. A sum "
+        'needs equal shapes: `padding="same"`, and as many channels as come in.',
     )
-    convolutions = [each for each in model.layers if isinstance(each, keras.layers.Conv2D)]
+    kernels = [tuple(weight.shape) for weight in model.weights if len(weight.shape) == 4]
+    norms = sum(weight.name == "moving_mean" for weight in model.weights)
     require(
-        len(convolutions) == 2,
-        f"Your block has {len(convolutions)} convolution{'s' * (len(convolutions) != 1)}; two are "
-        "wanted.",
+        len(kernels) == 2,
+        f"Your block has {len(kernels)} convolution{'s' * (len(kernels) != 1)}; it needs two.",
     )
-    for each in convolutions:
+    for shape in kernels:
         require(
-            tuple(each.kernel_size) == (3, 3),
-            f"The kernels of `{each.name}` are {each.kernel_size[0]} × {each.kernel_size[1]}; "
-            "they should be 3 × 3.",
+            shape == (3, 3, channels, channels),
+            f"A kernel of your block is {shape[0]} × {shape[1]}, from {shape[2]} channels to "
+            f"{shape[3]}. Each should be 3 × 3 and keep the number of channels.",
         )
-    norms = [e for e in model.layers if isinstance(e, keras.layers.BatchNormalization)]
     require(
-        len(norms) == 2,
-        f"Your block normalizes {len(norms)} time{'s' * (len(norms) != 1)}; it should before each "
-        "of the two convolutions.",
+        norms == 2,
+        f"Your block normalizes {norms} time{'s' * (norms != 1)}; it should before each of the "
+        "two convolutions.",
     )
-    _check_shortcut(model, convolutions)
+    set_weights(model)
+    with attempt("calling your block on maps"):
+        return model(maps, training=training)
 
 
-def _check_shortcut(model, convolutions):
-    """What comes in goes out when the convolutions add nothing, and the ReLUs bend."""
-    import keras
+@exercise(
+    "Twice the same three layers: `layers.BatchNormalization()`, `layers.ReLU()`, "
+    "`layers.Conv2D(channels, 3, padding='same', use_bias=False)`. Then `layers.Add()`.",
+    "Keras layers are called on what comes before them: `x = layers.ReLU()(x)`. Begin with "
+    "`x = layers.BatchNormalization()(inputs)` and keep `inputs` for the end.",
+    "The sum comes last, with nothing after it: `return layers.Add()([x, inputs])`.",
+    observe=_observe_block,
+    returns=Array("output", atol=0.05),
+    otherwise="With the same weights as ours, your block computes something else. Go through its "
+    "layers: normalize, ReLU, convolve, twice; then add the input.",
+)
+def residual_block():
+    for shape, training in (((3, 7, 9, 4), False), ((2, 5, 6, 3), True)):
+        (maps,) = random_arrays(shape)
+        yield 10 * maps.astype("float32"), training
 
-    maps = np.random.default_rng(1).normal(size=(2, 7, 9, 4)).astype("float32")
-    kernels = [each.get_weights() for each in convolutions]
-    for each, weights in zip(convolutions, kernels, strict=True):
-        each.set_weights([np.zeros_like(part) for part in weights])
-    silent = keras.ops.convert_to_numpy(model(maps, training=False))
-    require(
-        not np.allclose(silent, 0),
-        "With all its kernels set to 0 your block gives nothing but zeros: what comes in is lost. "
-        "Add the inputs at the end.",
-    )
-    require(
-        not np.allclose(silent, np.maximum(maps, 0), atol=0.02),
-        "With all its kernels set to 0 your block should hand on what comes in, but the negative "
-        "numbers are gone: a ReLU stands in the way of the shortcut.",
-    )
-    require(
-        np.allclose(silent, maps, atol=1e-4),
-        "With all its kernels set to 0 your block should hand on just what comes in. It changes it "
-        "on the way.",
-    )
-    for each, weights in zip(convolutions, kernels, strict=True):
-        each.set_weights(weights)
-    added, mirrored = (
-        keras.ops.convert_to_numpy(model(each, training=False)) - each for each in (maps, -maps)
-    )
-    require(
-        not np.allclose(added, -mirrored, atol=1e-4),
-        "Your block is linear: it does the same to -x as to x. Where is the ReLU?",
-    )
-    order = [type(each).__name__ for each in model.layers]
-    first = next(place for place, each in enumerate(model.layers) if each in convolutions)
-    require(
-        "BatchNormalization" in order[:first],
-        "The first thing your block does is a convolution. In this order of layers the "
-        "normalization comes before it.",
+
+# In these layouts B is batch normalization, R is a ReLU, C a convolution, + adds the shortcut, and
+# S lets the shortcut begin there.
+_LAYOUTS = {
+    "BRCBRC": "What comes in is lost: add `inputs` at the end.",
+    "BRCBRC+R": "A ReLU follows the sum, so the negative numbers of the shortcut are lost.",
+    "BRCBRC++": "You add the inputs twice.",
+    "BRC+BRC+": "You add the inputs after both convolutions; add them once, at the end.",
+    "BRC+SBRC+": "You build two blocks of one convolution; add the inputs once, at the end.",
+    "BRC+BRC": "You add the inputs after the first convolution; add them at the end.",
+    "BSRCBRC+": "You add the normalized inputs; add them as they come in.",
+    "BRSCBRC+": "You add the inputs after the first ReLU; add them as they come in.",
+    "BRCSBRC+": "You add the result of the first convolution, not the inputs.",
+    "BCBC+": "Your block is linear: there is no ReLU.",
+    "BCBRC+": "The first ReLU is missing.",
+    "BRCBC+": "The second ReLU is missing.",
+    "RBCRBC+": "The ReLUs come before the normalizations; they should come after them.",
+    "BRCRBRCR+": "The convolutions have a ReLU of their own. Leave their activation out.",
+    "BRCBRCR+": "A ReLU follows the last convolution, so the block can only add, never subtract.",
+    "BRCRBRC+": "A ReLU follows the first convolution; its place is after the normalization.",
+    "BCRBCR+": "The ReLUs come after the convolutions; they should come before them.",
+    "BRBRCC+": "The two convolutions follow each other. Normalize before each of them.",
+    "BBRCRC+": "You normalize twice at the beginning; normalize before each convolution.",
+    "BRCRCB+": "You normalize at the end; normalize before the second convolution.",
+    "BRBCRC+": "You normalize twice before the first convolution, and not before the second.",
+} | dict.fromkeys(
+    ("CBRCB+", "CBRCBR+", "CBRCB+R", "CRBCRB+"),
+    "The first thing your block does is a convolution. In this order of layers the normalization "
+    "comes before it.",
+)
+
+
+def _block(layout, inputs, channels, *, size=3, padding="same"):
+    from keras import layers
+
+    x = shortcut = inputs
+    for letter in layout:
+        if letter == "S":
+            shortcut = x
+        elif letter == "+":
+            x = layers.Add()([x, shortcut])
+        elif letter == "C":
+            x = layers.Conv2D(channels, size, padding=padding, use_bias=False)(x)
+        else:
+            x = {"B": layers.BatchNormalization, "R": layers.ReLU}[letter]()(x)
+    return x
+
+
+for _layout, _sentence in _LAYOUTS.items():
+    residual_block.mistake(_sentence)(
+        lambda inputs, channels, layout=_layout: _block(layout, inputs, channels)
     )
 
 
 @residual_block.accepts
 def _(inputs, channels):
-    import keras
-    from keras import layers
+    from keras import activations, layers
 
     x = inputs
     for _ in range(2):
-        x = keras.activations.relu(layers.BatchNormalization()(x))
-        x = layers.Conv2D(channels, 3, padding="same")(x)
+        x = activations.relu(layers.BatchNormalization(scale=False, epsilon=1e-5)(x))
+        x = layers.Conv2D(channels, (3, 3), padding="same")(x)
     return inputs + x
 
 
 @residual_block.accepts
 def _(inputs, channels):
-    from keras import layers
+    from keras import Sequential, layers
 
-    x = layers.Activation("relu")(layers.BatchNormalization()(inputs))
-    x = layers.Conv2D(channels, (3, 3), padding="same", use_bias=False)(x)
-    x = layers.Activation("relu")(layers.BatchNormalization()(x))
-    x = layers.Conv2D(channels, (3, 3), padding="same", use_bias=False)(x)
-    return layers.add([inputs, x])
+    def change():
+        convolution = layers.Conv2D(channels, 3, padding="same", use_bias=False)
+        return [layers.BatchNormalization(), layers.Activation("relu"), convolution]
+
+    return layers.add([inputs, Sequential([*change(), *change()])(inputs)])
 
 
-def _stack(inputs, channels, *, size=3, padding="same", times=2, relu=True, norm=True):
-    from keras import layers
-
-    x = inputs
-    for _ in range(times):
-        x = layers.BatchNormalization()(x) if norm else x
-        x = layers.ReLU()(x) if relu else x
-        x = layers.Conv2D(channels, size, padding=padding)(x)
-    return x
+for _message, _layout, _options in (
+    ("needs equal shapes", "BRCBRC", {"padding": "valid"}),
+    ("Inputs have incompatible shapes", "BRCBRC+", {"padding": "valid"}),
+    ("has 1 convolution;", "BRC+", {}),
+    ("A kernel of your block is 5 × 5", "BRCBRC+", {"size": 5}),
+    ("normalizes 0 times", "RCRC+", {}),
+):
+    residual_block.rejects(_message)(
+        lambda inputs, channels, layout=_layout, options=_options: _block(
+            layout, inputs, channels, **options
+        )
+    )
 
 
 @residual_block.rejects("return what your last layer gives")
@@ -432,65 +357,6 @@ def _(inputs, channels):
     from keras import layers
 
     return layers.Conv2D(channels, 3, padding="same")
-
-
-@residual_block.rejects("needs equal shapes")
-def _(inputs, channels):
-    return _stack(inputs, channels, padding="valid")
-
-
-@residual_block.rejects("has 1 convolution;")
-def _(inputs, channels):
-    return inputs + _stack(inputs, channels, times=1)
-
-
-@residual_block.rejects("they should be 3 × 3")
-def _(inputs, channels):
-    return inputs + _stack(inputs, channels, size=5)
-
-
-@residual_block.rejects("normalizes 0 times")
-def _(inputs, channels):
-    return inputs + _stack(inputs, channels, norm=False)
-
-
-@residual_block.rejects("what comes in is lost")
-def _(inputs, channels):
-    return _stack(inputs, channels)
-
-
-@residual_block.rejects("a ReLU stands in the way")
-def _(inputs, channels):
-    from keras import layers
-
-    return layers.ReLU()(inputs + _stack(inputs, channels))
-
-
-@residual_block.rejects("It changes it on the way")
-def _(inputs, channels):
-    return inputs + inputs + _stack(inputs, channels)
-
-
-@residual_block.rejects("Your block is linear")
-def _(inputs, channels):
-    return inputs + _stack(inputs, channels, relu=False)
-
-
-@residual_block.rejects("In this order of layers")
-def _(inputs, channels):
-    from keras import layers
-
-    x = layers.Conv2D(channels, 3, padding="same")(inputs)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.Conv2D(channels, 3, padding="same")(x)
-    return layers.Add()([layers.BatchNormalization()(x), inputs])
-
-
-@residual_block.rejects("Inputs have incompatible shapes")
-def _(inputs, channels):
-    from keras import layers
-
-    return layers.Add()([_stack(inputs, channels, padding="valid"), inputs])
 
 
 @question
@@ -524,120 +390,64 @@ def why_shortcut():
     "The line begins at peak / 25 and reaches the peak when step = warmup.",
     "Let p run from 0 at the end of the rise to 1 at the last step: "
     "p = (step - warmup) / (num_steps - warmup). Then (1 + cos(π p)) / 2 falls from 1 to 0.",
+    returns=Number("rate", atol=1e-6),
+    otherwise="`{call}` is {value}. The rate begins at peak / 25, rises along a straight line to "
+    "the peak during the first 30% of the steps, and falls along half a cosine to 0.",
 )
-def one_cycle(answer):
-    """The rate at the beginning, in the rise, at the top, in the fall and at the end."""
-    for num_steps, peak in ((100, 2.0), (400, 0.01)):
-        call = f"one_cycle({{}}, {num_steps}, {peak:g})"
-        places = [num_steps * share for share in (0.0, 0.15, 0.3, 0.5, 0.65, 0.9, 1.0)]
-        given = []
-        for step in places:
-            value = answer(step, num_steps, peak)
-            with attempt("reading the number that you return"):
-                given.append(float(value))
-        rates = np.array(given) / peak
-        require(
-            num_steps == 100 or not np.allclose(rates * peak, _one_cycle(places, num_steps) * 2),
-            f"`{call.format('step')}` does not follow the peak that it is given.",
-        )
-        require(
-            rates[0] > 0,
-            f"`{call.format('0')}` is 0: the first step would do nothing. Begin at peak / 25.",
-        )
-        require(
-            np.isclose(rates[0], 0.04),
-            f"`{call.format('0')}` is {rates[0] * peak:g}; the cycle begins at peak / 25.",
-        )
-        require(
-            np.isclose(rates[2], 1),
-            f"`{call.format(f'{places[2]:g}')}` is {rates[2] * peak:g}; after 30% of the steps the "
-            "rate should be at its peak.",
-        )
-        require(
-            np.isclose(rates[-1], 0, atol=1e-6),
-            f"`{call.format(num_steps)}` is {rates[-1] * peak:g}; at the end the rate should be 0.",
-        )
-        require(
-            np.isclose(rates[1], 0.52),
-            f"`{call.format(f'{places[1]:g}')}` is {rates[1] * peak:g}, which is not half way up a "
-            "straight line from peak / 25 to the peak.",
-        )
-        require(
-            not np.allclose(rates[3:], 1 - (np.array(places[3:]) / num_steps - 0.3) / 0.7),
-            f"`{call.format(f'{places[3]:g}')}` lies on a straight line down; it should fall along "
-            "half a cosine.",
-        )
-        require(
-            np.allclose(rates, _one_cycle(places, num_steps), atol=1e-6),
-            f"`{call.format(f'{places[3]:g}')}` is {rates[3] * peak:g}: the fall is not half a "
-            "cosine from the peak to 0.",
-        )
+def one_cycle():
+    for num_steps, peak in ((100, 2.0), (400, 0.03)):
+        for percent in (10, 50, 65, 90, 0, 30, 100):
+            yield percent * num_steps // 100, num_steps, peak
 
 
-def _one_cycle(steps, num_steps):
-    share = np.array(steps) / num_steps
-    fall = (1 + np.cos(np.pi * (share - 0.3) / 0.7)) / 2
-    return np.where(share < 0.3, 0.04 + 0.96 * share / 0.3, fall)
-
-
-@one_cycle.accepts
+@one_cycle.mistakes
 def _(step, num_steps, peak):
-    return float(peak * _one_cycle([step], num_steps)[0])
+    warmup = 0.3 * num_steps
+    rising, falling = step / warmup, (step - warmup) / (num_steps - warmup)
+    rate = one_cycle.reference()(step, num_steps, peak)
+    straight = "`{call}` is {value}, which is not on a straight line from peak / 25 to the peak."
+    cosine = "`{call}` is {value}: the fall is not half a cosine from the peak to 0."
+    starts = "`{call}` is {value}; the cycle begins at peak / 25."
+    yield "`{call}` does not follow the peak.", one_cycle.reference()(step, num_steps, 2.0)
+    yield (
+        "`{call}` does not follow the number of steps.",
+        (one_cycle.reference()(step, 100, peak) if step <= 100 else ...),
+    )
+    yield "`{call}` is 0: the first step would do nothing.", rate if step else 0.0
+    yield (
+        "You begin at 0: the first step would do nothing. Begin at peak / 25.",
+        peak * rising if rising < 1 else rate,
+    )
+    yield starts, peak * (1 + np.cos(np.pi * step / num_steps)) / 2
+    yield starts, peak if rising < 1 else rate
+    yield (
+        "`{call}` is {value}: the rate is at its peak after 30% of the steps, not later.",
+        np.interp(step, [0, num_steps / 2, num_steps], [peak / 25, peak, 0]),
+    )
+    yield "`{call}` is {value}; at the end the rate should be 0.", max(rate, peak / 25)
+    yield straight, peak * 25 ** (rising - 1) if rising < 1 else rate
+    yield straight, peak * (1 / 25 + rising) if rising < 1 else rate
+    half_cosine = (1 - np.cos(np.pi * rising)) / 2
+    yield straight, peak * (1 + 24 * half_cosine) / 25 if rising < 1 else rate
+    yield (
+        "`{call}` is {value}, on a straight line down; it should fall along half a cosine.",
+        rate if rising < 1 else peak * (1 - falling),
+    )
+    for fall in (
+        np.cos(np.pi * falling / 2),
+        np.cos(np.pi * falling),
+        (1 + np.cos(np.pi * step / num_steps)) / 2,
+        ((1 + np.cos(np.pi * falling)) / 2) ** 2,
+    ):
+        yield cosine, rate if rising < 1 else peak * fall
 
 
 @one_cycle.accepts
 def _(step, num_steps, peak):
     warmup = 0.3 * num_steps
     if step <= warmup:
-        return np.interp(step, [0, warmup], [peak / 25, peak])
-    return peak * np.cos(np.pi / 2 * (step - warmup) / (num_steps - warmup)) ** 2
-
-
-@one_cycle.rejects("does not follow the peak")
-def _(step, num_steps, peak):
-    return 2 * _one_cycle([step], num_steps)[0]
-
-
-@one_cycle.rejects("would do nothing")
-def _(step, num_steps, peak):
-    return peak * _one_cycle([step], num_steps)[0] if step else 0.0
-
-
-@one_cycle.rejects("the cycle begins at")
-def _(step, num_steps, peak):
-    return peak * (1 + np.cos(np.pi * step / num_steps)) / 2
-
-
-@one_cycle.rejects("after 30% of the steps")
-def _(step, num_steps, peak):
-    return np.interp(step, [0, 0.5 * num_steps, num_steps], [peak / 25, peak, 0])
-
-
-@one_cycle.rejects("at the end the rate should be 0")
-def _(step, num_steps, peak):
-    return max(peak * _one_cycle([step], num_steps)[0], peak / 25)
-
-
-@one_cycle.rejects("half way up a straight line")
-def _(step, num_steps, peak):
-    rise = step / (0.3 * num_steps)
-    return peak * (0.04 ** (1 - rise) if rise < 1 else _one_cycle([step], num_steps)[0])
-
-
-@one_cycle.rejects("lies on a straight line down")
-def _(step, num_steps, peak):
-    return np.interp(step, [0, 0.3 * num_steps, num_steps], [peak / 25, peak, 0])
-
-
-@one_cycle.rejects("is not half a cosine")
-def _(step, num_steps, peak):
-    rate = peak * _one_cycle([step], num_steps)[0]
-    return rate if step <= 0.3 * num_steps else rate**2 / peak
-
-
-@one_cycle.rejects("Reading the number")
-def _(step, num_steps, peak):
-    return [peak * _one_cycle([step], num_steps)[0], num_steps]
+        return np.interp(np.float32(step), [0, warmup], [peak / 25, peak])
+    return np.float32(peak * np.cos(np.pi / 2 * (step - warmup) / (num_steps - warmup)) ** 2)
 
 
 @exercise(
@@ -647,69 +457,71 @@ def _(step, num_steps, peak):
 )
 @in_float32()
 def with_new_head(answer):
-    """A small trained network; what the new one shares with it, and what is new."""
+    """Look at what a model with a new head computes from the features of its base."""
     import keras
 
-    base = _small_network()
-    before = [weights.copy() for weights in base.get_weights()]
-    images = np.random.default_rng(1).uniform(size=(4, 8, 8, 3)).astype("float32")
-    wanted = _features(base, images)
-    model = answer(base, 3)
-    require(
-        isinstance(model, keras.Model),
-        f"You return an object of type `{type(model).__name__}`; a Keras model is wanted.",
-    )
-    require(model is not base, "You return `base` itself. Make a new model on its features.")
-    with attempt("calling your model on four images"):
-        outputs = keras.ops.convert_to_numpy(model(images, training=False))
-    require(
-        outputs.shape == (4, 3),
-        f"For 3 classes and 4 images your model gives the shape {outputs.shape}.",
-    )
-    require(
-        all(map(np.array_equal, before, base.get_weights())),
-        "Your function changes the weights of `base`.",
-    )
-    head = model.layers[-1]
+    for size, channels, num_features, num_classes in ((8, 3, 6, 4), (10, 1, 5, 7)):
+        base = _small_network(size, channels, num_features)
+        before = [weights.copy() for weights in base.get_weights()]
+        images = np.random.default_rng(1).normal(size=(32, size, size, channels))
+        features = scores_of(keras.Model(base.input, base.layers[-2].output), images)
+        model = answer(base, num_classes)
+        require_model(model)
+        require(model is not base, "You return `base` itself. Make a new model on its features.")
+        outputs = scores_of(model, images, num_classes)
+        require(
+            all(map(np.array_equal, before, base.get_weights())),
+            "Your function changes the weights of `base`.",
+        )
+        require_logits(model, images)
+        _check_head(model, base, features, outputs)
+
+
+def _check_head(model, base, features, outputs):
+    import keras
+
+    *_, head = flat_layers(model)
     require(
         isinstance(head, keras.layers.Dense),
-        f"The last layer of your model is a `{type(head).__name__}`; a `Dense` layer is wanted.",
+        f"The last layer of your model is a `{type(head).__name__}`; it should be the new `Dense`.",
+    )
+    num_inputs = head.kernel.shape[0]
+    require(
+        num_inputs == features.shape[1] or num_inputs != base.output.shape[-1],
+        f"Your new layer sees the {num_inputs} logits of the old one. Put it on the features "
+        "before them.",
     )
     require(
-        len(head.get_weights()[0]) != base.output.shape[-1]
-        or base.output.shape[-1] == wanted.shape[-1],
-        f"Your new layer sees the {base.output.shape[-1]} logits of the old one. Put it on the "
-        "features before them.",
+        num_inputs == features.shape[1],
+        f"Your new layer sees {num_inputs} numbers; the last layer of `base` sees "
+        f"{features.shape[1]}. Put it on the same features, with nothing between.",
     )
+    extra = model.count_params() - head.count_params()
+    extra -= base.count_params() - base.layers[-1].count_params()
     require(
-        not np.allclose(outputs.sum(axis=1), 1, atol=1e-4),
-        "Your model gives probabilities; leave the softmax out, the loss applies it.",
+        extra <= 0,
+        f"Between the features and your new layer are others with {extra:,} parameters. Put it on "
+        "the features, with nothing between.",
     )
-    kernel, *bias = head.get_weights()
-    logits = wanted @ kernel + (bias[0] if bias else 0) if kernel.shape[0] == len(wanted.T) else 0
+    columns = np.column_stack([features, np.ones(len(features))])
+    fitted = columns @ np.linalg.lstsq(columns, outputs)[0]
     require(
-        np.allclose(outputs, logits, atol=1e-3),
+        np.allclose(outputs, fitted, atol=1e-3 * outputs.std()),
         "Your new layer does not see what the last layer of `base` saw. Does your model keep all "
         "the layers before it, with their weights?",
     )
 
 
-def _small_network():
+def _small_network(size, channels, num_features):
     import keras
     from keras import layers
 
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((8, 8, 3))
-    x = layers.Conv2D(6, 3, strides=2, activation="relu")(inputs)
+    inputs = keras.Input((size, size, channels))
+    x = layers.Conv2D(num_features, 3, strides=2, activation="relu")(inputs)
     x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(5)(x))
-
-
-def _features(base, images):
-    import keras
-
-    features = keras.Model(base.input, base.layers[-2].output)
-    return keras.ops.convert_to_numpy(features(images, training=False))
+    base = keras.Model(inputs, layers.Dense(8)(x))
+    set_weights(base)
+    return base
 
 
 @with_new_head.accepts
@@ -724,67 +536,46 @@ def _(base, num_classes):
 def _(base, num_classes):
     import keras
 
-    model = keras.Sequential(base.layers[:-1])
-    model.add(keras.layers.Dense(num_classes))
-    return model
+    copy = keras.models.clone_model(base)
+    copy.set_weights(base.get_weights())
+    return keras.Sequential([*copy.layers[:-1], keras.layers.Dense(num_classes, use_bias=False)])
 
 
-@with_new_head.rejects("a Keras model is wanted")
-def _(base, num_classes):
+def _with_head(base, num_classes, *, place=-2, hidden=None, activation=None, dropout=None):
     import keras
 
-    return keras.layers.Dense(num_classes)(base.layers[-2].output)
+    x = base.layers[place].output
+    x = x if hidden is None else keras.layers.Dense(hidden, activation="relu")(x)
+    x = keras.layers.Dense(num_classes, activation=activation)(x)
+    return keras.Model(base.input, x if dropout is None else keras.layers.Dropout(dropout)(x))
 
 
-@with_new_head.rejects("You return `base` itself")
-def _(base, num_classes):
+def _with_zeros(base):
+    base.set_weights([0 * weights for weights in base.get_weights()])
     return base
 
 
-@with_new_head.rejects("gives the shape (4, 5)")
-def _(base, num_classes):
+def _with_new_weights(base):
     import keras
 
     return keras.models.clone_model(base)
 
 
-@with_new_head.rejects("sees the 5 logits")
-def _(base, num_classes):
-    import keras
-
-    return keras.Model(base.input, keras.layers.Dense(num_classes)(base.output))
-
-
-@with_new_head.rejects("gives probabilities")
-def _(base, num_classes):
-    import keras
-
-    head = keras.layers.Dense(num_classes, activation="softmax")
-    return keras.Model(base.input, head(base.layers[-2].output))
-
-
-@with_new_head.rejects("with their weights")
-def _(base, num_classes):
-    import keras
-
-    copy = keras.models.clone_model(base)
-    return keras.Model(copy.input, keras.layers.Dense(num_classes)(copy.layers[-2].output))
-
-
-@with_new_head.rejects("changes the weights")
-def _(base, num_classes):
-    import keras
-
-    base.layers[-1].set_weights([0 * each for each in base.layers[-1].get_weights()])
-    return keras.Model(base.input, keras.layers.Dense(num_classes)(base.layers[-2].output))
-
-
-@with_new_head.rejects("a `Dense` layer is wanted")
-def _(base, num_classes):
-    import keras
-
-    outputs = keras.layers.Dense(num_classes)(base.layers[-2].output)
-    return keras.Model(base.input, keras.layers.Dropout(0.5)(outputs))
+for _message, _answer in (
+    ("return a Keras model", lambda base, number: _with_head(base, number).output),
+    ("You return `base` itself", lambda base, number: base),
+    ("has the shape (32, 8); expected (32, 4)", lambda base, number: _with_head(base, 8)),
+    ("changes the weights", lambda base, number: _with_head(_with_zeros(base), number)),
+    ("with their weights", lambda base, number: _with_head(_with_new_weights(base), number)),
+    ("sees the 8 logits", lambda base, number: _with_head(base, number, place=-1)),
+    ("Put it on the same features", lambda base, number: _with_head(base, number, hidden=16)),
+    ("others with 42 parameters", lambda base, number: _with_head(base, number, hidden=6)),
+    ("should be the new `Dense`", lambda base, number: _with_head(base, number, dropout=0.5)),
+    ("Leave the softmax out", lambda base, number: _with_head(base, number, activation="softmax")),
+    ("activation of the last", lambda base, number: _with_head(base, number, activation="relu")),
+    ("activation of the last", lambda base, number: _with_head(base, number, activation="tanh")),
+):
+    with_new_head.rejects(_message)(_answer)
 
 
 @question
@@ -812,7 +603,6 @@ def which_is_better():
     ]
 
 
-BAR = 0.90
 MOST_PARAMETERS = 100_000
 _passed: list[LeaderboardEntry] = []
 
@@ -822,34 +612,18 @@ _passed: list[LeaderboardEntry] = []
     "`models.small_resnet(width=8)` has half as many channels in each layer as ours, and about a "
     "quarter of the parameters. With the time saved it can see each image more often.",
     "Where does a small network waste its parameters? `models.cost(model).show()` tells.",
+    smoke={"num_images": 2_000, "bar": 0.3},
 )
-def train_classifier(answer):
-    """A network trained on all of `shapes`: its size, and the share of test images it knows."""
-    import keras
-
-    from dltlab import data
-
-    images, labels = data.arrays("shapes", "train")
-    test_images, test_labels = data.arrays("shapes", "test")
+def train_classifier(answer, num_images=None, bar=0.90):
+    """Train on `shapes`; look at the number of parameters and the share of test images known."""
+    images, labels = (array[:num_images].copy() for array in _shapes("train"))
+    test_images, test_labels = _shapes("test")
     start = perf_counter()
     model = answer(images, labels, 1)
     seconds = perf_counter() - start
-    require(
-        isinstance(model, keras.Model),
-        f"You return an object of type `{type(model).__name__}`. Return the model.",
-    )
-    with attempt("reading the scores of the test images"):
-        parts = np.split(test_images, 4)
-        scores = np.concatenate([keras.ops.convert_to_numpy(model(part)) for part in parts])
-    require(
-        scores.shape == (len(test_labels), 10),
-        f"For {len(test_labels):,} images your model gives the shape {scores.shape}; ten scores "
-        "for each image are wanted.",
-    )
-    require(
-        np.isfinite(scores).all(),
-        "Some of your model's scores are no finite numbers. Is the learning rate too large?",
-    )
+    require_model(model)
+    batches = np.split(test_images, 4)
+    scores = np.concatenate([scores_of(model, batch, num_scores=10) for batch in batches])
     parameters = model.count_params()
     require(
         parameters <= MOST_PARAMETERS,
@@ -857,11 +631,18 @@ def train_classifier(answer):
     )
     accuracy = np.mean(scores.argmax(axis=1) == test_labels)
     require(
-        accuracy >= BAR,
-        f"Your network classifies {accuracy:.4f} of the test images rightly; the bar is {BAR}.",
+        accuracy >= bar,
+        f"Your network classifies {accuracy:.4f} of the test images correctly; the bar is {bar}.",
     )
     _passed.append(LeaderboardEntry.now(accuracy, parameters, seconds))
-    return f"{accuracy:.4f} with {parameters:,} parameters; the bar is {BAR}."
+    return f"{accuracy:.4f} with {parameters:,} parameters; the bar is {bar}."
+
+
+@cache
+def _shapes(split):
+    from dltlab import data
+
+    return data.arrays("shapes", split)
 
 
 def leaderboard(path):
@@ -870,56 +651,25 @@ def leaderboard(path):
     _passed.clear()
 
 
-def _linear(num_classes=10):
-    import keras
-    from keras import layers
+def _dense_network(*, hidden=None, num_classes=10, shape=(32, 32, 3), kernel="glorot_uniform"):
+    from keras import Input, Sequential, layers
 
-    return keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(num_classes)])
-
-
-@train_classifier.rejects("Return the model")
-def _(images, labels, seed):
-    model = _linear()
-    model.compile(loss="mse")
-    return model.fit(images[:1], np.zeros((1, 10)), verbose=0)
+    flat = [layers.Flatten()] if hidden is None else [layers.Flatten(), layers.Dense(hidden)]
+    scores = layers.Dense(num_classes, kernel_initializer=kernel)
+    return Sequential([Input(shape), *flat, scores])
 
 
-@train_classifier.rejects("Reading the scores of the test images raised")
-def _(images, labels, seed):
-    import keras
-    from keras import layers
-
-    stack = [layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)]
-    return keras.Sequential([keras.Input((28, 28, 1)), *stack])
-
-
-@train_classifier.rejects("ten scores for each image")
-def _(images, labels, seed):
-    return _linear(num_classes=1)
-
-
-@train_classifier.rejects("no finite numbers")
-def _(images, labels, seed):
-    model = _linear()
-    model.set_weights([np.full_like(each, np.nan) for each in model.get_weights()])
-    return model
-
-
-@train_classifier.rejects("at most 100,000 are allowed")
-def _(images, labels, seed):
-    import keras
-    from keras import layers
-
-    flat = layers.Flatten()
-    return keras.Sequential([keras.Input((32, 32, 3)), flat, layers.Dense(64), layers.Dense(10)])
-
-
-@train_classifier.rejects("the bar is 0.9")
-def _(images, labels, seed):
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    model = _linear()
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(images[:1000], labels[:1000], verbose=0)
-    return model
+for _message, _classifier in (
+    ("return a Keras model", lambda images, labels, seed: _dense_network().layers),
+    ("(32, 32, 3) raised", lambda images, labels, seed: _dense_network(shape=(28, 28, 1))),
+    ("expected (500, 10)", lambda images, labels, seed: _dense_network(num_classes=1)),
+    ("at most 100,000 are allowed", lambda images, labels, seed: _dense_network(hidden=64)),
+    (
+        "are not finite",
+        lambda images, labels, seed: _dense_network(
+            kernel=lambda shape, dtype: np.full(shape, np.nan)
+        ),
+    ),
+    ("the bar is 0.3", lambda images, labels, seed: _dense_network()),
+):
+    train_classifier.rejects(_message)(_classifier)
