@@ -20,7 +20,12 @@
 #   smoke:
 #     DATASET: digits
 #     STEPS: 40
+#     MODULES: 1
+#     CALLS: 8
 #     CALIBRATION: 8
+#     TRIALS: 1
+#     BATCH_SIZES: [1, 8]
+#     BOUND: 2
 #     SECONDS: 0.01
 #     BIG_NETWORK: false
 #     RUN_CHALLENGE: false
@@ -69,8 +74,13 @@ devices.setup(precision="float32", seed=1)
 DATASET = "shapes"  # or pictures of your own: dltlab data import FOLDER --name NAME
 MODEL = ""  # a .keras file with a convolutional network of yours for DATASET; empty: train one
 STEPS = 314  # of that training, with 64 pictures each
+MODULES = 2  # of that network, before and after its second pooling
 BACKEND = "openvino"  # or "onnxruntime", "litert": the compiler
+CALLS = 30  # that are timed of the slowest ways to answer one picture
 CALIBRATION = 200  # pictures for 8-bit numbers
+TRIALS = 4  # sets of pictures to calibrate with
+BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]
+BOUND = 16  # the longest latency that a service may have: so many times the shortest
 SECONDS = 0.4  # for each measurement
 BIG_NETWORK = True  # measure ResNet-50 on pictures of 224 × 224, too
 RUN_CHALLENGE = True
@@ -102,7 +112,8 @@ if MODEL:
     network = models.in_precision(keras.Model(loaded.inputs, loaded.outputs), "float32")
 else:
     keras.utils.set_random_seed(1)
-    network = models.small_inception(len(classes), train_images.shape[1:])
+    shape = train_images.shape[1:]
+    network = models.small_inception(len(classes), shape, modules_per_stage=MODULES)
     train = data.load(DATASET, batch_size=64, seed=1)
     rate = training.one_cycle(0.01, STEPS)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -172,8 +183,8 @@ def record(name, call, repeats=200):
     print(f"{name:24} median {1e3 * median[name]:8.3f} ms, {slow}")
 
 
-record("model.predict(x)", lambda: network.predict(one, verbose=0), 30)
-record("model(x)", lambda: network(one, training=False).numpy(), 30)
+record("model.predict(x)", lambda: network.predict(one, verbose=0), CALLS)
+record("model(x)", lambda: network(one, training=False).numpy(), CALLS)
 
 # %% [markdown]
 # Is that much? The arithmetic is known: two operations for each multiply-add. And `devices` can
@@ -471,10 +482,10 @@ convs = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained", sharey=True)
 for axis, conv in zip(axes, (convs[0], convs[-min(3, len(convs))]), strict=True):
     part = keras.Model(network.input, conv.output)
-    values = part.predict(test_images[:100], verbose=0)
+    values = part(test_images[:100], training=False).numpy()
     axis.hist(values.ravel(), bins=200, color=BLUE, alpha=0.6)
     for colour, (name, images) in zip((GREEN, ORANGE, GRAY), sets.items(), strict=True):
-        scale = float(scale_of([part.predict(images, verbose=0)]))
+        scale = float(scale_of([part(images, training=False).numpy()]))
         q = np.asarray(to_int8(values, scale))
         error = np.sqrt(np.mean((scale * q - values) ** 2)) / values.std()
         label = f"{name}: error {error:.1%}"
@@ -492,7 +503,8 @@ show(figure, "Two histograms of values, and the ends of the int8 range after thr
 # through, however bad it is.
 
 # %%
-for name, images in (*sets.items(), ("one training picture", calibration[:1])):
+trials = [*sets.items(), ("one training picture", calibration[:1])]
+for name, images in trials[:TRIALS]:
     trial = inference.optimize(
         network,
         backend=BACKEND,
@@ -553,7 +565,7 @@ def images_per_second(engine):
 
 
 fastest = max(engines.values(), key=images_per_second)
-measured = inference.benchmark(fastest, batch_sizes=[1, 2, 4, 8, 16, 32, 64], seconds=SECONDS)
+measured = inference.benchmark(fastest, batch_sizes=BATCH_SIZES, seconds=SECONDS)
 measured.show()
 measured
 
@@ -585,7 +597,7 @@ points = [
 ]
 choose = ex.best_batch.or_reference(best_batch)
 shortest = min(latency for _, latency, _ in points)
-for factor in (0.5, 1.5, 4, 16):
+for factor in (0.5, 1.5, 4, BOUND):
     bound = factor * shortest
     print(f"within {1e3 * bound:7.2f} ms: batch {choose(points, bound) or 'none'}")
 
@@ -594,7 +606,7 @@ for factor in (0.5, 1.5, 4, 16):
 # machine. Then we measure once more: does it keep what it promises?
 
 # %%
-bound_ms = math.ceil(1e3 * 16 * shortest)
+bound_ms = math.ceil(1e3 * BOUND * shortest)
 tuned = inference.tune(fastest, latency_ms=bound_ms, seconds=SECONDS)
 settings = tuned.engine.settings
 (again,) = inference.benchmark(

@@ -75,7 +75,11 @@ def small_vgg(
 
 
 def small_inception(
-    num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3), *, width: int = 16
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    *,
+    width: int = 16,
+    modules_per_stage: int = 2,
 ) -> keras.Model:
     """Build a network like GoogLeNet: inception modules, with batch normalization.
 
@@ -87,6 +91,7 @@ def small_inception(
         input_shape: Height, width and channels of an image.
         width: The unit of the branches' channels: the first module has `6 * width` output channels,
             the last one twice as many.
+        modules_per_stage: The number of modules before, and after, the second pooling.
 
     Raises:
         Invalid: An argument is out of its range, or the images are too small.
@@ -94,9 +99,11 @@ def small_inception(
     _check(num_classes, input_shape)
     inputs = keras.Input(input_shape)
     x = layers.MaxPooling2D()(_norm_relu(_stem(inputs, 2 * width)))
-    x = _module(_module(x, width), width)
+    for _ in range(modules_per_stage):
+        x = _module(x, width)
     x = layers.MaxPooling2D()(x)
-    x = _module(_module(x, 2 * width), 2 * width)
+    for _ in range(modules_per_stage):
+        x = _module(x, 2 * width)
     return _with_logits(inputs, x, num_classes, "small_inception")
 
 

@@ -30,6 +30,16 @@ def test_residual_network_has_the_size_in_its_docstring() -> None:
     assert models.small_resnet().count_params() == 304_634
 
 
+def test_the_inception_network_has_two_stages_of_as_many_modules_as_asked_for() -> None:
+    for modules in (1, 2, 3):
+        model = models.small_inception(modules_per_stage=modules)
+        outputs = [layer.output for layer in model.layers if "concatenate" in layer.name]
+        assert [output.shape[1:] for output in outputs] == [
+            *[(16, 16, 96)] * modules,
+            *[(8, 8, 192)] * modules,
+        ]
+
+
 def test_parts_of_the_residual_network_can_be_left_out() -> None:
     def layer_classes(model: keras.Model) -> set[str]:
         return {type(layer).__name__ for layer in model.layers}
