@@ -58,7 +58,7 @@ def address(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[str]:
         yield next(match[0] for match in matches if match)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=HANG_SECONDS)
+        server.communicate(timeout=HANG_SECONDS)
 
 
 @pytest.fixture
