@@ -83,7 +83,12 @@ def lab(runtime, script, tmp_path, monkeypatch):
     path = tmp_path / "jupyter" / f"jpserver-{process.pid}.json"
     wait_until(lambda: path.exists() and path.read_text().endswith("}"))
     server = json.loads(path.read_text())
-    wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", server["port"])) == 0)
+
+    def is_listening() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", server["port"])) == 0
+
+    wait_until(is_listening)
     yield server
     process.terminate()
     process.wait(HANG_SECONDS)
