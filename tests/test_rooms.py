@@ -5,10 +5,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dltlab"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 PLAIN_MODULES = ("display", "doctor", "errors", "files", "paths")
+
+# Modules without a test file of their own, and where their behavior is tested.
+TESTED_ELSEWHERE = {
+    "checks": "tests/checks/test_checks.py verifies the checks of every lab",
+    "inference/backends": "tests/inference/test_backends.py runs every backend",
+}
 
 
 def trees() -> dict[Path, ast.Module]:
@@ -60,6 +68,7 @@ for document in (path for path in USES if path.suffix == ".md"):
 
 
 def exported(room: str) -> list[str]:
+    """Return `__all__` of a room."""
     (names,) = (
         node.value
         for node in ast.parse((PACKAGE / room / "__init__.pyi").read_text()).body
@@ -68,7 +77,8 @@ def exported(room: str) -> list[str]:
     return list(ast.literal_eval(names))
 
 
-def used_outside(qualified: str, inside: Path) -> bool:
+def is_used_outside(qualified: str, inside: Path) -> bool:
+    """Return whether other code than that in `inside` uses a name, or an entry point names it."""
     entry_points = (REPOSITORY / "pyproject.toml").read_text()
     room, _, name = qualified.rpartition(".")
     return f'"{room}:{name}"' in entry_points or any(
@@ -79,92 +89,93 @@ def used_outside(qualified: str, inside: Path) -> bool:
     )
 
 
-def unused_exports() -> list[str]:
-    return [
-        f"dltlab.{room}.{name}"
-        for room in ROOMS
+def public_names(module: str) -> list[str]:
+    """Return the names that a plain module defines without an underscore."""
+    names: list[str] = []
+    for node in TREES[PACKAGE / f"{module}.py"].body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_exported_name_is_used_outside_its_room(room: str) -> None:
+    unused = [
+        name
         for name in exported(room)
-        if not used_outside(f"dltlab.{room}.{name}", PACKAGE / room)
+        if not is_used_outside(f"dltlab.{room}.{name}", PACKAGE / room)
     ]
 
-
-def unused_public_names() -> list[str]:
-    """Return public names of the plain modules that no other module uses."""
-    names = []
-    for module in PLAIN_MODULES:
-        path = PACKAGE / f"{module}.py"
-        for node in TREES[path].body:
-            targets = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
-            if isinstance(node, ast.Assign):
-                targets = [t.id for t in node.targets if isinstance(t, ast.Name)]
-            names += [
-                f"dltlab.{module}.{name}"
-                for name in targets
-                if not name.startswith("_") and not used_outside(f"dltlab.{module}.{name}", path)
-            ]
-    return names
+    assert unused == []
 
 
-def inner_imports() -> list[str]:
-    """Return imports of a room's inner module from outside the room."""
+@pytest.mark.parametrize("module", PLAIN_MODULES)
+def test_every_public_name_of_a_plain_module_is_used_elsewhere(module: str) -> None:
+    unused = [
+        name
+        for name in public_names(module)
+        if not is_used_outside(f"dltlab.{module}.{name}", PACKAGE / f"{module}.py")
+    ]
+
+    assert unused == []
+
+
+def test_nobody_outside_a_room_imports_its_inner_modules() -> None:
     offenders = []
     for path, names in USES.items():
         for used in sorted(names if path.suffix == ".py" else ()):
-            _, room, *rest = [*used.split("."), ""]
-            inside = PACKAGE / room
-            if room not in ROOMS or inside in path.parents or not rest[0]:
+            _, room, name, *_ = [*used.split("."), "", ""]
+            folder = PACKAGE / room
+            if room not in ROOMS or folder in path.parents or name in ("", *exported(room)):
                 continue
-            is_module = (inside / f"{rest[0]}.py").exists() or (inside / rest[0]).is_dir()
-            if is_module and rest[0] not in exported(room):
+            if (folder / f"{name}.py").exists() or (folder / name).is_dir():
                 offenders.append(f"{path.relative_to(REPOSITORY)}: {used}")
-    return offenders
+
+    assert offenders == []
 
 
-def modules_without_tests() -> list[str]:
+def test_every_module_has_a_test_file_of_its_own() -> None:
     missing = []
     for path in sorted(PACKAGE.rglob("*.py")):
         module = path.relative_to(PACKAGE)
-        if (
-            path.name != "__init__.py"
-            and not (REPOSITORY / "tests" / module.parent / f"test_{path.name}").exists()
+        test = REPOSITORY / "tests" / module.parent / f"test_{path.name}"
+        if not (
+            path.name == "__init__.py" or test.exists() or str(module.parent) in TESTED_ELSEWHERE
         ):
             missing.append(str(module))
-    return missing
+
+    assert missing == []
 
 
-def private_names_in_tests() -> list[str]:
+def test_no_test_uses_a_private_name() -> None:
+    private = re.compile(r"_(?!_|repr_|render_)\w*(?<!_)")  # not `_repr_html_` and its like
     offenders = []
-    private = re.compile(r"_(?!_)\w*(?<!_)")
     for path in sorted((REPOSITORY / "tests").rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dltlab"):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
-                names = [node.attr]
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
-                names = [
-                    argument.value.rpartition(".")[2]
-                    for argument in node.args[:2]
-                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-                ]
-            line = getattr(node, "lineno", 0)
+        for node in ast.walk(ast.parse(path.read_text())):
             offenders += [
-                f"{path.relative_to(REPOSITORY)}:{line}: {name}"
-                for name in names
+                f"{path.relative_to(REPOSITORY)}:{getattr(node, 'lineno', 0)}: {name}"
+                for name in foreign_names(node)
                 if private.fullmatch(name)
             ]
-    return offenders
+
+    assert offenders == []
 
 
-if __name__ == "__main__":
-    for check in (
-        unused_exports,
-        unused_public_names,
-        inner_imports,
-        private_names_in_tests,
-        modules_without_tests,
-    ):
-        offenders = check()
-        print(f"\n{check.__name__}: {len(offenders)}", *offenders, sep="\n  ")
+def foreign_names(node: ast.AST) -> list[str]:
+    """Return the names of dltlab or another object that an import, attribute or patch uses."""
+    match node:
+        case ast.ImportFrom(module=str(module), names=aliases) if module.startswith("dltlab"):
+            return [alias.name for alias in aliases]
+        case ast.Attribute(value=ast.Name("self" | "cls")):
+            return []
+        case ast.Attribute(attr=name):
+            return [name]
+        case ast.Call(func=ast.Attribute(attr="setattr"), args=[*arguments]):
+            return [
+                argument.value.rpartition(".")[2]
+                for argument in arguments[:2]
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+            ]
+    return []
