@@ -160,6 +160,14 @@ def test_an_error_in_the_block_leaves_the_old_folder(folder, error):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_a_block_that_removes_the_new_folder_leaves_the_old_one(folder):
+    with atomic_folder(folder) as new:
+        new.rmdir()
+
+    assert contents(folder) == {"file": "old"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_a_full_disk_in_the_block_names_the_folder_and_leaves_the_old_one(folder):
     with (
         pytest.raises(Unavailable, match=r"folder cannot be written \(No space left on device\)"),

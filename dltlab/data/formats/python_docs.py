@@ -16,8 +16,8 @@ _HEADING_LINE = re.compile(r"^([*=\-~^])\1{2,}\n", re.MULTILINE)
 class PythonDocsCard(TextCard):
     """The topics of Python's documentation, each a document.
 
-    In alphabetical order, the first topics train, up to nine tenths of all characters; the others
-    validate.
+    In alphabetical order, the first topics are for training, up to nine tenths of all characters,
+    the others for validation.
     """
 
     def read(self, split: str) -> list[str]:

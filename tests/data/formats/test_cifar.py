@@ -2,14 +2,37 @@
 
 import io
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dltlab.data import arrays
 from dltlab.data.formats.cifar import read_cifar
 from dltlab.errors import Damaged
+from dltlab.files import sha256_of
 
 RECORD_BYTES = 1 + 3 * 32 * 32
+CARD = """
+name = "tiny"
+title = "Twelve images."
+format = "cifar"
+license = "CC0-1.0"
+citation = "None."
+version = "1"
+shape = [32, 32, 3]
+dtype = "float32"
+class_names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+[splits.train]
+size = 10
+[splits.test]
+size = 2
+[[files]]
+name = "tiny.tar.gz"
+urls = ["http://127.0.0.1:9/tiny.tar.gz"]
+size = {size}
+sha256 = "{sha256}"
+"""
 
 
 def record(label: int, pixels: np.ndarray) -> bytes:
@@ -66,3 +89,19 @@ def test_a_missing_file_and_a_truncated_record_are_damage(files: dict[str, bytes
     truncated = {**files, "test_batch.bin": files["test_batch.bin"][:-1]}
     with pytest.raises(Damaged, match=f"hold {2 * RECORD_BYTES - 1} bytes, which is not a multip"):
         read_cifar(archive(truncated), "test")
+
+
+def test_a_card_of_this_format_is_read(
+    files: dict[str, bytes], images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.tar.gz"
+    path.write_bytes(archive(files))
+    (tmp_path / "datasets").mkdir()
+    card = CARD.format(size=path.stat().st_size, sha256=sha256_of(path))
+    (tmp_path / "datasets" / "tiny.toml").write_text(card)
+    monkeypatch.setenv("DLTLAB_COURSE", str(tmp_path))
+    monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(tmp_path))
+    monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
+    pixels, labels = arrays("tiny", "all")
+    assert np.array_equal((pixels * 255).round(), images)
+    assert labels.tolist() == [*range(10), 0, 1]

@@ -1,5 +1,7 @@
 """Archives as sources of images; damaged and hostile ones are in tests/faults."""
 
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,15 @@ def test_a_test_image_in_an_archive_stays_in_the_test_split(tmp_path: Path) -> N
     splits = splits_of(import_pets(write_tar(tmp_path / "images.tar", train | test)))
     assert splits["test/cat/same.png"] == "test"
     assert "train/cat/004.png" not in splits
+
+
+def test_entries_of_folders_are_ignored(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "images.tar", image_files("cat", "dog"))
+    with tarfile.open(tar, "a") as archive:
+        folder = tarfile.TarInfo("cat.png")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    zip_ = write_zip(tmp_path / "images.zip", image_files("cat", "dog"))
+    with zipfile.ZipFile(zip_, "a") as archive:
+        archive.mkdir("cat.png")
+    assert import_pets(tar).left_out == import_pets(zip_).left_out == []
