@@ -3,7 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, cast, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -110,7 +110,7 @@ class DatasetCard(StrictModel):
         return self.name
 
     @property
-    def split_names(self) -> list[str]:
+    def split_names(self) -> list[SplitName]:
         """The names of the splits, in the order of the card."""
         return list(self.splits)
 
@@ -169,17 +169,17 @@ class ImageCard(DatasetCard):
         """
         if split == ALL:
             return self.read_all()
-        return self.read_split(split)
+        return self.read_split(cast(SplitName, split))
 
     def read_all(self) -> PackedImages:
         """Return the images of all splits, one after the other."""
         return PackedImages.concatenate(self.read_split(split) for split in self.splits)
 
     @abstractmethod
-    def read_split(self, split: str) -> PackedImages:
+    def read_split(self, split: SplitName) -> PackedImages:
         """Return the images of one split."""
 
-    def pack(self, split: str, images: np.ndarray, labels: np.ndarray) -> PackedImages:
+    def pack(self, split: SplitName, images: np.ndarray, labels: np.ndarray) -> PackedImages:
         """Pack the images of a split.
 
         Args:
@@ -190,7 +190,7 @@ class ImageCard(DatasetCard):
         Raises:
             Invalid: Their number or their shape is not that of the card.
         """
-        size = self.splits[split].size  # type: ignore[index]
+        size = self.splits[split].size
         if images.shape != (size, *self.shape) or labels.shape != (size,):
             raise Invalid(
                 f"The files of '{self.name}' hold images {images.shape} and labels {labels.shape}; "

@@ -75,7 +75,7 @@ class ImportedDataset(BaseModel):
         return [self.size, self.size, 3]
 
     @property
-    def split_names(self) -> list[str]:
+    def split_names(self) -> list[SplitName]:
         """The names of the splits that are not empty."""
         return [split for split in SPLITS if sum(self.counts[split])]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_sources import image_files, import_pets, imported_pixels, pixels_of, write_files
 
 from dltlab.data import ImportedDataset
 from dltlab.errors import Damaged
+from tests.image_sources import image_files, import_pets, imported_pixels, pixels_of, write_files
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ Whatever happens, all visible versions are complete, and no unfinished files are
 """
 
 import csv
-import ctypes
 import gzip
 import os
 import random
@@ -33,7 +32,7 @@ from dltlab.errors import LabError, NotFound
 from dltlab.files import lock_folder
 from dltlab.paths import data_dir
 from tests.archives import write_tar, write_zip
-from tests.deadlines import HANG_SECONDS
+from tests.deadlines import HANG_SECONDS, drop_root_permissions
 
 Files = dict[str, bytes]
 Write = Callable[[Path, Files], Path]
@@ -555,7 +554,7 @@ for name in ("pets", "others"):
         print(error)
 print(store.imported_datasets()[0].tag)
 """
-    process = python(code, source, preexec_fn=obey_permissions)
+    process = python(code, source, preexec_fn=drop_root_permissions)
     lines = process.communicate(timeout=HANG_SECONDS)[0].strip().splitlines()
     for folder in folders:
         folder.chmod(0o700)
@@ -563,12 +562,6 @@ print(store.imported_datasets()[0].tag)
     assert lines[1].startswith(f"{store_dir / 'others'} cannot be written (Permission denied)")
     assert lines[2] == "pets@1"
     assert store.imported_datasets() == [first]
-
-
-def obey_permissions() -> None:
-    """Drop root's capability to write where the permissions forbid it."""
-    drop_from_bounding_set, dac_override = 24, 1  # linux/prctl.h, linux/capability.h
-    ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0)
 
 
 def test_two_concurrent_imports_of_the_same_images_make_one_version(tmp_path: Path) -> None:

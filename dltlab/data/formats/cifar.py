@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from dltlab.data.card import ImageCard, OneFile
+from dltlab.data.card import ImageCard, OneFile, SplitName
 from dltlab.data.formats.registry import register
 from dltlab.data.packed_images import PackedImages
 from dltlab.data.verified_files import file_content
@@ -30,7 +30,7 @@ class CifarCard(ImageCard):
 
     files: OneFile
 
-    def read_split(self, split: str) -> PackedImages:
+    def read_split(self, split: SplitName) -> PackedImages:
         """Return the images of "train" or "test"."""
         return self.pack(split, *read_cifar(file_content(self, self.files[0]), split))
 

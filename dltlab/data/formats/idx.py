@@ -66,7 +66,7 @@ class IdxCard(ImageCard):
         """Return the images of all splits, one after the other."""
         return super().read_all() if self._test_rule() is None else self._read_files("test")
 
-    def read_split(self, split: str) -> PackedImages:
+    def read_split(self, split: SplitName) -> PackedImages:
         """Return the images of one split."""
         rule = self._test_rule()
         if rule is None:
@@ -83,19 +83,19 @@ class IdxCard(ImageCard):
         """How to divide the test images, where only these are available without a network."""
         if self.hold_out is None or mirror_dir() is None:
             return None
-        train, test = (
-            all(is_local(self, file) for file in self._files_of(split))
-            for split in ("train", "test")
-        )
-        return self.hold_out if test and not train else None
+        has_train, has_test = self._is_local("train"), self._is_local("test")
+        return self.hold_out if has_test and not has_train else None
 
-    def _files_of(self, split: str) -> list[File]:
+    def _is_local(self, split: SplitName) -> bool:
+        return all(is_local(self, file) for file in self._files_of(split))
+
+    def _files_of(self, split: SplitName) -> list[File]:
         """Return the entries of a split's two files, of the images and of the labels."""
         files = {file.name: file for file in self.files}
-        names = self.splits[split]  # type: ignore[index]
+        names = self.splits[split]
         return [files[names.images], files[names.labels]]
 
-    def _read_files(self, split: str) -> PackedImages:
+    def _read_files(self, split: SplitName) -> PackedImages:
         images, labels = (
             read_idx(file_content(self, file), f"{file.name} of the data set '{self.name}'")
             for file in self._files_of(split)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dltlab.data.card import ImageCard, Seed
+from dltlab.data.card import ImageCard, Seed, SplitName
 from dltlab.data.formats.registry import register
 from dltlab.data.packed_images import PackedImages
 
@@ -41,10 +41,10 @@ class ShapesCard(ImageCard):
 
     seed: Seed
 
-    def read_split(self, split: str) -> PackedImages:
+    def read_split(self, split: SplitName) -> PackedImages:
         """Draw the images of one split."""
         seed = self.seed + self.split_names.index(split)
-        size = self.splits[split].size  # type: ignore[index]
+        size = self.splits[split].size
         return self.pack(split, *shapes(size, seed, self.shape[0]))
 
 

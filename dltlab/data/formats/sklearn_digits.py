@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dltlab.data.card import HoldOut, ImageCard
+from dltlab.data.card import HoldOut, ImageCard, SplitName
 from dltlab.data.formats.registry import register
 from dltlab.data.packed_images import PackedImages
 
@@ -21,6 +21,6 @@ class SklearnDigitsCard(ImageCard):
         pixels = digits.images[..., np.newaxis].astype(np.uint8)
         return PackedImages.of(pixels, digits.target, max_value=16)
 
-    def read_split(self, split: str) -> PackedImages:
+    def read_split(self, split: SplitName) -> PackedImages:
         """Return the images of "train" or "test"."""
         return self.hold_out.part(self.read_all(), split)

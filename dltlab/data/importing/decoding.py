@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -57,7 +57,7 @@ def decode_all(
     yield from _decode_in_processes(chunks, size, resize)
 
 
-def decode(contents: list[Content], size: int, resize: Resize) -> Decoded:
+def decode(contents: Sequence[Content], size: int, resize: Resize) -> Decoded:
     """Decode the images in `contents`, the paths or bytes of files."""
     reasons: list[str | None] = []
     pixels = np.empty((len(contents), size, size, 3), np.uint8)

@@ -192,8 +192,10 @@ def _pack(
     is_visible = console.is_terminal or console.is_jupyter
     selection = Selection()
     left_out: list[LeftOut] = []
-    shards = ShardWriter(folder, (settings.size, settings.size, 3))
-    with Progress(console=console, transient=True, disable=not is_visible) as progress:
+    with (
+        ShardWriter(folder, (settings.size, settings.size, 3)) as shards,
+        Progress(console=console, transient=True, disable=not is_visible) as progress,
+    ):
         bar = progress.add_task(title, total=len(candidates))
         contents = source.contents(candidates)
         for chunk, decoded in decode_all(contents, settings.size, settings.resize):
@@ -206,7 +208,6 @@ def _pack(
                     new.append(index)
             shards.append(decoded.pixels[new])
             progress.advance(bar, len(chunk))
-    shards.close()
     return selection, [*left_out, *selection.resolve_duplicates()]
 
 

@@ -1,14 +1,15 @@
 """Write many images as `.npy` files of a limited size."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 
 class ShardWriter:
-    """Writes images to the files `images-00000.npy`, `images-00001.npy`, ….
+    """Writes images to the files `images-00000.npy`, `images-00001.npy`, …; a context manager.
 
     Args:
         folder: Where to write them.
@@ -34,8 +35,18 @@ class ShardWriter:
             self._num_rows += len(fitting)
             images = images[len(fitting) :]
 
-    def close(self) -> None:
-        """Complete the last file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *details: object) -> None:
+        if error_type is None:
+            self._complete()
+        elif self._file is not None:
+            with suppress(OSError):  # such as a full disk, which led to the error
+                self._file.close()
+
+    def _complete(self) -> None:
+        """Write the number of images into the current file and close it."""
         if self._file is None:
             return
         with self._file:
@@ -46,7 +57,7 @@ class ShardWriter:
         self._file = None
 
     def _open_next(self) -> None:
-        self.close()
+        self._complete()
         self._file = (self._folder / f"images-{self._num_files:05}.npy").open("wb")
         self._num_files += 1
         self._num_rows = 0
