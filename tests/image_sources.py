@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dltlab.data import ImportedDataset, ImportResult, import_images
+from dltlab.data import import_images
+from dltlab.data.imported import ImportedDataset
+from dltlab.data.importing.import_images import ImportResult
 
 SIZE = 8
 Files = dict[str, bytes]

@@ -1,5 +1,4 @@
-from .augment import Augmentation, augmentation
-from .card import DatasetCard
+from .augment import augmentation
 from .catalog import (
     ImageDataset,
     describe,
@@ -11,26 +10,19 @@ from .catalog import (
     verify,
 )
 from .contact_sheet import contact_sheet
-from .corpus import Corpus, corpus
+from .corpus import corpus
 from .formats.mackey_glass import mackey_glass
 from .image_file import RESIZES, Resize, UnusableImage, read_image
-from .imported import ImportedDataset
-from .importing.import_images import ImportResult, import_images
+from .importing.import_images import import_images
 from .load import arrays, load, series, text
-from .profile import Profile, profile_pipeline
-from .provenance import provenance_of, read_provenance, write_provenance
+from .profile import profile_pipeline
+from .provenance import read_provenance, write_provenance
 from .vocabulary import Vocabulary
 from .windows import windows
 
 __all__ = [
     "RESIZES",
-    "Augmentation",
-    "Corpus",
-    "DatasetCard",
     "ImageDataset",
-    "ImportResult",
-    "ImportedDataset",
-    "Profile",
     "Resize",
     "UnusableImage",
     "Vocabulary",
@@ -46,7 +38,6 @@ __all__ = [
     "load",
     "mackey_glass",
     "profile_pipeline",
-    "provenance_of",
     "read_image",
     "read_provenance",
     "remove",

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dltlab.data import DatasetCard, info
+from dltlab.data import info
+from dltlab.data.card import DatasetCard
 from dltlab.data.card_files import card_names
 from dltlab.errors import Invalid
 

@@ -3,8 +3,8 @@
 import pytest
 from rich.cells import cell_len
 
-from dltlab.data import ImportedDataset
 from dltlab.data.class_table import class_table_lines
+from dltlab.data.imported import ImportedDataset
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dltlab.data import ImportedDataset
+from dltlab.data.imported import ImportedDataset
 from dltlab.errors import Damaged
 from tests.image_sources import image_files, import_pets, imported_pixels, pixels_of, write_files
 

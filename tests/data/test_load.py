@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from dltlab import data
+from dltlab.data.augment import Augmentation
 from dltlab.data.importing.shards import ShardWriter
 from dltlab.errors import Invalid, LabError, NotFound
 
@@ -128,7 +129,7 @@ def test_without_a_seed_the_global_seed_is_used() -> None:
 @pytest.mark.parametrize("augment", [None, data.augmentation(crop=2, flip=True, mixup=0.2)])
 @pytest.mark.parametrize("num_consumed", [3, 7, 14, 20])
 def test_an_iteration_continues_from_a_checkpoint(
-    tmp_path: Path, augment: data.Augmentation | None, num_consumed: int
+    tmp_path: Path, augment: Augmentation | None, num_consumed: int
 ) -> None:
     def start() -> Iterator:
         dataset = data.load("digits", batch_size=100, seed=2, augment=augment)

@@ -20,8 +20,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.fixture
-def example() -> data.Profile:
-    return data.Profile([("read", 1000.0), ("prefetch", 900.0)], 100.0, 90.0, 0.123)
+def example() -> profile.Profile:
+    return profile.Profile([("read", 1000.0), ("prefetch", 900.0)], 100.0, 90.0, 0.123)
 
 
 def test_every_stage_is_named_in_order_also_further_ones() -> None:
@@ -63,7 +63,7 @@ def test_rates_count_the_images_of_a_batch(
     assert result.step == pytest.approx(num_images, rel=0.1)  # the clock ticks once per step
 
 
-def test_table_figure_and_summary_agree(example: data.Profile) -> None:
+def test_table_figure_and_summary_agree(example: profile.Profile) -> None:
     assert dict(example.table.to_numpy()) == {
         "read": 1000, "prefetch": 900, "step alone": 100, "pipeline and step": 90
     }  # fmt: skip
@@ -77,7 +77,7 @@ def test_table_figure_and_summary_agree(example: data.Profile) -> None:
 
 
 def test_two_stages_may_have_the_same_name() -> None:
-    result = data.Profile([("map", 1000.0), ("map", 900.0)], 100.0, 90.0, 0.1)
+    result = profile.Profile([("map", 1000.0), ("map", 900.0)], 100.0, 90.0, 0.1)
     labels = [label.get_text() for label in result.figure().axes[0].get_yticklabels()]
     assert labels == ["map", "map", "step alone", "pipeline and step"]
 

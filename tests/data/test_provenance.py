@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from dltlab import data, training
+from dltlab.data.provenance import provenance_of
 from dltlab.errors import Damaged, NotFound
 
 
@@ -25,7 +26,7 @@ def pets(own_store: Path, tmp_path: Path) -> str:
 
 
 def tags(dataset: tf.data.Dataset) -> list[str]:
-    return [origin.tag for origin in data.provenance_of(dataset)]
+    return [origin.tag for origin in provenance_of(dataset)]
 
 
 def train(name: str, run_dir: Path) -> None:

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dltlab.data import ImportResult, import_images, store
+from dltlab.data import import_images, store
 from dltlab.data.catalog import dataset_names
 from dltlab.data.importing import decoding
 from dltlab.data.importing.candidates import Listing
 from dltlab.data.importing.folder import FolderSource
+from dltlab.data.importing.import_images import ImportResult
 from dltlab.errors import LabError, NotFound
 from dltlab.files import lock_folder
 from dltlab.paths import data_dir
@@ -393,7 +394,8 @@ def test_pipes_devices_and_huge_files_are_not_read(tmp_path: Path) -> None:
 
 SETUP = """
 import os, resource, signal, sys
-from dltlab.data import ImportedDataset, import_images, store
+from dltlab.data import import_images, store
+from dltlab.data.imported import ImportedDataset
 from dltlab.data.importing.shards import ShardWriter
 from dltlab.errors import LabError
 source = sys.argv[1]
