@@ -76,3 +76,76 @@ def test_classify_reports_wrong_input_in_one_sentence(
     assert (result.code, len(result.err.splitlines())) == (2, 1)
     assert result.err.startswith("dltlab: ")
     assert message in result.err
+
+
+@pytest.fixture(scope="module")
+def digit_model(tmp_path_factory):
+    """An untrained model for digits."""
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, name="logits")]
+    path = tmp_path_factory.mktemp("model") / "digits.keras"
+    keras.Sequential([keras.Input((8, 8, 1)), *layers]).save(path)
+    return path
+
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    """The folder of compiled engines, next to which the tests run."""
+    monkeypatch.setenv("DLTLAB_ENGINE_DIR", str(tmp_path / "engines"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "engines"
+
+
+def test_the_help_of_optimize_names_every_backend_and_precision(dltlab):
+    from dltlab.inference import BACKENDS
+    from dltlab.inference.backends.base import PRECISIONS
+
+    words = dltlab("optimize", "--help").out.split()
+
+    assert {"auto", *BACKENDS, *PRECISIONS} <= {word.strip(",.") for word in words}
+
+
+def test_optimize_reports_the_accuracy_and_writes_the_engine(dltlab, digit_model, engines):
+    from dltlab import data
+    from dltlab.inference import Engine
+
+    result = dltlab(
+        *("optimize", digit_model, "--data", "digits", "--precision", "int8"),
+        *("--max-accuracy-drop", 0.1, "--out", "engine"),
+    )
+
+    assert result.code == 0
+    lines = result.out.splitlines()
+    (accuracy,) = [line for line in lines if " in int8 has an accuracy of 0." in line]
+    assert accuracy.endswith(" (450 examples).")
+    assert "layers became" in result.out
+    assert lines[-1] == "Wrote engine."
+    images, _ = data.arrays("digits", "test")
+    assert Engine.load("engine")(images[:3]).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nothing.keras", "nothing.keras is not a saved model"),
+        ("{model} --precision int8", "int8 needs calibration data"),
+        ("{model} --backend fast", "backend is 'fast'"),
+        ("{model} --data nowhere", "nowhere"),
+        ("{model} --data tinyshakespeare", "'tinyshakespeare' holds no images"),
+        ("{model} --data shapes", "calibration has the shape (300, "),
+        ("{model} --batch-size 0", "batch_size is 0"),
+        ("{model} --backend keras --precision float32 --out here", "here exists and is not"),
+    ],
+)
+def test_optimize_reports_an_error_in_one_line_with_exit_code_2(
+    dltlab, digit_model, engines, arguments, message
+):
+    (engines.parent / "here").mkdir()
+
+    result = dltlab("optimize", *arguments.format(model=digit_model).split())
+
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("dltlab: ")
+    assert message in result.err
+    assert not (engines.parent / "engine").exists()
