@@ -64,3 +64,10 @@ def splits_of(result: ImportResult) -> dict[str, str]:
 def imported_pixels(dataset: ImportedDataset) -> np.ndarray:
     shards = sorted(dataset.folder.glob("images-*.npy"))
     return np.concatenate([np.load(shard) for shard in shards])
+
+
+def write_odd_pets(folder: Path) -> Path:
+    """Write images of two classes, one with a name that a terminal would interpret."""
+    cats = {f"cat $x$ [red]/{number}.png": png(pixels_of(number)) for number in range(12)}
+    dogs = {f"dog \x1b[31m/{number}.png": png(pixels_of(-number - 1)) for number in range(40)}
+    return write_files(folder, cats | dogs | {"dog \x1b[31m/broken\n.jpg": b"\xff\xd8"})

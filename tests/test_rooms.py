@@ -63,8 +63,8 @@ def inline_uses(text: str) -> Iterator[str]:
 
 TREES = trees()
 USES = {path: set(uses(tree)) for path, tree in TREES.items()}
-for document in (path for path in USES if path.suffix == ".md"):
-    USES[document].update(inline_uses(document.read_text()))
+for prose in (path for path in USES if path.suffix == ".md" or path.parent.name == "solutions"):
+    USES[prose].update(inline_uses(prose.read_text()))
 
 
 def exported(room: str) -> list[str]:
