@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from dltlab.errors import Damaged, Invalid, LabError, NotFound
+from dltlab.errors import Damaged, Invalid, NotFound
 from dltlab.files import atomic_folder
 from dltlab.inference import cache
 from dltlab.inference.accuracy_check import AccuracyCheck
@@ -149,6 +149,6 @@ def _layers(model: keras.Model) -> Layers:
     if model not in _LAYERS:
         try:
             _LAYERS[model] = tuple((row.name, row.kind) for row in cost(model).layers)
-        except LabError:
+        except Invalid:  # its cost needs known sizes
             _LAYERS[model] = tuple((layer.name, type(layer).__name__) for layer in model.layers)
     return _LAYERS[model]
