@@ -773,8 +773,8 @@ if RUN_CHALLENGE:
 #   multiply-adds?
 # - Set the number of blocks in the chain to three, without shortcuts. What does it reach?
 # - Import pictures of your own and fine-tune on them the network that was trained on `shapes`.
-# - `training.fit(…, run="runs/one")` records a training for TensorBoard and keeps every finished
-#   epoch. Stop it in the middle, restart the kernel, and go on with `training.resume`.
+# - `training.fit(…, run_dir="runs/one")` records a training for TensorBoard and keeps every
+#   finished epoch. Stop it in the middle, restart the kernel, and go on with `training.resume`.
 
 # %% [markdown]
 # ## References

@@ -1,6 +1,7 @@
 from .classification import classify
 from .cudnn import CudnnCheck, check_cudnn
-from .evaluation import Evaluation, evaluate
+from .evaluation import evaluate
+from .evaluation_results import Evaluation
 from .fitting import fit, resume
 from .generation import TextGenerator, generate
 from .inspection import inspect

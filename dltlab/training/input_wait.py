@@ -1,4 +1,4 @@
-"""How long whoever takes batches from a data set waits for them."""
+"""Measure how long training waits for data: `InputWait`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,8 +6,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Waiting:
-    """Adds up the seconds that pass between asking `watch`'s data set for a batch and having it."""
+class InputWait:
+    """Adds up the time between the request for a batch and its arrival."""
 
     def __init__(self) -> None:
         import tensorflow as tf
@@ -16,29 +16,23 @@ class Waiting:
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """The total time so far."""
         return float(self._seconds.numpy())
 
-    def watch(self, dataset: "tf.data.Dataset") -> "tf.data.Dataset":
-        """The same batches, on the clock.
+    def measure(self, dataset: "tf.data.Dataset") -> "tf.data.Dataset":
+        """Return the same batches, with their waiting time measured.
 
-        `zip` asks its parts one after the other: a clock, the data set, and a clock again.
+        `zip` reads its parts one after the other: a clock, the data set, and a clock again.
         """
         import tensorflow as tf
 
-        clock = tf.data.Dataset.from_tensors(0).repeat().map(_now)
+        clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
 
-        def add(before: "tf.Tensor", batch: Any, after: "tf.Tensor") -> Any:
-            with tf.control_dependencies([self._seconds.assign_add(after - before)]):
+        def add(start: "tf.Tensor", batch: Any, end: "tf.Tensor") -> Any:
+            with tf.control_dependencies([self._seconds.assign_add(end - start)]):
                 return tf.nest.map_structure(tf.identity, batch)
 
         options = tf.data.Options()
-        # A prefetch behind the clocks would ask for batches ahead of whoever takes them.
+        # A prefetch after the clocks would request batches before training does.
         options.experimental_optimization.inject_prefetch = False
         return tf.data.Dataset.zip((clock, dataset, clock)).map(add).with_options(options)
-
-
-def _now(_: "tf.Tensor") -> "tf.Tensor":
-    import tensorflow as tf
-
-    return tf.timestamp()

@@ -1,4 +1,4 @@
-"""Watch a network train: a live figure in a notebook, progress lines elsewhere."""
+"""Show the progress of a training: a live figure in a notebook, else lines: `Monitor`."""
 
 import math
 from collections.abc import Callable
@@ -9,153 +9,154 @@ from uuid import uuid4
 import keras
 
 from dltlab.display import in_notebook, show
-from dltlab.training.curves import Curves, UnderWay
-from dltlab.training.input_wait import Waiting
+from dltlab.training.curves import Curves, EpochProgress
+from dltlab.training.input_wait import InputWait
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 1.0
 _STEP_LINE_SECONDS = 10.0  # within an epoch
-_SHARE = 0.02
+_DRAWING_FRACTION = 0.02  # of the time
 
 
 class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
-    """A callback for `fit` that shows loss and accuracy of each epoch while training goes on.
+    """A callback for `fit` that shows loss and accuracy of each epoch during training.
 
     In a notebook it draws one figure: the loss, and beside it the accuracy or else the first
-    metric, for training and validation. The figure is drawn anew after an epoch, at most four
-    times a second, and within an epoch at most once a second, but always so seldom that drawing
-    takes 2% of the time. What it shows last stays in the saved notebook. Outside a notebook it
-    prints a line after an epoch, at most one a second, one every ten seconds within an epoch, and
-    one after the last. While training runs they tell the time that is left.
+    metric, for training and validation. The figure is updated after an epoch, at most four times a
+    second, and within an epoch at most once a second; drawing takes at most 2% of the time. The
+    last figure stays in the saved notebook. Elsewhere it prints a line after an epoch, at most one
+    a second, one every ten seconds within an epoch, and one at the end. During training both show
+    the remaining time.
 
-    Every `fit` starts anew, with a figure of its own, so one monitor may serve several. A `fit`
-    that is interrupted leaves the figure of all epochs that were finished.
+    One monitor may be used for several calls of `fit`; each gets its own figure. An interrupted
+    `fit` leaves the figure of all finished epochs.
 
     Args:
-        title: Opens the figure's title, and each line.
-        waiting: Watches the training data, so that the share of time in which the device waited for
-            them can be shown; `fit` of this room passes it.
+        title: The beginning of the figure's title, or of each line.
+        input_wait: Measures the time spent waiting for the training data, whose fraction is then
+            shown; `dltlab.training.fit` passes it.
     """
 
     def __init__(
         self,
         title: str = "Training",
-        waiting: Waiting | None = None,
+        input_wait: InputWait | None = None,
     ) -> None:
         super().__init__()
         self.title = title
-        self.waiting = waiting
-        self._epoch_began = perf_counter()
+        self.input_wait = input_wait
+        self._epoch_start = perf_counter()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start anew."""
-        self._curves = Curves(self.title, self.params["epochs"], _examples(self.model))
+        """Reset the curves and the clock."""
+        self._curves = Curves(self.title, self.params["epochs"], _unit(self.model))
         live = in_notebook()
-        self._seen = _live_figure(self._curves) if live else _lines(self._curves)
-        self._pause = _LINE_SECONDS if live else _STEP_LINE_SECONDS
-        self._began = perf_counter()
-        self._first: int | None = None
-        self._steady: float | None = None
-        self._worked = 0.0  # seconds of finished epochs, without validation
+        self._output = _live_figure(self._curves) if live else _lines(self._curves)
+        self._step_pause = _LINE_SECONDS if live else _STEP_LINE_SECONDS
+        self._train_start = perf_counter()
+        self._first_epoch: int | None = None
+        self._steady_start: float | None = None
+        self._train_seconds = 0.0  # of finished epochs, without validation
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note the time."""
-        self._first = epoch if self._first is None else self._first
+        """Start the clock of the epoch."""
+        self._first_epoch = epoch if self._first_epoch is None else self._first_epoch
         self._curves.epoch = epoch
-        self._epoch_began = perf_counter()
+        self._epoch_start = perf_counter()
         self._examples_per_second: float | None = None
-        self._ended: float | None = None
+        self._validation_start: float | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Show how far an epoch has come that takes long."""
+        """Show the progress within a long epoch."""
         now = perf_counter()
-        if self._steady is None:
-            self._steady = now  # the first step takes long: it compiles
-        if now < max(self._seen.due, self._steady) + self._pause:
+        if self._steady_start is None:
+            self._steady_start = now  # the first step is slow: it compiles
+        if now < max(self._output.due, self._steady_start) + self._step_pause:
             return
         if batch + 1 == self.params.get("steps"):
-            return  # the epoch ends at once
+            return  # the epoch ends now
         curves = self._curves
-        curves.seconds, curves.examples_per_second = now - self._began, self._rate()
-        curves.waiting = self._waiting(now)
-        curves.under_way = self._under_way(batch + 1, now, logs or {})
-        self._seen.update()
+        curves.seconds, curves.examples_per_second = now - self._train_start, self._rate()
+        curves.wait_fraction = self._wait_fraction(now)
+        curves.progress = self._progress(batch + 1, now, logs or {})
+        self._output.update()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Take the rate before validation, which neither counts nor may reset the count."""
-        self._examples_per_second, self._ended = self._rate(), perf_counter()
+        """Compute the speed before validation, which resets the count of examples."""
+        self._examples_per_second, self._validation_start = self._rate(), perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the epoch."""
         now = perf_counter()
         rate = self._examples_per_second or self._rate()
-        self._curves.waiting = self._waiting(self._ended or now)
-        self._worked += (self._ended or now) - self._epoch_began
-        self._curves.add(epoch + 1, now - self._began, rate, logs or {})
-        self._seen.update()
+        self._curves.wait_fraction = self._wait_fraction(self._validation_start or now)
+        self._train_seconds += (self._validation_start or now) - self._epoch_start
+        self._curves.add(epoch + 1, now - self._train_start, rate, logs or {})
+        self._output.update()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Show the last state."""
-        self._seen.finish()
+        """Show the final state."""
+        self._output.finish()
 
-    def _waiting(self, now: float) -> float | None:
-        """The share of the training time so far in which the device waited for data."""
-        if self.waiting is None:
+    def _wait_fraction(self, now: float) -> float | None:
+        """Return the fraction of the training time so far that was spent waiting for data."""
+        if self.input_wait is None:
             return None
-        worked = self._worked + now - self._epoch_began
-        return min(1.0, self.waiting.seconds / worked) if worked else 0.0
+        seconds = self._train_seconds + now - self._epoch_start
+        return min(1.0, self.input_wait.seconds / seconds) if seconds else 0.0
 
-    def _under_way(self, step: int, now: float, logs: dict[str, Any]) -> UnderWay:
+    def _progress(self, step: int, now: float, logs: dict[str, Any]) -> EpochProgress:
         num_steps = self.params.get("steps")
         seconds_left = None
-        if num_steps and self._steady:
-            done = (self._curves.epoch - (self._first or 0)) * num_steps + step
-            every = (self._curves.num_epochs - (self._first or 0)) * num_steps
-            seconds_left = (now - self._steady) / (done - 1) * (every - done) if done > 1 else None
-        return UnderWay(step, num_steps, seconds_left, float(logs.get("loss", math.nan)))
+        if num_steps and self._steady_start:
+            first = self._first_epoch or 0
+            done = (self._curves.epoch - first) * num_steps + step
+            left = (self._curves.num_epochs - first) * num_steps - done
+            seconds_left = (now - self._steady_start) / (done - 1) * left if done > 1 else None
+        return EpochProgress(step, num_steps, seconds_left, float(logs.get("loss", math.nan)))
 
     def _rate(self) -> float | None:
-        """Examples a second in this epoch; None where the model does not track its loss.
+        """Return the examples per second in this epoch; None if the model does not track its loss.
 
-        Keras weights the mean loss of an epoch by the examples in each batch, so the count of that
-        mean is their number.
+        Keras weights the mean loss of an epoch by the batch sizes, so its count is the number of
+        examples.
         """
         for metric in self.model.metrics:
             if metric.name == "loss":
-                seconds = perf_counter() - self._epoch_began
+                seconds = perf_counter() - self._epoch_start
                 return float(keras.ops.convert_to_numpy(metric.count)) / seconds
         return None
 
 
-def _examples(model: keras.Model) -> str:
-    """What a model learns from: images where its only input is `(b, h, w, c)`."""
+def _unit(model: keras.Model) -> str:
+    """Return "images" if the only input of a model is `(b, h, w, c)`, else "examples"."""
     return "images" if len(getattr(model, "input_shape", None) or ()) == 4 else "examples"
 
 
 class _Throttle:
-    """Calls `show` for the first of several updates at once, then at most every `seconds`.
+    """Calls `show` for the first update, then at most every `seconds`.
 
-    The time between two calls is stretched until `show` takes no more than `_SHARE` of it.
+    The pause grows until `show` takes no more than `_DRAWING_FRACTION` of the time.
     """
 
     def __init__(self, show: Callable[[], None], seconds: float) -> None:
         self._show, self._seconds = show, seconds
-        self.due, self._behind = 0.0, False
+        self.due, self._is_outdated = 0.0, False
 
     def update(self) -> None:
-        """There is something new to show."""
-        self._behind = True
+        """Note a change, and show it if it is time."""
+        self._is_outdated = True
         if perf_counter() >= self.due:
             self.finish()
 
     def finish(self) -> None:
-        """Show what is not yet shown."""
-        if self._behind:
+        """Show the last change if it is not shown yet."""
+        if self._is_outdated:
             start = perf_counter()
             self._show()
-            self._behind = False
+            self._is_outdated = False
             end = perf_counter()
-            self.due = end + max(self._seconds, (end - start) / _SHARE)
+            self.due = end + max(self._seconds, (end - start) / _DRAWING_FRACTION)
 
 
 def _lines(curves: Curves) -> _Throttle:
@@ -163,7 +164,7 @@ def _lines(curves: Curves) -> _Throttle:
 
 
 def _live_figure(curves: Curves) -> _Throttle:
-    """Show a line, then the figure in its place, up to date at the latest when its cell ends."""
+    """Show a line, then the figure in its place; its last update is at the end of the cell."""
     from IPython import get_ipython
     from IPython.display import display
 
@@ -178,6 +179,6 @@ def _live_figure(curves: Curves) -> _Throttle:
         cell_events.unregister("post_run_cell", finish_with_cell)
         throttle.finish()
 
-    # An interrupted or failed `fit` does not call `on_train_end`; its cell ends all the same.
+    # An interrupted or failed `fit` does not call `on_train_end`, but its cell ends, too.
     cell_events.register("post_run_cell", finish_with_cell)
     return throttle

@@ -1,4 +1,4 @@
-"""Put a model back as it was."""
+"""Save and restore the state of a model in memory: `snapshot`."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,18 @@ import keras
 
 
 def snapshot(model: keras.Model) -> Callable[[], None]:
-    """Copy everything that training changes: weights, statistics, seeds, and the optimizer's state.
+    """Copy everything that training changes: weights, statistics, seeds, the optimizer's state.
 
     Returns:
-        A function that puts all of it back. What the optimizer has made since then is set to 0, as
-        it is when it is made.
+        A function that restores all of it. Variables that the optimizer has created since are set
+        to 0, their initial value.
     """
-    variables = _variables(model)
-    copies = {id(each): keras.ops.copy(each.value) for each in variables}
+    copies = {id(variable): keras.ops.copy(variable.value) for variable in _variables(model)}
 
     def restore() -> None:
-        for each in _variables(model):
-            kept = copies.get(id(each))
-            each.assign(keras.ops.zeros_like(each.value) if kept is None else kept)
+        for variable in _variables(model):
+            copy = copies.get(id(variable))
+            variable.assign(keras.ops.zeros_like(variable.value) if copy is None else copy)
 
     return restore
 

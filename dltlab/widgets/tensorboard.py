@@ -1,6 +1,6 @@
-"""TensorBoard inside JupyterLab, which passes its pages on (jupyter-server-proxy).
+"""Show TensorBoard in JupyterLab through jupyter-server-proxy: `tensorboard`.
 
-JupyterLab loads this module when it starts, so that it imports nothing heavy.
+JupyterLab imports this module when it starts, so it must not import anything slow.
 """
 
 import html
@@ -17,40 +17,38 @@ from urllib.parse import quote
 from dltlab.display import in_notebook
 
 _LOGDIR = "runs"
-_START_SECONDS = (
-    120  # TensorBoard imports TensorFlow: seconds on an idle machine, more on a full one
-)
+_START_SECONDS = 120  # TensorBoard imports TensorFlow, which takes long on a busy machine
 _HEIGHT = 600
 
 
 def tensorboard(logdir: str = "runs") -> None:
-    """Show TensorBoard on the runs in `logdir`, below the cell.
+    """Show TensorBoard for the runs in `logdir`, below the cell.
 
-    JupyterLab starts TensorBoard when it is first asked for, on the folder `runs` beside the
-    labs. Where this is no notebook in JupyterLab, or the runs lie elsewhere, a sentence says how to
-    start TensorBoard by hand.
+    JupyterLab starts TensorBoard at the first request, for the folder `runs` of the workspace.
+    Outside of JupyterLab, or for runs in other folders, this function prints the command to start
+    TensorBoard.
 
     Args:
         logdir: The folder `runs` of the workspace, or a folder in it to show only its runs.
     """
     server = _server()
-    by_hand = f'start it by hand: python -m tensorboard.main --logdir "{logdir}"'
+    command = f'python -m tensorboard.main --logdir "{logdir}"'
     if server is None:
-        print(f"TensorBoard is shown in JupyterLab; here, {by_hand}")  # noqa: T201
+        print(f"TensorBoard can be shown in JupyterLab only; here, start it with: {command}")  # noqa: T201
         return
-    served, wanted = Path(server["root_dir"], _LOGDIR).resolve(), Path(logdir).resolve()
-    if not wanted.is_relative_to(served):
-        print(f"JupyterLab shows the runs in {served}; for others, {by_hand}")  # noqa: T201
+    root, folder = Path(server["root_dir"], _LOGDIR).resolve(), Path(logdir).resolve()
+    if not folder.is_relative_to(root):
+        print(f"JupyterLab shows the runs in {root}; for others, start TensorBoard with: {command}")  # noqa: T201
         return
     url = f"{server['base_url']}tensorboard/"
-    if wanted != served:
-        inside = re.escape(wanted.relative_to(served).as_posix())
-        url += f"?runFilter={quote(f'^{inside}(/|$)')}"
-    _show_page(url, f"TensorBoard on {logdir}")
+    if folder != root:
+        run = re.escape(folder.relative_to(root).as_posix())
+        url += f"?runFilter={quote(f'^{run}(/|$)')}"
+    _show_page(url, f"TensorBoard for {logdir}")
 
 
 def server_process() -> dict[str, Any]:
-    """How jupyter-server-proxy starts TensorBoard; the entry point in `pyproject.toml` names it."""
+    """Return how jupyter-server-proxy starts TensorBoard, for the entry point in pyproject.toml."""
     return {
         "command": _command,
         "timeout": _START_SECONDS,
@@ -60,7 +58,7 @@ def server_process() -> dict[str, Any]:
 
 
 def _command(port: int) -> list[str]:
-    """The command line of TensorBoard; runs in the server, whose root folder it asks for."""
+    """Return the command line of TensorBoard; called in the server, for its root folder."""
     from jupyter_server.serverapp import ServerApp
 
     logdir = Path(ServerApp.instance().root_dir, _LOGDIR)
@@ -70,10 +68,10 @@ def _command(port: int) -> list[str]:
 
 
 def run(parent: int) -> None:
-    """Run TensorBoard for the process `parent`, no longer than that lives.
+    """Run TensorBoard until the process `parent` ends.
 
-    A server that is stopped ends what it started; one that is killed cannot, and a TensorBoard left
-    behind would show the runs to everybody on the machine.
+    A server that is killed cannot stop its child processes, and a TensorBoard that goes on would
+    show the runs to all users of the machine.
     """
 
     def end_with_parent() -> None:
@@ -88,26 +86,26 @@ def run(parent: int) -> None:
 
 
 def _server() -> dict[str, Any] | None:
-    """The Jupyter server that started this kernel; None for a kernel that none started.
+    """Return the Jupyter server that started this kernel, or None.
 
-    A server leaves a file about itself, and a kernel knows the process that started it. So this
-    holds under any port and prefix, on a hub too, with several servers running.
+    Every server writes a file with its process number, and a kernel knows its parent's. This works
+    for any port and prefix, on a hub, and with several servers.
     """
     if not in_notebook():
         return None
     from jupyter_server.serverapp import list_running_servers
 
     parent = os.environ.get("JPY_PARENT_PID")
-    return next((s for s in list_running_servers() if str(s["pid"]) == parent), None)
+    return next((server for server in list_running_servers() if str(server["pid"]) == parent), None)
 
 
 def _show_page(url: str, title: str) -> None:
     from IPython.display import display
 
-    # TensorBoard takes seconds to start; until its page comes, the words show through the frame.
+    # TensorBoard takes seconds to start; until then the text is visible through the frame.
     frame = (
         '<div style="position: relative"><p style="position: absolute; inset: 0; padding: 2em">'
-        "TensorBoard is starting; the first time this takes a few seconds.</p>"
+        "TensorBoard is starting, which takes a few seconds.</p>"
         f'<iframe src="{html.escape(url)}" title="{html.escape(title)}" width="100%" '
         f'height="{_HEIGHT}" style="position: relative; border: 0"></iframe></div>'
     )

@@ -1,4 +1,4 @@
-"""Write with a trained network: a prompt, what it goes on with, and how boldly."""
+"""Generate text with a trained network, with sliders for the sampling: `TextSampler`."""
 
 import html
 import itertools
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dltlab.data import Vocabulary
 from dltlab.display import printable, show_widget
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, LabError
 
 if TYPE_CHECKING:
     import keras
@@ -26,20 +26,23 @@ _STYLE = """<style>
 
 
 class TextSampler:
-    """A network that writes, under sliders for temperature, top-k and top-p.
+    """A widget that generates text, with sliders for temperature, top-k and top-p.
 
-    The button "Write" lets the text stream in, character by character; meanwhile it says "Stop".
-    What is set while a text is written counts for the next one. The one written last is kept with
-    the notebook.
+    The button "Write" starts a text, which appears character by character; meanwhile the button
+    says "Stop". Changes of the settings apply to the next text. The last text is saved with the
+    notebook.
 
     Args:
-        model: As `training.generate` takes it.
-        vocabulary: The one that the model was trained with.
-        prompt: What the network reads first.
-        num_characters: How long a text it writes.
+        model: As for `training.generate`.
+        vocabulary: The vocabulary that the model was trained with.
+        prompt: The text to continue.
+        num_characters: The length of a text.
+
+    Attributes:
+        widget: The ipywidgets widget, for use in other layouts.
 
     Raises:
-        LabError: The model cannot be run step by step, or does not fit the vocabulary.
+        Invalid: The model cannot run step by step, or does not fit the vocabulary.
     """
 
     def __init__(
@@ -55,36 +58,36 @@ class TextSampler:
         from dltlab.training import TextGenerator
 
         if num_characters < 1:
-            raise LabError(f"num_characters is {num_characters}; it must be 1 or more.")
+            raise Invalid(f"num_characters is {num_characters}; it must be 1 or more.")
         self._generator = TextGenerator(model, vocabulary)
         self._num_characters = num_characters
         self._prompt = ipywidgets.Textarea(
-            prompt, description="Prompt", placeholder="what the text begins with",
+            prompt, description="Prompt", placeholder="the text to continue",
             rows=2, style=_WIDE, layout=ipywidgets.Layout(width="34em"),
         )  # fmt: skip
         self._temperature = ipywidgets.FloatSlider(
             0.8, min=0, max=2, step=0.05, description="Temperature", style=_WIDE,
-            tooltip="0: always the most probable character; 1: as the network says; above: wilder",
+            tooltip="0: always the most probable character; above 1: more random",
         )  # fmt: skip
         self._top_k = ipywidgets.IntSlider(
             len(vocabulary), min=1, max=len(vocabulary), description="Top-k", style=_WIDE,
-            tooltip="How many of the most probable characters may be drawn",
+            tooltip="The number of most probable characters to draw from",
         )  # fmt: skip
         self._top_p = ipywidgets.FloatSlider(
             1, min=0.05, max=1, step=0.05, description="Top-p", style=_WIDE,
-            tooltip="The probability that those which may be drawn have together",
+            tooltip="The total probability of the characters to draw from",
         )  # fmt: skip
-        self._button = ipywidgets.Button(tooltip="Write a text, or stop the one being written")
-        self._button.on_click(lambda clicked: self._pressed())
+        self._button = ipywidgets.Button(tooltip="Generate a text, or stop it")
+        self._button.on_click(lambda clicked: self._toggle())
         self._output = ipywidgets.HTML()
-        self._said = ipywidgets.HTML()
+        self._status = ipywidgets.HTML()
         sliders = [self._temperature, self._top_k, self._top_p]
-        self._widget = ipywidgets.VBox(
+        self.widget = ipywidgets.VBox(
             [
                 ipywidgets.HTML(_STYLE),
                 self._prompt,
                 *sliders,
-                ipywidgets.HBox([self._button, self._said]),
+                ipywidgets.HBox([self._button, self._status]),
                 self._output,
             ]
         ).add_class("dltlab-sampler")
@@ -95,17 +98,17 @@ class TextSampler:
 
     @property
     def text(self) -> str:
-        """What was written last, without its prompt."""
+        """The last text, without its prompt."""
         return self._text
 
     def write(self, *, seed: int | None = None) -> str:
-        """Write a text as the sliders say, and return it when it is complete.
+        """Generate a text with the current settings, and return it when it is complete.
 
         Args:
-            seed: Equal seeds give equal texts; None: another one each time.
+            seed: Equal seeds give equal texts; None: a new one for each call.
 
         Raises:
-            LabError: A character of the prompt is none of the vocabulary's.
+            Invalid: The prompt has a character that is not in the vocabulary.
         """
         self.stop()
         self._stopped.clear()
@@ -113,22 +116,22 @@ class TextSampler:
         return self._text
 
     def stop(self) -> None:
-        """End the text that is being written, if one is."""
+        """Stop the text that is being generated, if there is one."""
         self._stopped.set()
         if self._writer is not None:
             self._writer.join()
             self._writer = None
 
     def show(self) -> None:
-        """Show the sampler with a first text; without a front end, print that."""
+        """Show the widget with a first text; without a front end, print the text."""
         self.write()
-        show_widget(self._widget, str(self))
+        show_widget(self.widget, str(self))
 
     def __str__(self) -> str:
         return f"{self._prompt.value}{self._text}"
 
-    def _pressed(self) -> None:
-        """The button: stop what is being written, or begin."""
+    def _toggle(self) -> None:
+        """Stop the text that is being generated, or start a new one."""
         if self._writer is not None and self._writer.is_alive():
             self.stop()
             return
@@ -139,9 +142,9 @@ class TextSampler:
             return
         self._stopped.clear()
         self._button.description, self._button.icon = "Stop", "stop"
-        # In a thread of its own: the kernel is free for the click that stops it.
+        # In a thread, so that the kernel can handle the click that stops it.
         self._writer = threading.Thread(
-            target=self._stream_alone, args=(self._prompt.value, characters), daemon=True
+            target=self._stream_in_thread, args=(self._prompt.value, characters), daemon=True
         )
         self._writer.start()
 
@@ -155,25 +158,25 @@ class TextSampler:
         )
 
     def _stream(self, prompt: str, characters: Iterator[str]) -> None:
-        """Show what is written as it comes, until it is long enough or stopped."""
+        """Show the text as it is generated, until it is complete or stopped."""
         self._text = ""
         self._show(prompt)
-        began = shown = perf_counter()
-        for each in itertools.islice(characters, self._num_characters):
-            self._text += each
-            if perf_counter() > shown + _REDRAW_SECONDS:
+        start = last_redraw = perf_counter()
+        for character in itertools.islice(characters, self._num_characters):
+            self._text += character
+            if perf_counter() > last_redraw + _REDRAW_SECONDS:
                 self._show(prompt)
-                shown = perf_counter()
+                last_redraw = perf_counter()
             if self._stopped.is_set():
                 break
         self._show(prompt)
-        rate = len(self._text) / (perf_counter() - began)
-        self._show_idle(f"{len(self._text):,} characters, {rate:,.0f} a second.")
+        rate = len(self._text) / (perf_counter() - start)
+        self._show_idle(f"{len(self._text):,} characters, {rate:,.0f} per second.")
 
-    def _stream_alone(self, prompt: str, characters: Iterator[str]) -> None:
+    def _stream_in_thread(self, prompt: str, characters: Iterator[str]) -> None:
         try:
             self._stream(prompt, characters)
-        except Exception as error:  # nobody else would see what happens in a thread
+        except Exception as error:  # an exception in a thread would not be seen
             self._show_idle(f"{type(error).__name__}: {error}")
 
     def _show(self, prompt: str) -> None:
@@ -182,10 +185,10 @@ class TextSampler:
         )
 
     def _show_idle(self, sentence: str) -> None:
-        self._said.value = f'<span aria-live="polite">{html.escape(sentence)}</span>'
+        self._status.value = f'<span aria-live="polite">{html.escape(sentence)}</span>'
         self._button.description, self._button.icon = "Write", "pencil"
 
 
 def _escaped(text: str) -> str:
-    """`text` as HTML shows it, line ends and tabs as they are."""
-    return html.escape("".join(each if each in "\n\t" else printable(each) for each in text))
+    """Escape text for HTML; keep line ends and tabs."""
+    return html.escape("".join(char if char in "\n\t" else printable(char) for char in text))

@@ -38,7 +38,7 @@ def train(name: str, run_dir: Path) -> None:
     )
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     batches = data.load(name, "train", batch_size=64, seed=1).take(2)
-    training.fit(model, batches, epochs=1, run=run_dir, title=None)
+    training.fit(model, batches, epochs=1, run_dir=run_dir, title=None)
 
 
 def test_a_loaded_pipeline_knows_its_data_set(pets: str) -> None:
@@ -92,7 +92,7 @@ def test_a_training_on_arrays_records_the_data_that_are_named(tmp_path: Path) ->
     )
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(90)
-    training.fit(model, batches, epochs=1, run=tmp_path / "run", title=None, data=["digits"])
+    training.fit(model, batches, epochs=1, run_dir=tmp_path / "run", title=None, data=["digits"])
     assert data.read_provenance(tmp_path / "run") == ["digits"]
 
 

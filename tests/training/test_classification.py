@@ -79,7 +79,9 @@ def test_classes_without_names_are_numbers(model: keras.Model, folder: Path) -> 
 def test_files_and_folders_keep_their_order(
     model: keras.Model, folder: Path, tmp_path: Path
 ) -> None:
-    files = [write(tmp_path / "x.png"), str(folder / "a"), folder / "b.png"]
+    files: list[str | Path] = [
+        write(tmp_path / "x.png"), str(folder / "a"), folder / "b.png"
+    ]  # fmt: skip
     found = classify(model, iter(files), COLORS)
     assert found["class"].tolist() == ["red", "blue", "green"]
 

@@ -1,4 +1,4 @@
-"""Whether cuDNN's kernel runs: each condition by itself, with a GPU and without one."""
+"""`check_cudnn`: each condition separately, with and without a GPU."""
 
 from typing import Any
 
@@ -8,46 +8,47 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 from dltlab.training import CudnnCheck, check_cudnn
 
-WELL = np.array([[True, True, False], [True, True, True]])
+MASK = np.array([[True, True, False], [True, True, True]])
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow says that it has a GPU."""
+    """TensorFlow reports a GPU."""
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["a GPU"])
 
 
-def broken(found: CudnnCheck) -> list[str]:
-    return [each.name for each in found.broken]
+def broken(check: CudnnCheck) -> list[str]:
+    return [condition.name for condition in check.broken]
 
 
-@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
-def test_a_layer_as_keras_makes_it_runs_on_a_gpu(kind: Any, gpu: None) -> None:
-    found = check_cudnn(kind(4), WELL)
-    assert found
-    assert found.runs
-    assert not found.broken
-    assert not found.unknown
-    assert "cuDNN's kernel will run." in repr(found)
+@pytest.mark.parametrize("layer_class", [layers.LSTM, layers.GRU])
+def test_layer_with_default_arguments_runs_on_a_gpu(layer_class: Any, gpu: None) -> None:
+    check = check_cudnn(layer_class(4), MASK)
+    assert check
+    assert check.runs
+    assert not check.broken
+    assert not check.unknown
+    assert "cuDNN's kernel will run." in check.summary
 
 
-def test_without_a_gpu_that_alone_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu_is_the_only_broken_condition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: [])
-    found = check_cudnn(layers.LSTM(4), WELL)
-    assert not found
-    assert broken(found) == ["a GPU is there"]
+    check = check_cudnn(layers.LSTM(4), MASK)
+    assert not check
+    assert broken(check) == ["a GPU is available"]
+    assert "Keras will compute step by step" in check.summary
 
 
-@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+@pytest.mark.parametrize("layer_class", [layers.LSTM, layers.GRU])
 @pytest.mark.parametrize(
-    ("argument", "value", "condition", "says"),
+    ("argument", "value", "condition", "reason"),
     [
         ("activation", "relu", "activation is tanh", "it is relu"),
         ("activation", None, "activation is tanh", "it is linear"),
-        ("activation", np.tanh, "activation is tanh", "another function of the name tanh"),
+        ("activation", np.tanh, "activation is tanh", "another function named tanh"),
         ("recurrent_activation", "hard_sigmoid", "recurrent_activation is sigmoid", "hard_sigmoid"),
         ("recurrent_dropout", 0.25, "recurrent_dropout is 0", "it is 0.25"),
         ("unroll", True, "unroll is False", "it is True"),
@@ -55,42 +56,44 @@ def test_without_a_gpu_that_alone_is_broken(monkeypatch: pytest.MonkeyPatch) -> 
         ("use_cudnn", False, "use_cudnn is not False", "it is False"),
     ],
 )
-def test_each_condition_is_named_with_what_is_there_instead(
-    kind: Any, argument: str, value: Any, condition: str, says: str, gpu: None
+def test_broken_condition_has_a_name_and_a_reason(
+    layer_class: Any, argument: str, value: Any, condition: str, reason: str, gpu: None
 ) -> None:
-    found = check_cudnn(kind(4, **{argument: value}), WELL)
-    assert broken(found) == [condition]
-    assert f" NO  {condition}: " in repr(found)
-    assert says in found.broken[0].found
+    check = check_cudnn(layer_class(4, **{argument: value}), MASK)
+    assert broken(check) == [condition]
+    assert reason in check.broken[0].reason
+    assert str(check.broken[0]) == f" NO  {condition}: {check.broken[0].reason}"
+    row = check.table[check.table["met"] == "NO"]
+    assert row.to_numpy().tolist() == [[condition, "NO", check.broken[0].reason]]
 
 
-def test_a_gru_that_resets_before_has_no_kernel(gpu: None) -> None:
-    assert broken(check_cudnn(layers.GRU(4, reset_after=False), WELL)) == ["reset_after is True"]
-    assert "reset_after" not in repr(check_cudnn(layers.LSTM(4), WELL))
+def test_gru_that_resets_before_has_no_kernel(gpu: None) -> None:
+    assert broken(check_cudnn(layers.GRU(4, reset_after=False), MASK)) == ["reset_after is True"]
+    assert "reset_after" not in repr(check_cudnn(layers.LSTM(4), MASK))
 
 
 @pytest.mark.parametrize("activation", [tf.tanh, keras.ops.tanh, keras.activations.tanh])
-def test_every_tanh_that_keras_takes_for_tanh_is_one(activation: Any, gpu: None) -> None:
-    assert check_cudnn(layers.LSTM(4, activation=activation), WELL)
+def test_every_tanh_that_keras_accepts_is_accepted(activation: Any, gpu: None) -> None:
+    assert check_cudnn(layers.LSTM(4, activation=activation), MASK)
 
 
-def test_dropout_of_the_inputs_state_and_direction_do_not_matter(gpu: None) -> None:
+def test_dropout_state_and_direction_do_not_matter(gpu: None) -> None:
     options = {"dropout": 0.5, "go_backwards": True, "stateful": True, "return_state": True}
-    assert check_cudnn(layers.LSTM(4, **options), WELL)
+    assert check_cudnn(layers.LSTM(4, **options), MASK)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
-def test_every_precision_of_the_kernel_counts(policy: str, gpu: None) -> None:
-    assert check_cudnn(layers.LSTM(4, dtype=policy), WELL)
+def test_every_dtype_of_the_kernel_is_accepted(policy: str, gpu: None) -> None:
+    assert check_cudnn(layers.LSTM(4, dtype=policy), MASK)
 
 
-def test_a_precision_that_the_kernel_lacks_is_named(gpu: None) -> None:
+def test_dtype_that_the_kernel_lacks_is_named(gpu: None) -> None:
     layer = layers.LSTM(4, dtype="complex64")
-    (found,) = check_cudnn(layer, WELL).broken
-    assert found.found == "in complex64"
+    (condition,) = check_cudnn(layer, MASK).broken
+    assert condition.reason == "in complex64"
 
 
-def test_several_broken_conditions_are_all_named(gpu: None) -> None:
+def test_all_broken_conditions_are_named(gpu: None) -> None:
     layer = layers.GRU(4, activation="relu", unroll=True, reset_after=False)
     assert broken(check_cudnn(layer)) == [
         "activation is tanh", "unroll is False", "reset_after is True",
@@ -98,81 +101,81 @@ def test_several_broken_conditions_are_all_named(gpu: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "says"),
+    ("mask", "reason"),
     [
-        ([[1, 1, 1], [0, 1, 1]], "in row 1 a step follows one left out"),
-        ([[1, 0, 1]], "in row 0 a step follows one left out"),
+        ([[1, 1, 1], [0, 1, 1]], "in row 1 a step follows one that is left out"),
+        ([[1, 0, 1]], "in row 0 a step follows one that is left out"),
         ([[1, 1, 1], [1, 1, 0], [0, 0, 0]], "row 2 leaves out every step"),
     ],
 )
-def test_a_mask_that_is_not_right_padded_names_its_row(mask: Any, says: str, gpu: None) -> None:
-    (found,) = check_cudnn(layers.LSTM(4), mask).broken
-    assert found.found == says
+def test_row_of_a_mask_that_is_not_right_padded_is_named(mask: Any, reason: str, gpu: None) -> None:
+    (condition,) = check_cudnn(layers.LSTM(4), mask).broken
+    assert condition.reason == reason
 
 
-def test_without_a_mask_that_condition_is_unknown_and_said_to_be(gpu: None) -> None:
-    found = check_cudnn(layers.LSTM(4))
-    assert found.runs
-    (unknown,) = found.unknown
+def test_condition_on_the_mask_is_unknown_without_a_mask(gpu: None) -> None:
+    check = check_cudnn(layers.LSTM(4))
+    assert check.runs
+    (unknown,) = check.unknown
     assert "right-padded" in unknown.name
-    assert "will run, if what is unknown holds." in repr(found)
+    assert "will run, if the unknown conditions are met." in check.summary
 
 
-def test_a_layer_that_insists_hears_that_keras_will_raise(gpu: None) -> None:
+def test_layer_that_requires_cudnn_will_raise(gpu: None) -> None:
     layer = layers.LSTM(4, use_cudnn=True, activation="relu")
-    assert "Keras will raise" in repr(check_cudnn(layer, WELL))
+    assert "Keras will raise" in check_cudnn(layer, MASK).summary
     with pytest.raises(ValueError, match="use_cudnn=True"):
         layer(np.zeros((1, 2, 3), "float32"))
 
 
-@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
-def test_a_bidirectional_layer_is_looked_at_in_both_directions(kind: Any, gpu: None) -> None:
-    assert check_cudnn(layers.Bidirectional(kind(4)), WELL)
-    found = check_cudnn(layers.Bidirectional(kind(4, unroll=True)), WELL)
-    assert broken(found) == ["unroll is False"]
+@pytest.mark.parametrize("layer_class", [layers.LSTM, layers.GRU])
+def test_both_directions_of_a_bidirectional_layer_are_checked(layer_class: Any, gpu: None) -> None:
+    assert check_cudnn(layers.Bidirectional(layer_class(4)), MASK)
+    check = check_cudnn(layers.Bidirectional(layer_class(4, unroll=True)), MASK)
+    assert broken(check) == ["unroll is False"]
 
 
-def test_where_the_directions_differ_the_broken_one_is_named(gpu: None) -> None:
+def test_broken_direction_is_named(gpu: None) -> None:
     backward = layers.LSTM(4, activation="relu", go_backwards=True)
-    found = check_cudnn(layers.Bidirectional(layers.LSTM(4), backward_layer=backward), WELL)
-    assert broken(found) == ["backward: activation is tanh"]
+    check = check_cudnn(layers.Bidirectional(layers.LSTM(4), backward_layer=backward), MASK)
+    assert broken(check) == ["backward: activation is tanh"]
 
 
 @pytest.mark.parametrize(
-    ("layer", "says"),
+    ("build", "reason"),
     [
         (lambda: layers.SimpleRNN(4), "it is a SimpleRNN"),
         (lambda: layers.RNN(layers.LSTMCell(4)), "it is a RNN with the cell LSTMCell"),
         (lambda: layers.Bidirectional(layers.SimpleRNN(4)), "it is a SimpleRNN"),
     ],
 )
-def test_for_other_recurrent_layers_there_is_no_kernel(layer: Any, says: str, gpu: None) -> None:
-    (found,) = check_cudnn(layer(), WELL).broken
-    assert found.found == says
+def test_other_recurrent_layers_have_no_kernel(build: Any, reason: str, gpu: None) -> None:
+    (condition,) = check_cudnn(build(), MASK).broken
+    assert condition.reason == reason
 
 
-def test_on_another_backend_that_is_named(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_backend_is_named(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    (found,) = check_cudnn(layers.LSTM(4), WELL).broken
-    assert found.found == "it runs on jax"
+    (condition,) = check_cudnn(layers.LSTM(4), MASK).broken
+    assert condition.reason == "it runs on jax"
 
 
-@pytest.mark.parametrize("layer", [lambda: layers.Dense(4), lambda: keras.Sequential()])
-def test_what_is_no_recurrent_layer_is_refused(layer: Any) -> None:
-    with pytest.raises(LabError, match=r"model\.layers"):
-        check_cudnn(layer())
+@pytest.mark.parametrize("build", [lambda: layers.Dense(4), lambda: keras.Sequential()])
+def test_other_layers_are_refused(build: Any) -> None:
+    with pytest.raises(Invalid, match=r"model\.layers"):
+        check_cudnn(build())
 
 
 @pytest.mark.parametrize(
     ("mask", "shape"), [([True, True, False], r"\(3,\)"), (np.zeros((0, 4)), r"\(0, 4\)")]
 )
-def test_a_mask_that_is_no_table_of_batch_and_steps_is_refused(mask: Any, shape: str) -> None:
-    with pytest.raises(LabError, match=shape):
+def test_mask_that_is_not_a_matrix_is_refused(mask: Any, shape: str) -> None:
+    with pytest.raises(Invalid, match=shape):
         check_cudnn(layers.LSTM(4), mask)
 
 
-def test_the_answer_agrees_with_whether_keras_itself_turns_xla_off(gpu: None) -> None:
-    """Keras marks a layer as unfit for XLA where cuDNN's kernel is to run."""
+def test_result_agrees_with_whether_keras_disables_xla(gpu: None) -> None:
+    """Keras marks a layer as unfit for XLA if it will use cuDNN's kernel."""
     for options in ({}, {"unroll": True}, {"use_bias": False}, {"activation": "relu"}):
         layer = layers.LSTM(4, **options)
-        assert check_cudnn(layer, WELL).runs is not layer.supports_jit
+        assert check_cudnn(layer, MASK).runs is not layer.supports_jit

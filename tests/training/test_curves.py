@@ -1,29 +1,30 @@
-"""What the monitor's figure, its description and its lines say."""
+"""The figure, the description and the lines of `Curves`."""
 
 import math
 
+import numpy as np
 import pytest
 
-from dltlab.training.curves import Curves
+from dltlab.training.curves import Curves, EpochProgress
 
 
 def curves(*logs: dict[str, float]) -> Curves:
-    """After one epoch a second of 100 images for each of `logs`."""
-    found = Curves("Run", 9, "images")
+    """Curves after one epoch of a second for each of `logs`, at 100 images per second."""
+    result = Curves("Run", 9, "images")
     for epoch, values in enumerate(logs, 1):
-        found.add(epoch, float(epoch), 100.0, values)
-    return found
+        result.add(epoch, float(epoch), 100.0, values)
+    return result
 
 
-def test_the_title_tells_epoch_seconds_and_rate() -> None:
+def test_title_has_epoch_seconds_and_speed() -> None:
     figure = curves({"loss": 1.0}, {"loss": 0.5}).draw()
     assert figure.get_suptitle() == "Run: epoch 2 of 9, 2.0 s, 100 images/s"
 
 
-def test_the_rate_is_left_out_where_it_is_not_known() -> None:
-    found = Curves("Run", 9, "images")
-    found.add(1, 1.0, None, {"loss": 1.0})
-    assert found.line == "Run: epoch 1 of 9, 1.0 s, loss 1."
+def test_unknown_speed_is_left_out() -> None:
+    result = Curves("Run", 9, "images")
+    result.add(1, 1.0, None, {"loss": 1.0})
+    assert result.line == "Run: epoch 1 of 9, 1.0 s, loss 1."
 
 
 def test_training_and_validation_have_a_curve_each_in_labeled_panels() -> None:
@@ -31,15 +32,15 @@ def test_training_and_validation_have_a_curve_each_in_labeled_panels() -> None:
     loss, accuracy = curves(logs).draw().axes
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
     assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy")
-    drawn = {line.get_label(): list(line.get_ydata()) for line in loss.get_lines()}
+    drawn = {line.get_label(): np.array(line.get_ydata()).tolist() for line in loss.get_lines()}
     assert drawn == {"training": [3.0], "validation": [4.0]}
 
 
-def test_validation_of_every_other_epoch_stands_at_its_epochs() -> None:
+def test_validation_is_drawn_at_its_own_epochs() -> None:
     figure = curves({"loss": 3.0}, {"loss": 2.0, "val_loss": 5.0}).draw()
     training, validation = figure.axes[0].get_lines()
-    assert list(training.get_xdata()) == [1, 2]
-    assert list(validation.get_xdata()) == [2]
+    assert np.array(training.get_xdata()).tolist() == [1, 2]
+    assert np.array(validation.get_xdata()).tolist() == [2]
 
 
 @pytest.mark.parametrize(
@@ -52,29 +53,48 @@ def test_validation_of_every_other_epoch_stands_at_its_epochs() -> None:
         (["loss", "head_loss", "head_precision"], "head_precision"),
     ],
 )
-def test_the_second_panel_is_an_accuracy_or_the_first_metric(
+def test_second_panel_is_an_accuracy_or_the_first_metric(
     names: list[str], metric: str | None
 ) -> None:
-    found = curves(dict.fromkeys(names, 1.0))
-    assert found.metric == metric
-    assert len(found.draw().axes) == (2 if metric else 1)
+    result = curves(dict.fromkeys(names, 1.0))
+    assert result.metric == metric
+    assert len(result.draw().axes) == (2 if metric else 1)
 
 
-def test_a_metric_that_is_no_single_number_is_passed_over() -> None:
+def test_metric_that_is_not_a_number_is_ignored() -> None:
     assert curves({"loss": 1.0, "f1_score": [0.1, 0.2]}).metric is None  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_finite_number_is_said_on_the_figure_and_in_words(value: float) -> None:
-    found = curves({"loss": 1.0}, {"loss": value}, {"loss": value})
-    (text,) = found.draw().axes[0].texts
+def test_loss_that_is_not_finite_is_noted_in_figure_and_description(value: float) -> None:
+    result = curves({"loss": 1.0}, {"loss": value}, {"loss": value})
+    (text,) = result.draw().axes[0].texts
     assert text.get_text() == f"Loss is {value} at epoch 2:\ntry a smaller learning rate."
-    assert found.alt.endswith(f"Loss is {value} at epoch 2: try a smaller learning rate.")
+    assert result.alt.endswith(f"Loss is {value} at epoch 2: try a smaller learning rate.")
 
 
-def test_the_alternative_text_tells_the_last_values() -> None:
+def test_description_has_the_last_values() -> None:
     logs = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.6, "val_accuracy": 0.7}
     assert curves(logs).alt == (
         "Curves of loss and accuracy over the epochs. Run: epoch 1 of 9, 1.0 s, 100 images/s, "
         "loss 0.5, validation loss 0.6, accuracy 0.75, validation accuracy 0.7."
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "words"), [(40, "40 s"), (740, "12 min"), (12_600, "3.5 h"), (None, None)]
+)
+def test_progress_within_an_epoch_replaces_the_last_values(
+    seconds_left: float | None, words: str | None
+) -> None:
+    result = curves({"loss": 1.0})
+    result.progress = EpochProgress(3, 8, seconds_left, 0.5)
+    left = f", about {words} left" if words else ""
+    assert result.line == (f"Run: epoch 2 of 9, step 3 of 8, 1.0 s{left}, 100 images/s, loss 0.5.")
+
+
+def test_unknown_number_of_steps_is_left_out() -> None:
+    result = curves()
+    result.progress = EpochProgress(3, None, None, 0.5)
+    result.wait_fraction = 0.25
+    assert result.line == "Run: epoch 1 of 9, step 3, 0.0 s, waiting 25%, loss 0.5."

@@ -184,10 +184,12 @@ def test_a_model_is_prepared_once_and_freed_with_its_generator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prepared = []
-    original = generation.step_model
-    monkeypatch.setattr(
-        generation, "step_model", lambda model: prepared.append(model.name) or original(model)
-    )
+
+    def count(model: keras.Model) -> keras.Model:
+        prepared.append(model.name)
+        return models.step_model(model)
+
+    monkeypatch.setattr(generation, "step_model", count)
     model = chain(layers.GRU(9, return_sequences=True))
     for prompt in ("", "ab"):
         sample(5, model, VOCABULARY, prompt)

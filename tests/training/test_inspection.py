@@ -179,7 +179,7 @@ def test_strongest_channels_vary_most() -> None:
             layers.Dense(2),
         ]
     )
-    (maps,) = inspect(model, np.float32([[[0], [1]], [[0], [0]]])).layers
+    (maps,) = inspect(model, np.array([[[0], [1]], [[0], [0]]], np.float32)).layers
     assert maps.channels.tolist() == [5, 11, 7, 9, 10, 8, 2, 6]
     assert maps.strongest[0, 1].tolist() == [11, 10, 9, 8, 7, 6, 5, 4]
 
@@ -208,7 +208,7 @@ class TestFigures:
     def test_filters_in_color_have_mid_gray_for_zero(self, image: np.ndarray) -> None:
         filters = inspect(sequential(), image).filters()
         figure = filters.figure()
-        red, green = (axes.images[0].get_array() for axes in figure.axes)
+        red, green = (np.array(axes.images[0].get_array()) for axes in figure.axes)
         assert red.shape == green.shape == (3, 3, 3)
         assert red[1, 1].tolist() == [1, 0.5, 0.5]
         assert green[0, 0].tolist() == [0.5, 0.5, 0.5]

@@ -1,4 +1,4 @@
-"""The monitor, watched while a network of one weight trains."""
+"""`Monitor` while a network with one weight trains."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ X = np.ones((NUM_IMAGES, 1), np.float32)
 
 
 class Clock(keras.callbacks.Callback):
-    """A clock that goes on by `step` seconds an epoch, and one more in each validation."""
+    """A clock that advances by `step` seconds per training step, and one per validation step."""
 
     def __init__(self, step: float) -> None:
         super().__init__()
@@ -35,30 +35,30 @@ class Clock(keras.callbacks.Callback):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock(2.0)
-    monkeypatch.setattr(monitor, "perf_counter", found)
-    return found
+    clock = Clock(2.0)
+    monkeypatch.setattr(monitor, "perf_counter", clock)
+    return clock
 
 
 @dataclass
-class Shown:
+class Output:
     alt: str
     display_id: str
     update: bool
 
 
 class Notebook:
-    """Collects what is shown; `end_cell` does what a kernel does after a cell."""
+    """Collects the outputs; `end_cell` does what a kernel does after a cell."""
 
     def __init__(self) -> None:
-        self.shown: list[Shown] = []
+        self.outputs: list[Output] = []
         self.events = EventManager(self, {"post_run_cell": lambda result: None})
 
     def show(self, figure: Any, alt: str, *, display_id: str, update: bool = False) -> None:
-        self.shown.append(Shown(alt, display_id, update))
+        self.outputs.append(Output(alt, display_id, update))
 
     def display(self, bundle: dict[str, str], raw: bool, display_id: str) -> None:
-        self.shown.append(Shown(bundle["text/plain"], display_id, update=False))
+        self.outputs.append(Output(bundle["text/plain"], display_id, update=False))
 
     def end_cell(self) -> None:
         self.events.trigger("post_run_cell", None)
@@ -66,31 +66,31 @@ class Notebook:
 
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
-    found = Notebook()
+    notebook = Notebook()
     monkeypatch.setattr(monitor, "in_notebook", lambda: True)
-    monkeypatch.setattr(monitor, "show", found.show)
-    monkeypatch.setattr("IPython.get_ipython", lambda: found)
-    monkeypatch.setattr("IPython.display.display", found.display)
-    return found
+    monkeypatch.setattr(monitor, "show", notebook.show)
+    monkeypatch.setattr("IPython.get_ipython", lambda: notebook)
+    monkeypatch.setattr("IPython.display.display", notebook.display)
+    return notebook
 
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
-    made = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    made.compile("sgd", "mse", metrics=["mae"])
-    return made
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model
 
 
 def fit(model: keras.Model, *callbacks: keras.callbacks.Callback, **options: Any) -> None:
     model.fit(X, X, batch_size=NUM_IMAGES, verbose=0, callbacks=list(callbacks), **options)
 
 
-def test_the_room_imports_without_keras() -> None:
+def test_importing_training_does_not_import_keras() -> None:
     code = "import sys, dltlab.training; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_outside_a_notebook_there_is_a_line_a_second_at_most_and_a_last_one(
+def test_elsewhere_it_prints_at_most_a_line_per_second_and_a_last_one(
     model: keras.Model, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock.step = 0.25
@@ -103,7 +103,7 @@ def test_outside_a_notebook_there_is_a_line_a_second_at_most_and_a_last_one(
     assert ", mae " in lines[0]
 
 
-def test_within_a_long_epoch_a_line_in_ten_seconds_tells_the_step_and_the_time_left(
+def test_long_epoch_has_a_line_every_ten_seconds_with_step_and_time_left(
     model: keras.Model, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock.step = 4.0
@@ -119,7 +119,7 @@ def test_within_a_long_epoch_a_line_in_ten_seconds_tells_the_step_and_the_time_l
     ]
 
 
-def test_a_network_that_takes_images_counts_images(
+def test_examples_of_an_image_network_are_called_images(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Conv2D(1, 2)])
@@ -129,7 +129,7 @@ def test_a_network_that_takes_images_counts_images(
     assert " images/s, loss" in capsys.readouterr().out
 
 
-def test_validation_counts_neither_in_the_examples_nor_in_the_seconds_of_the_rate(
+def test_validation_does_not_count_in_the_speed(
     model: keras.Model, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(model, clock, Monitor(), epochs=1, validation_data=(X[:3], X[:3]))
@@ -138,25 +138,25 @@ def test_validation_counts_neither_in_the_examples_nor_in_the_seconds_of_the_rat
     assert "validation loss" in line
 
 
-def test_in_a_notebook_one_figure_is_brought_up_to_date(
+def test_notebook_has_one_figure_that_is_updated(
     model: keras.Model, clock: Clock, notebook: Notebook
 ) -> None:
     fit(model, clock, Monitor(), epochs=3)
-    assert [each.update for each in notebook.shown] == [False, True, True, True]
-    assert len({each.display_id for each in notebook.shown}) == 1
-    assert "epoch 3 of 3" in notebook.shown[-1].alt
+    assert [output.update for output in notebook.outputs] == [False, True, True, True]
+    assert len({output.display_id for output in notebook.outputs}) == 1
+    assert "epoch 3 of 3" in notebook.outputs[-1].alt
 
 
-def test_the_figure_is_drawn_at_most_four_times_a_second_and_after_the_last_epoch(
+def test_figure_is_drawn_at_most_four_times_a_second_and_at_the_end(
     model: keras.Model, clock: Clock, notebook: Notebook
 ) -> None:
     clock.step = 0.125
     fit(model, clock, Monitor(), epochs=6)
-    epochs = [each.alt.split("epoch ")[1][0] for each in notebook.shown]
+    epochs = [output.alt.split("epoch ")[1][0] for output in notebook.outputs]
     assert epochs == ["0", "1", "3", "5", "6"]
 
 
-def test_drawing_takes_two_percent_of_the_time_at_most(
+def test_drawing_takes_at_most_two_percent_of_the_time(
     model: keras.Model, clock: Clock, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow_show(*args: Any, **options: Any) -> None:
@@ -166,11 +166,11 @@ def test_drawing_takes_two_percent_of_the_time_at_most(
     monkeypatch.setattr(monitor, "show", slow_show)
     clock.step = 1.0
     fit(model, clock, Monitor(), epochs=9)
-    epochs = [each.alt.split("epoch ")[1][0] for each in notebook.shown]
+    epochs = [output.alt.split("epoch ")[1][0] for output in notebook.outputs]
     assert epochs == ["0", "1", "8", "9"]
 
 
-def test_an_interrupted_fit_leaves_all_finished_epochs(
+def test_interrupted_fit_leaves_all_finished_epochs(
     model: keras.Model, clock: Clock, notebook: Notebook
 ) -> None:
     class Stop(keras.callbacks.Callback):
@@ -181,30 +181,28 @@ def test_an_interrupted_fit_leaves_all_finished_epochs(
     clock.step = 0.01
     with pytest.raises(KeyboardInterrupt):
         fit(model, clock, Monitor(), Stop(), epochs=9)
-    assert "epoch 1 of 9" in notebook.shown[-1].alt
+    assert "epoch 1 of 9" in notebook.outputs[-1].alt
     notebook.end_cell()
-    assert "epoch 3 of 9" in notebook.shown[-1].alt
-    shown = len(notebook.shown)
+    assert "epoch 3 of 9" in notebook.outputs[-1].alt
+    num_outputs = len(notebook.outputs)
     notebook.end_cell()
-    assert len(notebook.shown) == shown
+    assert len(notebook.outputs) == num_outputs
 
 
-def test_each_fit_has_a_figure_of_its_own(
-    model: keras.Model, clock: Clock, notebook: Notebook
-) -> None:
-    watch = Monitor()
-    fit(model, clock, watch, epochs=1)
-    fit(model, clock, watch, epochs=4, initial_epoch=3)
-    first, _, second, last = notebook.shown
+def test_each_fit_has_its_own_figure(model: keras.Model, clock: Clock, notebook: Notebook) -> None:
+    callback = Monitor()
+    fit(model, clock, callback, epochs=1)
+    fit(model, clock, callback, epochs=4, initial_epoch=3)
+    first, _, second, last = notebook.outputs
     assert first.display_id != second.display_id
     assert (first.update, second.update) == (False, False)
     assert "epoch 4 of 4, 2.0 s" in last.alt
 
 
-def test_a_model_that_tracks_no_loss_is_shown_without_a_rate(
+def test_model_that_does_not_track_its_loss_is_shown_without_a_speed(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Silent(keras.Model):
+    class WithoutMetrics(keras.Model):
         def train_step(self, data: Any) -> dict[str, Any]:
             return {"loss": keras.ops.mean(data[0])}
 
@@ -212,7 +210,7 @@ def test_a_model_that_tracks_no_loss_is_shown_without_a_rate(
         def metrics(self) -> list[keras.metrics.Metric]:
             return []
 
-    silent = Silent()
-    silent.compile("sgd")
-    fit(silent, clock, Monitor(), epochs=1)
+    model = WithoutMetrics()
+    model.compile("sgd")
+    fit(model, clock, Monitor(), epochs=1)
     assert capsys.readouterr().out == "Training: epoch 1 of 1, 2.0 s, loss 1.\n"

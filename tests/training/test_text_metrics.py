@@ -1,4 +1,4 @@
-"""Bits per character, against what is known of simple networks."""
+"""`bits_per_character` of simple networks, whose values are known."""
 
 import keras
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 from keras import layers
 
 from dltlab import models
-from dltlab.errors import LabError
+from dltlab.errors import Invalid
 from dltlab.training import bits_per_character
 
 
 def constant(probabilities: list[float], as_logits: bool) -> keras.Model:
-    """Gives the same whatever it reads."""
+    """A network with the same output after every symbol."""
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
@@ -25,18 +25,18 @@ def constant(probabilities: list[float], as_logits: bool) -> keras.Model:
 
 @pytest.mark.parametrize("as_logits", [True, False])
 @pytest.mark.parametrize("length", [1, 3, 5, 100])
-def test_it_is_the_mean_over_every_character_but_the_first(as_logits: bool, length: int) -> None:
+def test_result_is_the_mean_over_all_characters_but_the_first(as_logits: bool, length: int) -> None:
     model = constant([0.5, 0.25, 0.25], as_logits)
     ids = np.array([2, 0, 0, 1, 0, 1])
     assert bits_per_character(model, ids, length=length) == pytest.approx(7 / 5, rel=1e-5)
 
 
-def test_a_network_that_knows_nothing_needs_the_logarithm_of_the_number_of_symbols() -> None:
+def test_uniform_network_needs_the_logarithm_of_the_number_of_symbols() -> None:
     model = constant([1 / 8] * 8, as_logits=True)
     assert bits_per_character(model, np.arange(20_000) % 8) == pytest.approx(3, rel=1e-5)
 
 
-def test_a_longer_window_gives_a_network_that_remembers_more_to_go_by() -> None:
+def test_longer_window_helps_a_network_with_memory() -> None:
     keras.utils.set_random_seed(1)
     model = models.char_rnn(4, units=8, embedding=4)
     ids = np.tile([0, 1, 0, 2, 0, 3], 200)
@@ -50,9 +50,9 @@ def test_a_longer_window_gives_a_network_that_remembers_more_to_go_by() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "length", "sentence"),
+    ("ids", "length", "message"),
     [([], 10, "has 0 characters"), ([1], 10, "has 1 characters"), ([0, 1], 0, "length is 0")],
 )
-def test_what_cannot_be_measured_is_refused(ids: list[int], length: int, sentence: str) -> None:
-    with pytest.raises(LabError, match=sentence):
+def test_wrong_argument_is_refused(ids: list[int], length: int, message: str) -> None:
+    with pytest.raises(Invalid, match=message):
         bits_per_character(constant([0.5, 0.5], True), np.array(ids), length=length)

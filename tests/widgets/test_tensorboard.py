@@ -1,4 +1,4 @@
-"""TensorBoard in JupyterLab: how it is started and where the notebook finds it."""
+"""TensorBoard in JupyterLab: how it starts, and where a notebook finds it."""
 
 import importlib
 import os
@@ -14,6 +14,7 @@ from jupyter_server.serverapp import ServerApp
 from jupyter_server_proxy.config import ServerProcess
 
 from dltlab.widgets import tensorboard
+from tests.deadlines import HANG_SECONDS
 
 SERVER = """
 import subprocess
@@ -27,9 +28,9 @@ module = importlib.import_module("dltlab.widgets.tensorboard")
 
 
 @pytest.fixture
-def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """What a notebook in the root folder of a JupyterLab shows; another server runs beside it."""
-    found: list[dict[str, str]] = []
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The outputs of a notebook in the root folder of one of two JupyterLab servers."""
+    bundles: list[dict[str, str]] = []
     servers = [
         {"pid": 7, "base_url": "/other/", "root_dir": "/elsewhere"},
         {"pid": 8, "base_url": "/user/ada/", "root_dir": str(tmp_path)},
@@ -38,36 +39,36 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str
     monkeypatch.setenv("JPY_PARENT_PID", "8")
     monkeypatch.setattr(module, "in_notebook", lambda: True)
     monkeypatch.setattr("jupyter_server.serverapp.list_running_servers", lambda: servers)
-    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: found.append(bundle))
-    return found
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
+    return bundles
 
 
-def test_the_page_lies_under_the_prefix_of_the_server_that_started_the_kernel(
-    shown: list[dict[str, str]],
+def test_url_has_the_prefix_of_the_server_that_started_the_kernel(
+    outputs: list[dict[str, str]],
 ) -> None:
     tensorboard()
-    assert 'src="/user/ada/tensorboard/" title="TensorBoard on runs"' in shown[0]["text/html"]
-    assert shown[0]["text/plain"] == "TensorBoard on runs"
+    assert 'src="/user/ada/tensorboard/" title="TensorBoard for runs"' in outputs[0]["text/html"]
+    assert outputs[0]["text/plain"] == "TensorBoard for runs"
 
 
-def test_a_folder_in_runs_shows_only_its_runs(shown: list[dict[str, str]]) -> None:
+def test_folder_in_runs_shows_only_its_runs(outputs: list[dict[str, str]]) -> None:
     tensorboard("runs/a+b")
-    assert "/tensorboard/?runFilter=%5Ea%5C%2Bb%28/%7C%24%29" in shown[0]["text/html"]
+    assert "/tensorboard/?runFilter=%5Ea%5C%2Bb%28/%7C%24%29" in outputs[0]["text/html"]
 
 
-def test_runs_elsewhere_are_for_a_tensorboard_of_their_own(
-    shown: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_command_is_printed_for_runs_in_other_folders(
+    outputs: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tensorboard("logs")
-    assert shown == []
-    said = capsys.readouterr().out
-    assert f"shows the runs in {tmp_path / 'runs'}" in said
-    assert '-m tensorboard.main --logdir "logs"' in said
+    assert outputs == []
+    printed = capsys.readouterr().out
+    assert f"shows the runs in {tmp_path / 'runs'}" in printed
+    assert '-m tensorboard.main --logdir "logs"' in printed
 
 
 @pytest.mark.parametrize("variable", ["9", None])
-def test_a_kernel_that_no_server_started_is_told_how_to_go_on(
-    shown: list[dict[str, str]],
+def test_command_is_printed_in_a_kernel_without_a_server(
+    outputs: list[dict[str, str]],
     variable: str | None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -77,23 +78,23 @@ def test_a_kernel_that_no_server_started_is_told_how_to_go_on(
     else:
         monkeypatch.delenv("JPY_PARENT_PID")
     tensorboard()
-    assert shown == []
+    assert outputs == []
     assert '-m tensorboard.main --logdir "runs"' in capsys.readouterr().out
 
 
-def test_plain_python_is_told_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_is_printed_in_plain_python(capsys: pytest.CaptureFixture[str]) -> None:
     tensorboard()
     assert '-m tensorboard.main --logdir "runs"' in capsys.readouterr().out
 
 
-def test_jupyter_server_proxy_takes_the_entry_point() -> None:
+def test_jupyter_server_proxy_accepts_the_entry_point() -> None:
     (entry,) = entry_points(group="jupyter_serverproxy_servers", name="tensorboard")
     process = ServerProcess(name="tensorboard", **entry.load()())
     assert process.launcher_entry.title == "TensorBoard"
     assert not process.absolute_url
 
 
-def test_tensorboard_serves_the_runs_of_the_servers_root_folder_on_loopback(
+def test_tensorboard_serves_the_root_folders_runs_on_loopback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Server:
@@ -111,32 +112,31 @@ def test_tensorboard_serves_the_runs_of_the_servers_root_folder_on_loopback(
 
 
 @pytest.mark.skipif(
-    os.name != "posix", reason="Windows does not tell a process of its parent's end"
+    os.name != "posix", reason="Windows does not report the end of a parent process"
 )
-def test_tensorboard_ends_with_the_server_even_with_one_that_is_killed(tmp_path: Path) -> None:
-    stand_in = tmp_path / "tensorboard"
-    stand_in.mkdir()
-    (stand_in / "__init__.py").touch()
-    (stand_in / "main.py").write_text(
+def test_tensorboard_ends_when_its_server_is_killed(tmp_path: Path) -> None:
+    fake = tmp_path / "tensorboard"
+    fake.mkdir()
+    (fake / "__init__.py").touch()
+    (fake / "main.py").write_text(
         "import os, threading\n"
         "def run_main():\n"
         "    print(os.getpid(), flush=True)\n"
-        "    threading.Event().wait(120)\n"
+        f"    threading.Event().wait({2 * HANG_SECONDS})\n"
     )
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SERVER],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert server.stdout is not None
-    started = psutil.Process(int(server.stdout.readline()))
-    server.kill()
-    server.wait()
-    started.wait(timeout=60)
+    ) as server:
+        assert server.stdout is not None
+        process = psutil.Process(int(server.stdout.readline()))
+        server.kill()
+    process.wait(timeout=HANG_SECONDS)
 
 
-def test_the_server_loads_the_room_without_tensorflow_or_widgets() -> None:
+def test_server_imports_the_module_without_tensorflow_or_widgets() -> None:
     code = (
         "import sys, dltlab.widgets.tensorboard\n"
         "sys.exit(', '.join({'tensorflow', 'keras', 'ipywidgets', 'matplotlib'} & {*sys.modules}))"

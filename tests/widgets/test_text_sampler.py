@@ -1,4 +1,4 @@
-"""The text sampler: what its sliders and button do, and what it shows."""
+"""`TextSampler`: what its sliders and its button do, and what it shows."""
 
 from typing import Any
 
@@ -8,15 +8,16 @@ import pytest
 from keras import layers
 
 from dltlab.data import Vocabulary
-from dltlab.errors import LabError
+from dltlab.errors import Invalid, LabError
 from dltlab.widgets import TextSampler
+from tests.deadlines import wait_until
 
 VOCABULARY = Vocabulary.of("\n<abc>")
 
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
-    """Says '<' most often, then 'a'."""
+    """A network that gives '<' the highest probability, then 'a'."""
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
@@ -28,91 +29,108 @@ def model() -> keras.Model:
     return model
 
 
-def press(sampler: TextSampler) -> None:
-    """Click the button, and wait for what it began."""
-    sampler._button.click()
-    if sampler._writer is not None:
-        sampler._writer.join()
+def descendants(widget: Any) -> list[Any]:
+    children = getattr(widget, "children", ())
+    return [widget, *(inner for child in children for inner in descendants(child))]
 
 
-def test_it_writes_as_many_characters_as_asked(model: keras.Model) -> None:
+def control(sampler: TextSampler, description: str) -> Any:
+    """The input or button with this description."""
+    (found,) = [
+        widget
+        for widget in descendants(sampler.widget)
+        if getattr(widget, "description", "") == description
+    ]
+    return found
+
+
+def shown(sampler: TextSampler) -> str:
+    """The HTML of the sampler: its status and its text."""
+    values = [getattr(widget, "value", "") for widget in descendants(sampler.widget)]
+    return "\n".join(value for value in values if isinstance(value, str))
+
+
+def write(sampler: TextSampler) -> None:
+    """Click the button and wait for the end of the text."""
+    button = control(sampler, "Write")
+    button.click()
+    wait_until(lambda: button.description == "Write")
+
+
+def test_text_has_the_requested_length(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, prompt="ab", num_characters=50)
     text = sampler.write(seed=1)
     assert len(text) == 50
     assert sampler.text == text == sampler.write(seed=1)
-    assert "50 characters" in sampler._said.value
+    assert "50 characters" in shown(sampler)
 
 
-def test_the_sliders_say_what_may_be_drawn(model: keras.Model) -> None:
+def test_sliders_set_which_characters_are_drawn(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, num_characters=200)
+    temperature, top_k, top_p = (
+        control(sampler, name) for name in ("Temperature", "Top-k", "Top-p")
+    )
     assert len(set(sampler.write(seed=1))) > 4
-    sampler._top_k.value = 2
+    top_k.value = 2
     assert set(sampler.write(seed=1)) == {"<", "a"}
-    sampler._top_p.value = 0.05
+    top_p.value = 0.05
     assert set(sampler.write(seed=1)) == {"<"}
-    sampler._top_k.value, sampler._top_p.value = len(VOCABULARY), 1
-    sampler._temperature.value = 0
+    top_k.value, top_p.value = len(VOCABULARY), 1
+    temperature.value = 0
     assert set(sampler.write(seed=1)) == {"<"}
 
 
-def test_the_button_writes_and_says_how_fast(model: keras.Model) -> None:
+def test_button_writes_a_text_and_shows_the_speed(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, num_characters=30)
-    press(sampler)
+    write(sampler)
     assert len(sampler.text) == 30
-    assert sampler._button.description == "Write"
-    assert "30 characters" in sampler._said.value
+    assert "30 characters" in shown(sampler)
 
 
-def test_the_button_stops_what_is_being_written(model: keras.Model) -> None:
+def test_button_stops_a_text(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, num_characters=10**9)
-    sampler._button.click()
-    assert sampler._button.description == "Stop"
-    assert sampler._writer is not None
-    sampler._button.click()
-    assert sampler._writer is None
+    button = control(sampler, "Write")
+    button.click()
+    assert button.description == "Stop"
+    button.click()
+    assert button.description == "Write"
     assert len(sampler.text) < 10**9
-    assert sampler._button.description == "Write"
 
 
-def test_what_it_shows_is_escaped(model: keras.Model) -> None:
+def test_text_and_prompt_are_escaped(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, prompt="<b>", num_characters=100)
     sampler.write(seed=1)
-    shown = sampler._output.value
-    assert "<b>&lt;b&gt;</b>" in shown
+    text = shown(sampler).partition('<pre aria-label="The text">')[2]
+    assert text.startswith("<b>&lt;b&gt;</b>")
     assert "<" in sampler.text
-    assert "<" not in shown.partition("</b>")[2].removesuffix("</pre>")
+    assert "<" not in text.partition("</b>")[2].removesuffix("</pre>")
 
 
-def test_a_prompt_with_an_unknown_character_is_said_and_writes_nothing(model: keras.Model) -> None:
+def test_prompt_with_an_unknown_character_is_reported(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY)
-    sampler._prompt.value = "ab<i>"
-    press(sampler)
-    assert "&#x27;i&#x27; (U+0069" in sampler._said.value
+    control(sampler, "Prompt").value = "ab<i>"
+    write(sampler)
+    assert "&#x27;i&#x27; (U+0069" in shown(sampler)
     assert sampler.text == ""
     with pytest.raises(LabError, match=r"U\+0069"):
         sampler.write()
 
 
-def test_what_goes_wrong_while_it_writes_is_said(model: keras.Model) -> None:
+def test_error_while_writing_is_shown(model: keras.Model) -> None:
     broken = keras.models.clone_model(model)
-    broken.set_weights([each * np.nan for each in broken.get_weights()])
+    broken.set_weights([weight * np.nan for weight in broken.get_weights()])
     sampler = TextSampler(broken, VOCABULARY)
-    press(sampler)
-    assert "returns NaN" in sampler._said.value
-    assert sampler._button.description == "Write"
+    write(sampler)
+    assert "returns NaN" in shown(sampler)
 
 
 def test_every_control_has_a_name(model: keras.Model) -> None:
-    def descendants(widget: Any) -> list[Any]:
-        children = getattr(widget, "children", ())
-        return [widget, *(below for child in children for below in descendants(child))]
-
-    controls = descendants(TextSampler(model, VOCABULARY)._widget)
-    names = [each.description for each in controls if hasattr(each, "tooltip") and each.tooltip]
+    widgets = descendants(TextSampler(model, VOCABULARY).widget)
+    names = [widget.description for widget in widgets if getattr(widget, "tooltip", None)]
     assert names == ["Temperature", "Top-k", "Top-p", "Write"]
 
 
-def test_without_a_front_end_a_sample_is_printed(
+def test_text_is_printed_without_a_front_end(
     model: keras.Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sampler = TextSampler(model, VOCABULARY, prompt="abc", num_characters=40)
@@ -121,6 +139,6 @@ def test_without_a_front_end_a_sample_is_printed(
     assert len(sampler.text) == 40
 
 
-def test_a_text_of_no_length_is_refused(model: keras.Model) -> None:
-    with pytest.raises(LabError, match="num_characters is 0"):
+def test_length_must_be_positive(model: keras.Model) -> None:
+    with pytest.raises(Invalid, match="num_characters is 0"):
         TextSampler(model, VOCABULARY, num_characters=0)
