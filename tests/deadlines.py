@@ -2,6 +2,7 @@
 
 import ctypes
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,16 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not true after {HANG_SECONDS:g} s"
         Event().wait(0.02)
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until a server on this machine listens on a port; fail after `HANG_SECONDS`."""
+
+    def is_open() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_open)
 
 
 def spawn(

@@ -79,6 +79,7 @@ class Zygote:
                     self._report_exit(key.data)
                 else:
                     self._release(key.data)
+        self._close_all()
         for suffix in FILE_SUFFIXES:
             self._stem.with_suffix(suffix).unlink(missing_ok=True)
         return None
@@ -130,7 +131,7 @@ class Zygote:
             protocol.send(connection, {"refused": reason})
 
     def _close_all(self) -> None:
-        """In a fork, close the zygote's descriptors before their numbers are used again."""
+        """Close the zygote's descriptors; in a fork, before their numbers are used again."""
         self._selector.close()
         self._listener.close()
         for kernel in self._kernels.values():

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from jupyter_core.utils import ensure_event_loop
 
 from dltlab.kernels import list_zygotes, pool, protocol, stop_zygotes, warm_kernel
-from tests.deadlines import HANG_SECONDS, drop_root_permissions, spawn, wait_until
+from tests.deadlines import HANG_SECONDS, drop_root_permissions, spawn, wait_for_port, wait_until
 
 NUM_KERNELS = int(os.environ.get("DLTLAB_STRESS_KERNELS", 8))
 AS_NOBODY = "import os, socket; os.setuid(65534)"
@@ -129,7 +130,7 @@ def test_the_kernels_of_a_killed_jupyter_server_end(zygote, tmp_path):
         + [f"--ServerApp.{option}" for option in options],
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+    wait_for_port(port)
     address = f"http://127.0.0.1:{port}/api/kernels"
     request = urllib.request.Request(address, b"{}", method="POST")
     urllib.request.urlopen(request, timeout=HANG_SECONDS).close()
@@ -349,6 +350,7 @@ def test_many_kernels_leave_nothing_behind(ready_zygote, launch):
         kernel = launch()
         kernel.run(WORK)
         kernel.shut_down()
+        ensure_event_loop().close()  # that of this thread
         return kernel.pid, kernel.is_warm
 
     with ThreadPoolExecutor(4) as executor:

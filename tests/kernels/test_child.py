@@ -338,6 +338,7 @@ def test_a_kernel_whose_port_is_taken_ends(ready_zygote, monkeypatch):
 
         assert isinstance(process, warm_kernel.WarmKernel)
         assert process.wait(timeout=HANG_SECONDS) == 1
+        manager.shutdown_kernel(now=True)
 
 
 def test_the_process_has_the_same_properties(request, launch, tmp_path, monkeypatch):

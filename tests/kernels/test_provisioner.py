@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,7 +10,7 @@ import pytest
 
 from dltlab.kernels import list_zygotes, prestart
 from dltlab.paths import COLD_KERNELS
-from tests.deadlines import HANG_SECONDS, spawn, wait_until
+from tests.deadlines import HANG_SECONDS, spawn, wait_for_port, wait_until
 
 
 @pytest.mark.parametrize("name", [COLD_KERNELS, "BINDER_SERVICE_HOST"])
@@ -80,18 +79,15 @@ def lab(runtime, script, tmp_path, monkeypatch):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    path = tmp_path / "jupyter" / f"jpserver-{process.pid}.json"
-    wait_until(lambda: path.exists() and path.read_text().endswith("}"))
-    server = json.loads(path.read_text())
-
-    def is_listening() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", server["port"])) == 0
-
-    wait_until(is_listening)
-    yield server
-    process.terminate()
-    process.wait(HANG_SECONDS)
+    try:
+        path = tmp_path / "jupyter" / f"jpserver-{process.pid}.json"
+        wait_until(lambda: path.exists() and path.read_text().endswith("}"))
+        server = json.loads(path.read_text())
+        wait_for_port(server["port"])
+        yield server
+    finally:
+        process.terminate()
+        process.wait(HANG_SECONDS)
 
 
 def test_the_first_kernel_of_dltlab_lab_is_a_fork_of_the_zygote_it_started(lab):
