@@ -1,7 +1,6 @@
 from .classification import classify
-from .cudnn import CudnnCheck, check_cudnn
+from .cudnn import check_cudnn
 from .evaluation import evaluate
-from .evaluation_results import Evaluation
 from .fitting import fit, resume
 from .generation import TextGenerator, generate
 from .inspection import inspect
@@ -11,8 +10,6 @@ from .schedules import one_cycle
 from .text_metrics import bits_per_character
 
 __all__ = [
-    "CudnnCheck",
-    "Evaluation",
     "Monitor",
     "TextGenerator",
     "bits_per_character",

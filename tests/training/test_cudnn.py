@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 from dltlab.errors import Invalid
-from dltlab.training import CudnnCheck, check_cudnn
+from dltlab.training import check_cudnn
+from dltlab.training.cudnn import CudnnCheck
 
 MASK = np.array([[True, True, False], [True, True, True]])
 

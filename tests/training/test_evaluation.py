@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 from dltlab.errors import Invalid
-from dltlab.training import Evaluation, evaluate
+from dltlab.training import evaluate
 from dltlab.training.evaluation import wilson_interval
+from dltlab.training.evaluation_results import Evaluation
 from tests.training.echo_models import batches, echo, images, one_hot
 
 NAMES = ["cat", "dog", "hen"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dltlab.errors import Invalid
-from dltlab.training import Evaluation, evaluate
+from dltlab.training import evaluate
+from dltlab.training.evaluation_results import Evaluation
 from tests.training.echo_models import batches, echo, one_hot
 
 
