@@ -71,10 +71,10 @@ def list_labs(course: CourseFolder = None) -> None:
 
     table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
     for lab in Course.find(course).read():
-        needs = lab.front_matter
-        minutes = needs.minutes.read + needs.minutes.exercise + needs.minutes.compute
-        memory = f"{needs.memory_gb:g} GB"
-        table.add_row(lab.name, needs.title, str(minutes), memory, needs.devices.gpu)
+        front_matter = lab.front_matter
+        minutes = sum(front_matter.minutes.model_dump().values())
+        memory = f"{front_matter.memory_gb:g} GB"
+        table.add_row(lab.name, front_matter.title, str(minutes), memory, front_matter.devices.gpu)
     print_table(table)
 
 

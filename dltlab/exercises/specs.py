@@ -129,9 +129,9 @@ class Array(Spec):
         """Describe a wrong shape or dtype, or values that are not finite."""
         if value.shape != expected.shape:
             return self._shape_fault(value.shape, expected.shape)
-        wanted = self._dtype or ("bool" if expected.dtype.kind == "b" else "number")
-        if not np.issubdtype(value.dtype, _DTYPES.get(wanted, wanted)):
-            return f"Your {self.name} has the dtype {value.dtype}; expected {_in_words(wanted)}."
+        required = self._dtype or ("bool" if expected.dtype.kind == "b" else "number")
+        if not np.issubdtype(value.dtype, _DTYPES.get(required, required)):
+            return f"Your {self.name} has the dtype {value.dtype}; expected {_in_words(required)}."
         if value.dtype.kind == "c" and expected.dtype.kind != "c":
             return f"Your {self.name} has the dtype {value.dtype}; expected real numbers."
         strange = value[~np.isfinite(value)]

@@ -167,8 +167,8 @@ def test_a_mistake_that_does_not_get_its_own_sentence_is_a_fault(checks, edit, b
     edit(checks, mistake + "def _(predictions, truth):\n    " + SUM + "\n", "")
     edit(checks, "_PLACE_", f"def _(predictions, truth):\n    {body}\n")
 
-    (found,) = verify(MODULE)
-    assert fault in found
+    (message,) = verify(MODULE)
+    assert fault in message
 
 
 def test_a_mistake_may_be_written_in_two_ways(checks):

@@ -71,15 +71,15 @@ def test_lab_uses_warm_kernels_unless_cold_is_given(dltlab, built, tmp_path, sta
 def test_lab_reports_a_new_version_of_an_edited_lab(dltlab, built, tmp_path, edit, started):
     options = ("--no-browser", "--dir", tmp_path / "mine", "--course", built.root)
     dltlab("lab", *options)
-    mine = tmp_path / "mine" / f"{LAB}.ipynb"
-    edit(mine, "My topic", "My notes")
-    edited = mine.read_bytes()
+    copy = tmp_path / "mine" / f"{LAB}.ipynb"
+    edit(copy, "My topic", "My notes")
+    edited = copy.read_bytes()
     edit(built.labs / f"{LAB}.ipynb", "My topic", "Our topic")
 
     result = dltlab("lab", *options)
 
     assert f"The course has a new version of {LAB}" in result.out
-    assert mine.read_bytes() == edited
+    assert copy.read_bytes() == edited
     assert "Our topic" in (tmp_path / "mine" / f"{LAB}-new.ipynb").read_text()
 
 
