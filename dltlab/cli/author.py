@@ -63,7 +63,7 @@ def verify(names: Labs = None, course: CourseFolder = None) -> None:
 
 @app.command()
 def lint(names: Labs = None, course: CourseFolder = None) -> None:
-    """Check the sources of labs against the rules for headings, alt text, paths, …."""
+    """Check the sources of labs: headings, alt text, axis labels, paths, and more."""
     from dltlab import authoring
     from dltlab.course import Course
 
