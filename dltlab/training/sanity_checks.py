@@ -126,8 +126,10 @@ def require_trainable(model: keras.Model, batch: Any) -> None:
             "another."
         )
     outputs = model.output_shape
-    is_per_class = num_label_classes(model) is None and len(getattr(labels, "shape", ())) == 2
-    if is_per_class and isinstance(outputs, tuple) and outputs[1:] != labels.shape[1:]:
+    are_vectors = (
+        isinstance(outputs, tuple) and len(outputs) == len(getattr(labels, "shape", ())) == 2
+    )
+    if are_vectors and num_label_classes(model) is None and outputs[1] != labels.shape[1]:
         raise Invalid(
             f"The labels have a value for each of {labels.shape[1]} classes, and the model has "
             f"{outputs[-1]} outputs: build it with one output per class."

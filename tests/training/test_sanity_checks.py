@@ -135,3 +135,10 @@ def test_free_memory_is_the_least_of_the_gpus(
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     monkeypatch.setattr(sanity_checks, "list_gpus", lambda: gpus)
     assert free_bytes() == expected
+
+
+def test_labels_of_every_step_of_a_sequence_are_accepted() -> None:
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Embedding(9, 4)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    symbols = np.zeros((2, 5), np.int32)
+    require_trainable(model, (symbols, symbols))
