@@ -119,6 +119,21 @@ class DatasetCard(StrictModel):
         """The SHA-256 hash of the card, which includes the hashes of its files."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    def file(self, name: str) -> File:
+        """Return the entry of a file.
+
+        Raises:
+            Invalid: The card has no file of this name.
+        """
+        for file in self.files:
+            if file.name == name:
+                return file
+        names = ", ".join(file.name for file in self.files) or "none"
+        raise Invalid(
+            f"The card of '{self.name}' has no file '{name}'; its files are: {names}. Correct the "
+            "name, or add an entry [[files]]."
+        )
+
     @property
     @abstractmethod
     def contents(self) -> str:
@@ -166,10 +181,18 @@ class ImageCard(DatasetCard):
 
         Raises:
             LabError: The files are not available or damaged.
+            Invalid: A label is not an index into `class_names`.
         """
-        if split == ALL:
-            return self.read_all()
-        return self.read_split(cast(SplitName, split))
+        images = self.read_all() if split == ALL else self.read_split(cast(SplitName, split))
+        num_classes = len(self.class_names)
+        invalid = images.labels[(images.labels < 0) | (images.labels >= num_classes)]
+        if invalid.size:
+            raise Invalid(
+                f"The data set '{self.name}' has an image with the label {invalid[0]}; with its "
+                f"{num_classes} class names, labels are 0 to {num_classes - 1}: correct "
+                "'class_names' in its card."
+            )
+        return images
 
     def read_all(self) -> PackedImages:
         """Return the images of all splits, one after the other."""

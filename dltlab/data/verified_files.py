@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dltlab.data.card import DatasetCard, File
-from dltlab.errors import Unavailable
+from dltlab.errors import Invalid, Unavailable
 from dltlab.files import lock_folder
 from dltlab.paths import data_dir, mirror_dir
 
@@ -29,7 +30,11 @@ def is_local(card: DatasetCard, file: File) -> bool:
 
 
 def is_intact(path: Path, file: File) -> bool:
-    """Return whether `path` holds the bytes of `file`."""
+    """Return whether `path` holds the bytes of `file`.
+
+    Raises:
+        Invalid: It does, but their number is not the card's `size`.
+    """
     return _verified_content(path, file) is not None
 
 
@@ -46,15 +51,13 @@ def file_content(card: DatasetCard, file: File) -> bytes:
 
     Raises:
         Unavailable: No source has the expected bytes, or the store cannot be written.
+        Invalid: The file's size is not that of the card.
     """
     local_paths = _local_paths(card, file)
     for path in local_paths:
         if (content := _verified_content(path, file)) is not None:
             return content
-    failures = [
-        f"{path} is {'damaged or another file' if path.is_file() else 'missing'}"
-        for path in local_paths
-    ]
+    failures = [f"{path} {_fault(path)}" for path in local_paths]
     target = stored_path(card, file)
     try:
         with lock_folder(target.parent):
@@ -84,15 +87,33 @@ def _local_paths(card: DatasetCard, file: File) -> list[Path]:
 
 
 def _verified_content(path: Path, file: File) -> bytes | None:
-    """Return the content of `path`; None where neither its hash nor its content's is correct."""
+    """Return the content of `path`; None where neither its hash nor its content's is correct.
+
+    Raises:
+        Invalid: The hash is correct, but the size is not that of the card.
+    """
     try:
         packed = path.read_bytes()
         is_gzip = file.name.endswith(".gz") and not file.name.endswith(".tar.gz")
         unpacked = gzip.decompress(packed) if is_gzip else packed
     except (OSError, EOFError, zlib.error):
         return None
-    is_correct = _sha256(packed) == file.sha256 or _sha256(unpacked) == file.unpacked_sha256
-    return unpacked if is_correct else None
+    if _sha256(packed) == file.sha256:
+        if len(packed) != file.size:
+            raise Invalid(
+                f"{file.name} has {len(packed)} bytes; its card says {file.size}: correct 'size' "
+                "in the card."
+            )
+        return unpacked
+    return unpacked if _sha256(unpacked) == file.unpacked_sha256 else None
+
+
+def _fault(path: Path) -> str:
+    """Return why a path where a file was looked up does not have it."""
+    try:
+        return f"is damaged or another file, with the SHA-256 {_sha256(path.read_bytes())}"
+    except OSError:
+        return "cannot be read" if path.is_file() else "is missing"
 
 
 def _sha256(data: bytes) -> str:
@@ -125,9 +146,11 @@ def _download(url: str, target: Path, file: File) -> str:
             if _size(part) == size_before:
                 was_interrupted = isinstance(error, ChunkedEncodingError)
                 return "broke off" if was_interrupted else "did not answer"
-        except ValueError:
+        except ValueError as error:
             if not size_before:  # otherwise the part was that of another file
-                return "sent bytes that do not have the card's SHA-256"
+                found = re.search(r"but got ['\"]?(\w+)", str(error))  # in pooch's message
+                instead = f" but {found[1]}" if found else ""
+                return f"sent bytes that do not have the card's SHA-256{instead}"
         else:
             Path(downloaded).replace(target)
             shutil.rmtree(folder)

@@ -40,6 +40,22 @@ def test_images_of_another_size_than_the_card_are_refused(
         info("digits").pack("test", np.zeros(shape, np.uint8), np.zeros(num_labels, int))
 
 
+@pytest.mark.parametrize(("name", "split"), [("digits", "all"), ("shapes", "test")])
+def test_a_label_without_a_class_name_is_refused(name: str, split: str) -> None:
+    card = info(name).model_copy(update={"class_names": ["zero", "one", "two"]})
+    with pytest.raises(
+        Invalid, match=rf"'{name}' has an image with the label \d; with its 3 .* labels are 0 to 2"
+    ):
+        card.read(split)
+
+
+def test_a_file_that_the_card_lacks_is_named_with_those_it_has() -> None:
+    card = info("cifar10")
+    assert card.file("cifar-10-binary.tar.gz") is card.files[0]
+    with pytest.raises(Invalid, match=r"'cifar10' has no file 'cifar.tar'; .*cifar-10-binary.tar"):
+        card.file("cifar.tar")
+
+
 def test_the_content_hash_changes_with_the_card() -> None:
     card = info("shapes")
     assert card.content_hash == info("shapes").content_hash

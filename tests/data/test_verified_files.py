@@ -55,8 +55,12 @@ def send_truncated(request: BaseHTTPRequestHandler, body: bytes) -> None:
     request.wfile.write(body[:-5])
 
 
+OTHER_BYTES = gzip.compress(b"something else", mtime=0)
+OTHER_SHA256 = hashlib.sha256(OTHER_BYTES).hexdigest()
+
+
 def send_other_bytes(request: BaseHTTPRequestHandler, body: bytes) -> None:
-    send_all(request, gzip.compress(b"something else"))
+    send_all(request, OTHER_BYTES)
 
 
 def send_error_503(request: BaseHTTPRequestHandler, body: bytes) -> None:
@@ -207,7 +211,7 @@ def test_the_second_url_is_used_when_the_first_fails(sources: Sources, fault: Re
     ("fault", "reason"),
     [
         (send_error_503, "answered 503"),
-        (send_other_bytes, "sent bytes that do not"),
+        (send_other_bytes, f"sent bytes that do not have the card's SHA-256 but {OTHER_SHA256}"),
         (send_truncated, "broke off"),
     ],
 )
@@ -372,6 +376,26 @@ def test_a_card_with_another_size_than_its_files_is_invalid(sources: Sources) ->
     card = sources.course / "datasets" / "tiny.toml"
     card.write_text(card.read_text().replace("size = 10\n", "size = 11\n"))
     with pytest.raises(Invalid, match=r"images \(10, 2, 2, 1\).*card says \(11, 2, 2, 1\)"):
+        arrays("tiny", "test")
+
+
+def test_a_file_of_another_size_than_its_card_says_is_invalid(sources: Sources) -> None:
+    card = sources.course / "datasets" / "tiny.toml"
+    size = len(PACKED["test-images.gz"])
+    card.write_text(card.read_text().replace(f"size = {size}\n", "size = 7\n"))
+    with pytest.raises(Invalid, match=rf"has {size} bytes; its card says 7: correct 'size'"):
+        arrays("tiny", "test")
+
+
+def test_another_file_in_the_mirror_is_named_with_its_hash(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(sources.mirror))
+    sources.replies = [send_error_503, send_error_503]
+    (sources.mirror / "test-images.gz").write_bytes(OTHER_BYTES)
+    with pytest.raises(
+        Unavailable, match=f"damaged or another file, with the SHA-256 {OTHER_SHA256}"
+    ):
         arrays("tiny", "test")
 
 

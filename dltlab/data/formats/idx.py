@@ -46,7 +46,7 @@ class IdxCard(ImageCard):
 
     @model_validator(mode="after")
     def _has_entries_for_its_files(self) -> Self:
-        names = {file.name for file in self.files}
+        names = [file.name for file in self.files]
         for split_name, split in self.splits.items():
             for file_name in (split.images, split.labels):
                 if file_name not in names:
@@ -91,9 +91,8 @@ class IdxCard(ImageCard):
 
     def _files_of(self, split: SplitName) -> list[File]:
         """Return the entries of a split's two files, of the images and of the labels."""
-        files = {file.name: file for file in self.files}
         names = self.splits[split]
-        return [files[names.images], files[names.labels]]
+        return [self.file(names.images), self.file(names.labels)]
 
     def _read_files(self, split: SplitName) -> PackedImages:
         images, labels = (
