@@ -103,7 +103,7 @@ def test_the_wheel_works_in_a_folder_without_a_clone(wheel, tmp_path):
 
     assert "01_first_network" in dltlab("list")
     assert dltlab("build", "--check") == ""
-    assert dltlab("lint") == ""
+    assert dltlab("lint") == "lint: 5 labs, no findings\n"
     assert dltlab("reset", "1") == "workspace/01_first_network.ipynb is fresh.\n"
     lab = wheel / "dltlab" / "_course" / "labs" / "01_first_network.ipynb"
     assert (tmp_path / "workspace" / lab.name).read_bytes() == lab.read_bytes()

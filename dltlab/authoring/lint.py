@@ -158,28 +158,42 @@ def cell_length(lab: Lab) -> Iterator[Problem]:
             yield cell.line, f"a cell of {words} words"
 
 
-@rule(
-    "exercise",
-    "Put it under a heading 'Exercise …', tag its cell 'exercise', and check it with ex.",
-)
-def exercise(lab: Lab) -> Iterator[Problem]:
-    """An exercise has a heading, a tag and a check."""
+@rule("exercise-tag", "Tag the cell 'exercise'.")
+def exercise_tag(lab: Lab) -> Iterator[Problem]:
+    """A cell with a solution is tagged."""
+    for cell in lab.code_cells():
+        if "exercise" not in cell.tags and cell.stub != cell.source:
+            yield cell.line, "a solution in a cell that is not tagged 'exercise'"
+
+
+@rule("exercise-solution", "Put the solution between '### BEGIN SOLUTION' and '### END SOLUTION'.")
+def exercise_solution(lab: Lab) -> Iterator[Problem]:
+    """A tagged cell has a solution."""
+    for cell in lab.code_cells():
+        if "exercise" in cell.tags and cell.stub == cell.source:
+            yield cell.line, "a cell tagged 'exercise' without a solution"
+
+
+@rule("exercise-heading", "Put a heading that begins with 'Exercise' into the text above the cell.")
+def exercise_heading(lab: Lab) -> Iterator[Problem]:
+    """An exercise has a heading."""
     prose = ""
     for cell in lab.cells:
         if cell.kind == "markdown":
             prose = cell.source
             continue
-        tagged, solved = "exercise" in cell.tags, cell.stub != cell.source
-        if solved and not tagged:
-            yield cell.line, "a solution in a cell that is not tagged 'exercise'"
-        elif tagged and not solved:
-            yield cell.line, "a cell tagged 'exercise' without a solution"
-        elif tagged and not re.search(r"^#+ .*(exercise|challenge)", prose, re.I | re.M):
+        has_heading = re.search(r"^#+ .*(exercise|challenge)", prose, re.I | re.M)
+        if "exercise" in cell.tags and cell.stub != cell.source and not has_heading:
             yield cell.line, "an exercise without a heading"
-        if tagged and not any(
-            isinstance(node, ast.FunctionDef) and node.name in lab.exercises
-            for node in cell.tree.body
-        ):
+
+
+@rule("exercise-check", "Check the function that the cell defines: 'ex.NAME.check(NAME)'.")
+def exercise_check(lab: Lab) -> Iterator[Problem]:
+    """An exercise has a check."""
+    for cell in lab.code_cells():
+        functions = [node for node in cell.tree.body if isinstance(node, ast.FunctionDef)]
+        is_checked = any(function.name in lab.exercises for function in functions)
+        if "exercise" in cell.tags and not is_checked:
             yield cell.line, "an exercise without a check"
 
 

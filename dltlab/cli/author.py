@@ -22,7 +22,8 @@ def new(
     source, checks = new_lab(topic, course)
     option = f" --course {course}" if course else ""
     typer.echo(f"Wrote {short_path(source)} and {short_path(checks)}.")
-    typer.echo(f"Edit them, then run: dltlab build{option} && dltlab lint{option}")
+    commands = " && ".join(f"dltlab {command}{option}" for command in ("lint", "verify", "build"))
+    typer.echo(f"Edit them, then run: {commands}")
 
 
 @app.command()
@@ -55,9 +56,10 @@ def verify(names: Labs = None, course: CourseFolder = None) -> None:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
     root = Course.find(course)
-    messages = authoring.verify_labs(root, root.read(names))
-    for message in messages:
-        typer.echo(message)
+    labs = root.read(names)
+    messages = authoring.verify_labs(root, labs)
+    for line in messages or [authoring.summary(root, lab) for lab in labs]:
+        typer.echo(line)
     raise typer.Exit(1 if messages else 0)
 
 
@@ -67,7 +69,11 @@ def lint(names: Labs = None, course: CourseFolder = None) -> None:
     from dltlab import authoring
     from dltlab.course import Course
 
-    findings = authoring.lint(Course.find(course), names)
+    root = Course.find(course)
+    findings = authoring.lint(root, names)
     for finding in findings:
         typer.echo(str(finding))
+    if not findings:
+        count = len(names or root.lab_names())
+        typer.echo(f"lint: {count} lab{'s' * (count != 1)}, no findings")
     raise typer.Exit(1 if findings else 0)

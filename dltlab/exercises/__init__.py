@@ -1,7 +1,9 @@
 '''Exercises that check themselves, and the learner's progress.
 
 A module of `dltlab.checks` holds the exercises and questions of one lab, with their hints; the
-lab's notebook imports it `as ex`. The task, the stub and the solution are in the lab's source.
+lab's notebook imports it `as ex`. The task, the stub and the solution are in the lab's source; a
+solution may use only the lab's imports, not its other functions and variables. A cell of the lab
+checks an exercise with `ex.NAME.check(NAME)` and asks a question with `ex.NAME.ask()`.
 
 **Declared.** Where an answer can be compared with the author's solution, state the cases, what is
 returned, and the known mistakes:
@@ -30,7 +32,7 @@ returned, and the known mistakes:
     def _(x, h, kernel, recurrent_kernel, bias):
         return np.tanh(np.hstack([x, h]) @ np.vstack([kernel, recurrent_kernel]) + bias)
 
-    @rnn_step.rejects("has the shape (4,)")   # a wrong answer, told by the engine
+    @rnn_step.rejects("has the shape (4,)")   # a wrong answer that the engine itself reports
     def _(x, h, kernel, recurrent_kernel, bias):
         return np.tanh(x @ kernel + h @ recurrent_kernel + bias)[0]
 
@@ -38,10 +40,10 @@ returned, and the known mistakes:
   different sizes, so that an answer with a size written into it fails; let no two dimensions of
   the first be equal, and none be 1 or 2, which hides factors. An answer gets copies.
 - *Returns.* `Array`, `Number`, `Integer`, `Text`, `Equal` (anything, by `==`). A tuple of them for
-  a fixed number of values, in whatever unpacks; `[Array("gradient")]` for any number of values.
-  Shape and kind of dtype are those of the author's solution on that case. float32 or float64,
-  lists, tuples, tensors and numbers are all accepted; integers must be equal, floats close (`rtol`,
-  `atol`); `dtype="int8"` or `dtype="integer"` where the dtype matters.
+  a fixed number of values, in anything that can be unpacked; `[Array("gradient")]` for any number
+  of values. Shape and kind of dtype are those of the author's solution on that case. float32 or
+  float64, lists, tuples, tensors and numbers are all accepted; integers must be equal, floats close
+  (`rtol`, `atol`); `dtype="int8"` or `dtype="integer"` where the dtype matters.
 - *What the engine says itself:* an exception with its line, no `return`, a changed argument, a
   value that does not convert, a wrong number of values, a wrong shape or dtype, nan. The order is:
   exceptions, changed arguments and types; then mistakes; then shapes, dtypes and nan; then
@@ -93,7 +95,8 @@ which verification takes seconds; the executed notebook proves the defaults:
     @exercise("Begin with the network above.", smoke={"num_images": 100, "bar": 0.5})
     def train_classifier(answer, num_images=4_000, bar=0.9): ...
 
-**Questions.** The docstring asks, exactly one option is correct, each has its reason:
+**Questions.** The docstring asks, exactly one option is correct, each has its reason. The call
+`ex.first_loss.ask()` in a cell of the lab shows the question:
 
     @question
     def first_loss():

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import unwrap
+from pathlib import Path
 from typing import Any
+
+from dltlab.paths import short_path
 
 Answer = Callable[..., Any]
 
@@ -89,11 +92,32 @@ def describe_error(error: Exception) -> str:
     Left out is what says nothing to a learner: Keras' first line and colors, TensorFlow's names of
     graph nodes and kernels.
     """
+    reason = _reason(error)
+    return f"`{type(error).__name__}`" + (f": {reason}" if reason else ".")
+
+
+def describe_author_error(function: Answer, error: BaseException) -> str:
+    """Describe an exception of the author's code with the line of the file that raised it.
+
+    Args:
+        function: The author's function, whose file is named.
+        error: What it raised, or the `AnswerRaised` that tells it.
+    """
+    while isinstance(error, AnswerRaised) and error.__cause__:
+        error = error.__cause__
+    path, reason = unwrap(function).__code__.co_filename, _reason(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    place = f" in line {lines[-1]} of {short_path(Path(path))}" if lines else ""
+    return f"{type(error).__name__}{place}" + (f": {reason}" if reason else "")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first useful line of an exception's message."""
     message = re.sub(r"\x1b\[\d*m|\{\{\w+ .*?\}\} ?| ?\[Op:\w+\].*", "", str(error))
     lines = [line.strip() for line in message.splitlines()]
     useful = (line for line in lines if line and not line.startswith("Exception encountered when"))
-    reason = next(useful, "")
-    return f"`{type(error).__name__}`" + (f": {reason}" if reason else ".")
+    return next(useful, "")
 
 
 def _describe_with_line(answer: Answer, error: Exception) -> str:

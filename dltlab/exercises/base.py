@@ -7,6 +7,7 @@ from inspect import unwrap
 from types import FunctionType
 
 from dltlab.course import Lab
+from dltlab.errors import Invalid
 from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, describe_error
 from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
 from dltlab.exercises.progress import try_record_outcome
@@ -118,7 +119,14 @@ class Exercise(ABC):
 
         For messages that the engine or the code of the check writes; see also
         `DeclaredExercise.mistake`.
+
+        Raises:
+            Invalid: `fragment` is not a text, as in `@rnn_step.rejects` without one.
         """
+        if not isinstance(fragment, str):
+            raise Invalid(
+                f'{self.name}: write `@{self.name}.rejects("…")`, with a part of the message.'
+            )
 
         def declare(answer: Answer) -> Answer:
             self.rejected.append((answer, fragment))

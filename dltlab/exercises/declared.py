@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from dltlab.errors import Invalid
-from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, call_answer, guard, in_float32
+from dltlab.exercises.answers import (
+    Answer,
+    AnswerRaised,
+    NotYet,
+    call_answer,
+    describe_author_error,
+    guard,
+    in_float32,
+)
 from dltlab.exercises.base import Exercise
 from dltlab.exercises.cases import Case, parameter_names
 from dltlab.exercises.coded import Check
@@ -39,7 +47,12 @@ class Mistake:
 
 
 class DeclaredExercise(Exercise):
-    """An exercise whose answer is compared with the author's solution on several cases."""
+    """An exercise whose answer is compared with the author's solution on several cases.
+
+    Attributes:
+        incomplete: What `mistake` was called with where it then decorated no function; in
+            `@rnn_step.mistake` without a sentence, it is the function itself.
+    """
 
     def __init__(
         self,
@@ -63,6 +76,7 @@ class DeclaredExercise(Exercise):
         self._otherwise = otherwise
         self._observe = observe
         self._declarations: list[Callable[[], list[Mistake]]] = []
+        self.incomplete: list[Sentence] = []
         self._mistaken: dict[tuple[Mistake, int], Any] = {}
         self._behaviors: list[Check] = []
 
@@ -79,8 +93,10 @@ class DeclaredExercise(Exercise):
                 value on the first case that differs; or a function of that value that returns
                 such a text.
         """
+        self.incomplete.append(sentence)
 
         def declare(answer: Answer) -> Answer:
+            self.incomplete.remove(sentence)
             declared = Mistake(answer, lambda *arguments: sentence, answer.__code__.co_firstlineno)
             self._declarations.append(lambda: [declared])
             return answer
@@ -111,7 +127,7 @@ class DeclaredExercise(Exercise):
         """The declared mistakes, in the order in which they are tried.
 
         Raises:
-            Invalid: A generator yields more mistakes on one case than on another.
+            Invalid: A generator raises, or yields more mistakes on one case than on another.
         """
         return [mistake for declared in self._declarations for mistake in declared()]
 
@@ -128,30 +144,76 @@ class DeclaredExercise(Exercise):
         """The calls that are compared.
 
         Raises:
-            Invalid: The author's function does not yield tuples that fit the solution.
+            Invalid: The author's function raises, or does not yield tuples that fit the solution.
         """
         cases = []
         function = partial(self._observe, None) if self._observe else self.reference()
         called = "`observe=`" if self._observe else "the solution"
-        for arguments in self._make_cases():
+        try:
+            yielded = list(self._make_cases())
+        except Exception as error:
+            description = describe_author_error(self._make_cases, error)
+            raise Invalid(f"the function that yields the cases raises {description}") from error
+        for arguments in yielded:
             if not isinstance(arguments, tuple):
                 raise Invalid(
-                    f"{self.name}: a case is a tuple of arguments, not {type(arguments).__name__}; "
-                    "with one argument write `yield (x,)`."
+                    f"a case is a tuple of arguments, not {type(arguments).__name__}; with one "
+                    "argument write `yield (x,)`"
                 )
             try:
                 signature(function).bind(*arguments)
             except TypeError as error:
                 raise Invalid(
-                    f"{self.name}: a case has {len(arguments)} arguments, which do not fit "
-                    f"{called} ({error}); with one argument write `yield (x,)`."
+                    f"a case has {len(arguments)} arguments, which do not fit {called} ({error}); "
+                    "with one argument write `yield (x,)`"
                 ) from error
             cases.append(Case(arguments, parameter_names(function, len(arguments))))
         return cases
 
-    def is_comparable(self, mistake: Mistake) -> bool:
-        """Return whether a mistake returns values, so that an answer can agree with it."""
-        return bool(self._mistaken_values(mistake))
+    @cached_property
+    def expected(self) -> list[Any]:
+        """What the author's solution returns on each case, converted.
+
+        Raises:
+            Invalid: The cases do not fit the solution, it raises, or it returns something else
+                than `returns=` says.
+        """
+        solution = self.reference()
+        try:
+            values = self._values(solution)
+        except AnswerRaised as error:
+            description = describe_author_error(solution, error)
+            advice = ". A solution may use only the lab's imports" * ("NameError" in description)
+            raise Invalid(f"the solution raises {description}{advice}") from error
+        except NotYet as error:
+            raise Invalid(f"the solution does not pass its own check: {error}") from error
+        for value in values:
+            if fault := self._spec.fault(value, value):
+                raise Invalid(f"the solution does not return what `returns=` says: {fault}")
+        return values
+
+    @property
+    def general_sentences(self) -> list[str]:
+        """The sentences of `otherwise=` that are text."""
+        otherwise = self._otherwise
+        sentences = otherwise.values() if isinstance(otherwise, Mapping) else [otherwise]
+        return [sentence for sentence in sentences if isinstance(sentence, str)]
+
+    def failure(self, mistake: Mistake) -> str | None:
+        """Return why a mistake returns no value that an answer can agree with, if so."""
+        try:
+            for place in range(len(self.cases)):
+                self._mistaken_value(mistake, place)
+        except AnswerRaised as error:
+            description = describe_author_error(mistake.answer, error)
+            takes = "" if " in line " in description else "does not take the arguments of a case: "
+            return (
+                f"{takes}raises {description}. Correct it; if it is an answer that may well raise "
+                "this, declare it with `rejects`"
+            )
+        except NotYet as error:
+            return f"gets a message of the engine, so use `rejects`: {error}"
+        return None
 
     def differs(self, mistake: Mistake) -> bool:
         """Return whether a mistake differs from the author's solution on some case."""
@@ -189,7 +251,7 @@ class DeclaredExercise(Exercise):
         """
         if self._observe:
             return
-        for case, expected in zip(self.cases, self._expected, strict=True):
+        for case, expected in zip(self.cases, self.expected, strict=True):
             for value in self._spec.altered(expected):
                 yield self._except_on(case, value)
 
@@ -203,7 +265,7 @@ class DeclaredExercise(Exercise):
         return answer
 
     def _check(self, answer: Answer) -> None:
-        expected = self._expected
+        expected = self.expected
         values = self._values(answer)
         if all(map(self._is_correct, values, expected)):
             for check in self._behaviors:
@@ -217,11 +279,6 @@ class DeclaredExercise(Exercise):
             if fault := self._spec.fault(value, solution):
                 raise NotYet(fault + self._where(case))
         raise NotYet(self._otherwise_message(values))
-
-    @cached_property
-    def _expected(self) -> list[Any]:
-        """What the author's solution returns on each case."""
-        return self._values(self.reference())
 
     def _values(self, answer: Answer) -> list[Any]:
         """Return the converted values of an answer on all cases, or raise what the learner gets."""
@@ -266,12 +323,17 @@ class DeclaredExercise(Exercise):
         return self._mistaken[mistake, place]
 
     def _mistakes_of(self, generator: Mistakes) -> list[Mistake]:
-        with _comparable():
-            counts = [len(list(generator(*case.fresh()))) for case in self.cases]
+        try:
+            with _comparable():
+                counts = [len(list(generator(*case.fresh()))) for case in self.cases]
+        except Exception as error:
+            line = generator.__code__.co_firstlineno
+            description = describe_author_error(generator, error)
+            raise Invalid(f"`mistakes` of line {line} raises {description}") from error
         if len(set(counts)) != 1:
             raise Invalid(
-                f"{self.name}: `mistakes` must yield as many pairs on each case, not {counts}; "
-                "yield `...` as a value where a mistake makes no difference."
+                f"`mistakes` must yield as many pairs on each case, not {counts}; yield `...` as a "
+                "value where a mistake makes no difference"
             )
         return [
             Mistake(
@@ -285,12 +347,12 @@ class DeclaredExercise(Exercise):
     def _differing(self, mistake: Mistake) -> list[bool]:
         """Return for each case whether the mistake differs from the author's solution."""
         wrong = self._mistaken_values(mistake)
-        pairs = zip(self._expected, wrong, strict=False)
+        pairs = zip(self.expected, wrong, strict=False)
         return [w is not ... and not self._spec.agrees(e, w) for e, w in pairs]
 
     def _applies(self, mistake: Mistake, values: list[Any]) -> bool:
         """Return whether a mistake explains the first wrong value, and contradicts no other one."""
-        correct = map(self._is_correct, values, self._expected)
+        correct = map(self._is_correct, values, self.expected)
         first = next(place for place, is_correct in enumerate(correct) if not is_correct)
         # Most mistakes are excluded by this case, so that the others need not be computed.
         if not self._explains(mistake, first, values[first]):
@@ -307,7 +369,7 @@ class DeclaredExercise(Exercise):
             return False
         if wrong is ...:
             return True
-        differs = not self._spec.agrees(self._expected[place], wrong)
+        differs = not self._spec.agrees(self.expected[place], wrong)
         return differs and self._spec.agrees(value, wrong)
 
     def _mistake_message(self, mistake: Mistake, place: int, value: Any) -> str:
@@ -316,7 +378,7 @@ class DeclaredExercise(Exercise):
         return self._render(sentence, place, value)
 
     def _otherwise_message(self, values: list[Any]) -> str:
-        pairs = list(zip(values, self._expected, strict=True))
+        pairs = list(zip(values, self.expected, strict=True))
         if isinstance(self._otherwise, Mapping):
             assert isinstance(self._spec, Several)
             parts = [spec.name for spec in self._spec.parts]

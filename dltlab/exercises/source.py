@@ -45,9 +45,11 @@ def reference(lab: Lab, name: str, *, stub: bool = False) -> Callable[..., Any]:
     """
     namespace: dict[str, Any] = {"__name__": f"{lab.name}.reference"}
     cell = lab.defining(name)
-    definition = _definition(cell.stub if stub else cell.solution, name)
+    definition = _definition(cell.stub if stub else cell.source, name)
+    imports = _used_imports(lab, definition)
+    ast.increment_lineno(definition, cell.line - 1)  # a traceback names the line of the lab
     try:
-        _execute([*_used_imports(lab, definition), definition], namespace)
+        _execute([*imports, definition], namespace, lab.path)
     except Exception as error:
         raise Invalid(
             f"{short_path(lab.path)}:{cell.line}: '{name}' cannot be defined from the imports of "
@@ -84,9 +86,9 @@ def _used_imports(lab: Lab, definition: ast.FunctionDef) -> list[ast.stmt]:
     return imports
 
 
-def _execute(statements: list[ast.stmt], namespace: dict[str, Any]) -> None:
+def _execute(statements: list[ast.stmt], namespace: dict[str, Any], path: Path) -> None:
     module = ast.Module(body=statements, type_ignores=[])
-    exec(compile(module, "<solution>", "exec"), namespace)  # noqa: S102 - the author's own source
+    exec(compile(module, str(path), "exec"), namespace)  # noqa: S102 - the author's own source
 
 
 def _fingerprint(code: CodeType) -> tuple[Any, ...]:

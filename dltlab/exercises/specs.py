@@ -184,6 +184,12 @@ class Number(Array):
         """
         return super().read(value, shape).item()
 
+    def fault(self, value: np.ndarray, expected: np.ndarray) -> str | None:
+        """Describe an array, a wrong dtype, or a number that is not finite."""
+        if value.shape:
+            return self._shape_fault(value.shape, ())
+        return super().fault(value, expected)
+
     def convert(self, value: Any) -> np.ndarray:
         """Return `value` as an array, which should have no axes."""
         if not hasattr(value, "__array__") and hasattr(value, "__float__"):  # Fraction, Decimal

@@ -7,6 +7,7 @@ import pytest
 from dltlab.authoring.verify import exercises_of, require_verified, verify
 from dltlab.errors import Invalid, LabError
 from dltlab.exercises import Outcome
+from dltlab.paths import short_path
 
 MODULE, NAME = "checks.my_topic", "mean_squared_error"
 
@@ -153,11 +154,11 @@ def test_an_accepted_answer_that_does_not_pass_is_a_fault_with_its_line(checks, 
     [
         ("return np.mean((predictions - truth) ** 2)", "differs from the solution on no case"),
         ("pass", "gets a message of the engine, so use `rejects`: "),
-        ("return 1 / 0", "gets a message of the engine, so use `rejects`: "),
+        ("return 1 / 0", "raises ZeroDivisionError in line 28 of "),
         ("predictions[:] = 0; return 0.0", "gets a message of the engine, so use `rejects`: "),
         (
             "return np.mean(predictions - truth)",
-            "should get its own sentence, 'You return the sum of the squares, not",
+            "not their mean.', should get its own sentence but gets: mean_squared_error: not yet",
         ),
     ],
 )
@@ -233,7 +234,7 @@ def test_one_case_is_a_fault(checks, edit):
     edit(checks, "    yield random_arrays((7,), (7,))\n", "")
 
     (fault,) = verify(MODULE)
-    assert fault.startswith(f"{NAME}: has fewer than two different cases")
+    assert fault.startswith(f"{NAME}: has only one distinct case")
 
 
 def test_cases_of_one_size_are_a_fault(checks, edit):
@@ -243,12 +244,103 @@ def test_cases_of_one_size_are_a_fault(checks, edit):
     assert fault.startswith(f"{NAME}: all cases have the same sizes")
 
 
-@pytest.mark.parametrize("line", ["    yield (np.ones(3),)\n", "    yield 1 / 0\n"])
-def test_a_broken_check_is_one_fault(checks, edit, line):
-    edit(checks, "    yield np.array(", f"{line}    yield np.array(")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("yield (np.ones(3),)", "a case has 1 arguments, which do not fit the solution ("),
+        (
+            "yield np.ones(3)",
+            "a case is a tuple of arguments, not ndarray; with one argument write",
+        ),
+        ("yield 1 / 0", "the function that yields the cases raises ZeroDivisionError in line "),
+    ],
+)
+def test_cases_that_cannot_be_used_are_one_fault(checks, edit, line, message):
+    edit(checks, "    yield np.array(", f"    {line}\n    yield np.array(")
 
     (fault,) = verify(MODULE)
-    assert f"The check of {NAME} is itself broken (" in fault
+    assert fault.startswith(f"{NAME}: {message}")
+
+
+def test_a_solution_that_raises_is_one_fault_with_its_line_in_the_lab(source, edit):
+    edit(source, "return float(np.mean(", "return float(EPSILON * np.mean(")
+    lines = source.read_text().splitlines()
+    number = next(number for number, line in enumerate(lines, 1) if "EPSILON" in line)
+
+    assert verify(MODULE) == [
+        f"{NAME}: the solution raises NameError in line {number} of {short_path(source)}: name "
+        "'EPSILON' is not defined. A solution may use only the lab's imports"
+    ]
+
+
+def test_a_solution_that_is_not_what_returns_says_is_one_fault(source, edit):
+    edit(source, "return float(np.mean((predictions - truth) ** 2))", "return predictions - truth")
+
+    assert verify(MODULE) == [
+        f"{NAME}: the solution does not return what `returns=` says: Your error is an array of "
+        "shape (3,); return one number."
+    ]
+
+
+def test_a_mistake_without_its_sentence_is_a_fault_with_its_line(checks, edit):
+    edit(
+        checks,
+        '@mean_squared_error.mistake("You return the sum of the squares, not their mean.")',
+        "@mean_squared_error.mistake",
+    )
+    line = checks.read_text().splitlines().index("@mean_squared_error.mistake") + 1
+
+    assert verify(MODULE) == [
+        f"{NAME}: the mistake of line {line} lacks its sentence or its function: write "
+        f'`@{NAME}.mistake("…")` above a function'
+    ]
+
+
+def test_a_mistake_that_takes_other_arguments_is_a_fault(checks, edit):
+    edit(checks, f"def _(predictions, truth):\n    {SUM}", f"def _(predictions):\n    {SUM}")
+
+    (fault,) = verify(MODULE)
+    assert "does not take the arguments of a case: raises TypeError: " in fault
+
+
+def test_mistakes_that_raise_are_one_fault_with_their_line(checks):
+    mistakes = "@mean_squared_error.mistakes\ndef _(predictions, truth):\n    yield 'a', 1 / 0\n"
+    checks.write_text(f"{checks.read_text()}\n\n{mistakes}")
+    line = len(checks.read_text().splitlines())
+
+    assert verify(MODULE) == [
+        f"{NAME}: `mistakes` of line {line - 2} raises ZeroDivisionError in line {line} of "
+        f"{short_path(checks)}: division by zero"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "place"),
+    [
+        ('"You return the sum of', "the mistake of line "),
+        ('"You return {value}, which is not the mean', "`otherwise=` contains {scale}"),
+    ],
+)
+def test_an_unknown_placeholder_is_a_fault(checks, edit, old, place):
+    edit(checks, old, old.replace("You", "{scale}: you"))
+
+    (fault,) = [fault for fault in verify(MODULE) if "contains" in fault]
+    assert fault.startswith(f"{NAME}: {place}")
+    assert fault.endswith("contains {scale}; only {call} and {value} are filled in")
+
+
+def test_a_sentence_that_raises_is_a_fault(checks, edit):
+    edit(checks, '"You return the sum of the squares, not their mean."', "lambda value: 1 / 0")
+
+    (fault,) = verify(MODULE)
+    assert "'a function', is not told: " in fault
+
+
+def test_a_question_without_a_docstring_is_a_fault(ask, checks, edit):
+    ask('correct("a", "a"), wrong("b", "b")')
+    edit(checks, '    """Why?"""\n', "")
+
+    assert verify(MODULE) == ["why: has no docstring, which asks the question"]
 
 
 @pytest.mark.parametrize("module", ["checks.nothing", "nowhere.at_all"])
@@ -260,8 +352,20 @@ def test_a_missing_module_is_an_error(checks, module):
 def test_a_module_that_raises_in_its_import_is_an_error(checks):
     checks.write_text("1 / 0")
 
-    with pytest.raises(Invalid, match=r"cannot be imported \(ZeroDivisionError: division by"):
+    with pytest.raises(Invalid, match=r"cannot be imported \(ZeroDivisionError: division by") as e:
         verify(MODULE)
+    assert str(e.value).startswith(f"{short_path(checks)}:1: the exercises' module ")
+
+
+def test_a_syntax_error_is_reported_with_its_path_and_line_first(checks):
+    checks.write_text("import re\nx = (\n")
+
+    with pytest.raises(Invalid) as caught:
+        verify(MODULE)
+    assert str(caught.value) == (
+        f"{short_path(checks)}:2: the exercises' module {MODULE} cannot be imported (SyntaxError: "
+        "'(' was never closed)."
+    )
 
 
 def test_a_lab_that_lacks_the_function_is_an_error(source, edit):

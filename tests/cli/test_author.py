@@ -19,10 +19,11 @@ def test_build_check_reports_each_difference_with_exit_code_1(dltlab, built, sou
     assert result.out.count("run: dltlab build") == 2
 
 
-def test_verify_reports_nothing_for_a_new_lab(dltlab, course):
+def test_verify_says_what_it_verified(dltlab, course):
     result = dltlab("verify", "1", "--course", course.root)
 
-    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == "01_my_topic: 1 exercise, 4 wrong answers: verified\n"
 
 
 def test_verify_reports_each_fault_with_exit_code_1(dltlab, course, source, edit):
@@ -40,3 +41,9 @@ def test_lint_reports_each_finding_with_exit_code_1(dltlab, course, source):
 
     assert result.code == 1
     assert "absolute" in result.out
+
+
+def test_lint_says_how_many_labs_have_no_findings(dltlab, course):
+    result = dltlab("lint", "--course", course.root)
+
+    assert (result.code, result.out) == (0, "lint: 1 lab, no findings\n")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dltlab.errors import Invalid
 from dltlab.exercises import Outcome
 from dltlab.exercises.base import Interrupted
 from dltlab.exercises.progress import read_records
@@ -180,3 +181,8 @@ def test_the_message_of_a_learners_error_is_escaped(ex):
 
     assert "<script>" in str(result)
     assert "<script>" not in result._repr_html_()
+
+
+def test_a_rejected_answer_needs_a_part_of_its_message(ex):
+    with pytest.raises(Invalid, match=r'write `@mean_squared_error.rejects\("…"\)`'):
+        ex.mean_squared_error.rejects(lambda predictions, truth: 0)

@@ -390,9 +390,9 @@ def test_hints_are_shown(declare, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (np.ones(3), "scale: a case is a tuple of arguments, not ndarray; with one argument"),
-        ((np.ones(3),), "scale: a case has 1 arguments, which do not fit the solution"),
-        ((1.0, 2.0, 3.0), "scale: a case has 3 arguments, which do not fit the solution"),
+        (np.ones(3), "a case is a tuple of arguments, not ndarray; with one argument"),
+        ((np.ones(3),), "a case has 1 arguments, which do not fit the solution"),
+        ((1.0, 2.0, 3.0), "a case has 3 arguments, which do not fit the solution"),
     ],
 )
 def test_a_case_that_does_not_fit_breaks_the_check(declare, arguments, message):
@@ -403,6 +403,18 @@ def test_a_case_that_does_not_fit_breaks_the_check(declare, arguments, message):
 
     assert verdict.outcome is None
     assert message in verdict.text
+
+
+def test_a_learner_is_told_that_a_raising_solution_is_a_fault_of_the_lab(declare):
+    def scale():
+        yield np.ones(3), 2.0
+
+    broken = declare(SCALE.replace("return x", "return EPSILON + x"), scale)
+    verdict = broken.evaluate(lambda x, factor: x * factor)
+
+    assert verdict.outcome is None
+    assert "(`Invalid`: the solution raises NameError in line " in verdict.text
+    assert "this is a fault of the lab, not of your answer" in verdict.text
 
 
 def test_a_solution_that_changes_its_argument_does_not_pass(declare):
