@@ -82,8 +82,11 @@ def test_a_new_lab_builds_passes_lint_and_is_listed(tmp_path, script):
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    assert "course/solutions/01_wave_equation.py" in run("new", "wave_equation")
-    assert run("lint") == ""
+    wrote, advice = run("new", "wave_equation").splitlines()
+    assert "course/solutions/01_wave_equation.py" in wrote
+    commands = [f"dltlab {command} --course course" for command in ("lint", "verify", "build")]
+    assert advice == f"Edit them, then run: {' && '.join(commands)}"
+    assert run("lint") == "lint: 1 lab, no findings\n"
     assert "Executed: 1." in run("build")
     assert run("build", "--check") == ""
     assert "Wave equation" in run("list")
