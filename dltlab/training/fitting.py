@@ -22,6 +22,7 @@ from dltlab.training.input_wait import InputWait
 from dltlab.training.monitor import Monitor
 from dltlab.training.schedules import restore_one_cycle
 from dltlab.training.snapshot import snapshot
+from dltlab.training.variables import create_variables
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -289,31 +290,6 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
             self._state.save(self.model)
 
 
-def _create_variables(model: keras.Model, batch: Any) -> None:
-    """Create the variables of optimizer, loss and metrics before the first step.
-
-    TensorFlow traces a step that creates variables twice, which doubles the time to start.
-    """
-    if not getattr(model, "inputs", None):  # a subclassed model, whose outputs are not known
-        return
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    images, labels = batch[:2]
-    specs = keras.tree.map_structure(
-        lambda tensor: keras.KerasTensor(
-            tensor.shape, keras.backend.standardize_dtype(tensor.dtype)
-        ),
-        images,
-    )
-    outputs = keras.tree.map_structure(
-        lambda spec: keras.ops.zeros(spec.shape, spec.dtype), model.compute_output_spec(specs)
-    )
-    labels = keras.tree.map_structure(keras.ops.zeros_like, labels)
-    model.compute_loss(images, labels, outputs)
-    model.compute_metrics(images, labels, outputs)
-    model.reset_metrics()
-
-
 def _train(
     model: keras.Model,
     state: _State,
@@ -339,7 +315,7 @@ def _train(
     num_classes = sanity_checks.num_label_classes(model)
     checked, input_wait = sanity_checks.CheckedDataset(repeated, num_classes), InputWait()
     recorder = _Recorder(state, checked)
-    _create_variables(model, batch)
+    create_variables(model, batch)
     all_callbacks = [*callbacks, recorder]
     if title is not None:
         all_callbacks.append(Monitor(title, input_wait=input_wait))

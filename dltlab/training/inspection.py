@@ -11,7 +11,7 @@ import numpy as np
 from dltlab.display import Result, printable
 from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.models import LayerCall, record_layer_calls, shape_text
-from dltlab.training.drawing import as_image, label
+from dltlab.training.drawing import as_image, label, mosaic
 from dltlab.training.probabilities import (
     OUTPUT_ACTIVATIONS,
     checked_class_names,
@@ -202,13 +202,11 @@ class Filters(Result):
         num_rows = -(-num_shown // num_columns)
         size = (max(0.8 * num_columns, 5), 0.8 * num_rows + 0.8)
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(num_rows, num_columns, squeeze=False).flat
-        for place, axes in enumerate(grid):
-            axes.set(xticks=[], yticks=[])
-            if place < num_shown:
-                axes.imshow(as_image(scaled[..., place]), cmap="gray", vmin=0, vmax=1)
-            else:
-                axes.set_axis_off()
+        axes = figure.subplots()
+        tiles = np.stack([as_image(scaled[..., place]) for place in range(num_shown)])
+        grid = mosaic(tiles, num_columns)
+        axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
         figure.suptitle(
             f"{label(self.layer, 30)}: {self._shown}, {self._colors};\n"
             "each scaled by its largest weight, mid-gray is 0",
@@ -269,13 +267,15 @@ class Activations(Result):
 
         shown = self._shown
         figure = Figure(figsize=(9.2, 0.9 * len(shown) + 0.9), layout="constrained")
-        grid = figure.subplots(len(shown), _MAX_CHANNELS, squeeze=False)
-        for row, maps in zip(grid, shown, strict=True):
-            for axes in row:
-                axes.set(xticks=[], yticks=[], frame_on=False)
-            for axes, channel in zip(row, np.moveaxis(maps.strongest, -1, 0), strict=False):
-                axes.imshow(channel, cmap="viridis", interpolation="nearest")
-            row[0].set_ylabel(
+        panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+        for axes, maps in zip(panels, shown, strict=True):
+            axes.set(xticks=[], yticks=[], frame_on=False)
+            channels = np.moveaxis(maps.strongest, -1, 0)
+            lowest = channels.min(axis=(1, 2), keepdims=True)
+            ranges = channels.max(axis=(1, 2), keepdims=True) - lowest
+            tiles = (channels - lowest) / np.where(ranges > 0, ranges, 1)
+            axes.imshow(mosaic(tiles, _MAX_CHANNELS), cmap="viridis", vmin=0, vmax=1)
+            axes.set_ylabel(
                 f"{label(maps.layer, 24)}\n{shape_text(maps.shape)}",
                 rotation=0, ha="right", va="center", fontsize=8,
             )  # fmt: skip

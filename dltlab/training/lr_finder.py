@@ -13,6 +13,7 @@ from dltlab.display import NEUTRAL, PALETTE, Result
 from dltlab.errors import Invalid
 from dltlab.training.sanity_checks import require_trainable
 from dltlab.training.snapshot import snapshot
+from dltlab.training.variables import create_variables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,6 +147,7 @@ def lr_range_test(
     rates = np.geomspace(lowest, highest, num_steps)
     try:
         model.optimizer = test_optimizer
+        create_variables(model, batch)
         model.make_train_function(force=True)
         losses, smoothed, diverged = _losses(model, itertools.chain([batch], batches), rates)
     finally:

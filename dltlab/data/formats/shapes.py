@@ -1,7 +1,7 @@
 """Color images of ten shapes on busy backgrounds, drawn from a seed."""
 
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +45,16 @@ class ShapesCard(ImageCard):
         """Draw the images of one split."""
         seed = self.seed + self.split_names.index(split)
         size = self.splits[split].size
-        return self.pack(split, *shapes(size, seed, self.shape[0]))
+        return self.pack(split, *_cached_shapes(size, seed, self.shape[0]))
+
+
+@lru_cache(maxsize=4)
+def _cached_shapes(num_images: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the arrays of `shapes`, read-only; a lab loads the same split many times."""
+    images, labels = shapes(num_images, seed, size)
+    images.setflags(write=False)
+    labels.setflags(write=False)
+    return images, labels
 
 
 def shapes(num_images: int, seed: int, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
