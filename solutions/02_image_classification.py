@@ -18,7 +18,7 @@
 # datasets: [shapes, cifar10]
 # requires: [01_first_network]
 # profiles:
-#   smoke: {STEPS: 4, RUN_CHALLENGE: false}
+#   smoke: {STEPS: 2, RUN_CHALLENGE: false}
 #   workshop: {}
 #   full: {DATASET: cifar10, STEPS: 12000}
 # ---
@@ -58,6 +58,7 @@ RUN_CHALLENGE = True  # the challenge at the end trains one more network
 
 # %%
 BATCH_SIZE = 64
+EAGER = STEPS < 20  # so few steps are faster than compiling one
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-blind readers too
 
 about = data.info(DATASET)
@@ -328,6 +329,7 @@ def compiled(model, rate):
         optimizer=keras.optimizers.AdamW(rate, weight_decay=0.02),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        run_eagerly=EAGER,
     )
     return model
 
@@ -454,7 +456,7 @@ def textbook():
     stack += [layers.Flatten(), layers.Dense(512, activation="relu"), layers.Dropout(0.5)]
     model = keras.Sequential([*stack, layers.Dense(len(classes))])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.RMSprop(0.0001), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.RMSprop(0.0001), loss, metrics=["accuracy"], run_eagerly=EAGER)
     return model
 
 
