@@ -1,5 +1,6 @@
 """Build engines, or find them in the cache: `EngineBuilder`."""
 
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from dltlab.errors import Damaged, Invalid, NotFound
+from dltlab.errors import Damaged, Invalid, LabError, NotFound
 from dltlab.files import atomic_folder
 from dltlab.inference import cache
 from dltlab.inference.accuracy_check import AccuracyCheck
@@ -19,6 +20,7 @@ from dltlab.inference.manifest import (
     TensorSpec,
     read_manifest,
     this_machine,
+    update_manifest,
     write_manifest,
 )
 from dltlab.models import cost
@@ -62,28 +64,33 @@ class EngineBuilder:
         data = [*self.check.arrays(), *(self.calibration if precision == "int8" else [])]
         folder = cache.cached_folder(manifest, data)
         with suppress(NotFound, Damaged):
-            return self._cached(folder)
+            return self._open(folder, read_manifest(folder))
         with cache.build_lock(folder):
             with suppress(NotFound, Damaged):  # another process may have built it meanwhile
-                return self._cached(folder)
-            return self._new(manifest, folder)
+                return self._open(folder, read_manifest(folder))
+            with atomic_folder(folder) as new:
+                start = time.perf_counter()
+                self._write(new, manifest)
+                seconds = time.perf_counter() - start
+                manifest = manifest.model_copy(update={"build_seconds": seconds})
+                manifest = write_manifest(new, manifest)
+            cache.remove_unused()
+            return self._open(folder, manifest)
 
-    def _cached(self, folder: Path) -> Engine:
-        engine = Engine(folder, read_manifest(folder), self.settings)
+    def _open(self, folder: Path, manifest: EngineManifest) -> Engine:
+        """Open an engine; compute its accuracy, unless its manifest has it."""
+        engine = Engine(folder, manifest, self.settings)
+        if manifest.accuracy is None:
+            try:
+                outputs = engine(*self.check.inputs)
+                accuracy = self.check.compare(outputs if isinstance(outputs, list) else [outputs])
+            except LabError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            engine.manifest = manifest.model_copy(update={"accuracy": accuracy})
+            update_manifest(folder, engine.manifest)
         cache.mark_used(folder)
         return engine
-
-    def _new(self, manifest: EngineManifest, folder: Path) -> Engine:
-        with atomic_folder(folder) as new:
-            start = time.perf_counter()
-            self._write(new, manifest)
-            seconds = time.perf_counter() - start
-            outputs = Engine(new, manifest, self.settings)(*self.check.inputs)
-            accuracy = self.check.compare(outputs if isinstance(outputs, list) else [outputs])
-            results = {"build_seconds": seconds, "accuracy": accuracy}
-            manifest = write_manifest(new, manifest.model_copy(update=results))
-        cache.remove_unused()
-        return Engine(folder, manifest, self.settings)
 
     def _write(self, folder: Path, manifest: EngineManifest) -> None:
         check, count = self.check, len(self.calibration[0]) if self.calibration else 0

@@ -120,8 +120,13 @@ def write_manifest(folder: Path, manifest: EngineManifest) -> EngineManifest:
     names = sorted(str(path) for path in paths if path.parts[0] not in (MANIFEST, CACHE_FOLDER))
     files = {name: sha256_of(folder / name) for name in names}
     complete = manifest.model_copy(update={"files": files})
-    write_atomically(folder / MANIFEST, complete.model_dump_json(indent=1))
+    update_manifest(folder, complete)
     return complete
+
+
+def update_manifest(folder: Path, manifest: EngineManifest) -> None:
+    """Replace the manifest in `folder`, whose files are unchanged."""
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
 
 
 def read_manifest(folder: Path) -> EngineManifest:

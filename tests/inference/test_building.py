@@ -13,7 +13,7 @@ from dltlab.errors import Invalid
 from dltlab.inference import Engine, cache, optimize
 from dltlab.inference.backends.openvino_runtime import OpenVino
 from dltlab.inference.building import input_specs
-from dltlab.inference.manifest import TensorSpec
+from dltlab.inference.manifest import TensorSpec, read_manifest, update_manifest
 
 
 @pytest.fixture
@@ -119,6 +119,15 @@ def test_an_engine_that_another_process_has_built_meanwhile_is_taken(
 
     monkeypatch.setattr(cache, "build_lock", late_lock)
     build()
+    assert len(builds) == 1
+
+
+def test_an_engine_whose_check_was_interrupted_is_checked_and_not_built_again(build, builds):
+    engine = build()
+    unchecked = engine.manifest.model_copy(update={"accuracy": None})
+    update_manifest(engine.folder, unchecked)
+    assert build().accuracy == engine.accuracy
+    assert read_manifest(engine.folder).accuracy == engine.accuracy
     assert len(builds) == 1
 
 
