@@ -28,7 +28,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from turns import Worker, answer, arguments
+from turns import Worker, parse_arguments, serve_results
 
 CLASSICS = ("resnet50", "googlenet", "vgg16", "alexnet")
 NETWORKS = (*CLASSICS, "small", "char_rnn")
@@ -332,21 +332,21 @@ def loading_table(rows: list[Row]) -> Iterator[str]:
 
 def main() -> None:
     """Measure, and print a page or JSON."""
-    chosen = arguments(__doc__, (*NETWORKS, "loading"))
-    if chosen.one:
-        (part,) = chosen.parts
+    arguments = parse_arguments(__doc__, (*NETWORKS, "loading"))
+    if arguments.worker:
+        (part,) = arguments.parts
         others = {"char_rnn": measure_steps, "loading": measure_loading}
-        answer(others[part]() if part in others else measure_images(part))
+        serve_results(others[part]() if part in others else measure_images(part))
         return
     from dltlab.devices import inventory
 
     machine = inventory(ask_tensorflow=False).cpu
     rows = []
-    for part in chosen.parts:
+    for part in arguments.parts:
         for row in Worker(__file__, part):
             rows.append({"part": part, **row})
             print(part, *row.values(), file=sys.stderr)
-    if chosen.json:
+    if arguments.json:
         print(json.dumps({"hardware": machine.model, "rows": rows}, indent=1))
         return
     print(f"{machine.model}, {machine.cores:g} cores")

@@ -1,46 +1,46 @@
-"""Processes of a benchmark that take turns, so that what slows the machine slows all alike."""
+"""Processes of a benchmark that take turns, so that other load affects all sides equally."""
 
 import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def arguments(about: str, parts: Sequence[str], **numbers: int) -> argparse.Namespace:
-    """What a script is asked for: `parts`, `json`, `one`, and each of the numbers.
+def parse_arguments(description: str, parts: Sequence[str], **numbers: int) -> argparse.Namespace:
+    """Parse the command line of a benchmark: its parts, `--json`, and integer options.
 
     Args:
-        about: The script's docstring.
-        parts: What it can do; by default all of it.
-        numbers: Other options, with their defaults.
+        description: The script's docstring; its first line is shown by `--help`.
+        parts: The parts of the benchmark; by default all of them run.
+        numbers: Further options, with their defaults.
     """
-    options = argparse.ArgumentParser(description=about.partition("\n")[0])
-    options.add_argument("parts", nargs="*", default=parts)
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", default=parts)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     for name, default in numbers.items():
-        options.add_argument(f"--{name}", type=int, default=default)
-    found = options.parse_args()
-    unknown = set(found.parts) - set(parts)
-    if unknown and not found.one:
-        options.error(f"there is no {', '.join(unknown)}; choose from {', '.join(parts)}.")
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(parts)
+    if unknown and not arguments.worker:
+        parser.error(f"there is no {', '.join(unknown)}; choose from {', '.join(parts)}.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return found
+    return arguments
 
 
 class Worker:
-    """A script in a process of its own; it goes on when it is asked for its next line.
+    """A script in a process of its own that computes its next result when asked for it.
 
     Args:
-        script: It answers `--one` and the arguments with a line of JSON for each line it reads.
-        arguments: What it is to do.
+        script: With `--worker` and `arguments`, it must call `serve_results`.
+        arguments: The arguments of the script.
     """
 
     def __init__(self, script: str, *arguments: object) -> None:
-        command = [sys.executable, script, "--one", *map(str, arguments)]
+        command = [sys.executable, script, "--worker", *map(str, arguments)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -49,7 +49,7 @@ class Worker:
         return self
 
     def __next__(self) -> Any:
-        """What it prints next, from JSON; at its end `StopIteration`."""
+        """Return the next result; raise `StopIteration` after the last one."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -60,16 +60,16 @@ class Worker:
         if line:
             return json.loads(line)
         if code := self._process.wait():
-            sys.exit(f"A part has ended with exit code {code}.")
+            sys.exit(f"A part of the benchmark has failed with exit code {code}.")
         raise StopIteration
 
     def stop(self) -> None:
-        """End it before its end."""
+        """Stop the process before its last result."""
         self._process.terminate()
         self._process.wait()
 
 
-def answer(lines: Any) -> None:
-    """Be such a script: a line of JSON for each line that is read."""
-    for _, found in zip(sys.stdin, lines, strict=False):
-        print(json.dumps(found), flush=True)
+def serve_results(results: Iterable[Any]) -> None:
+    """Print the next result as a line of JSON for each line read from stdin."""
+    for _, result in zip(sys.stdin, results, strict=False):
+        print(json.dumps(result), flush=True)

@@ -52,18 +52,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folder_gives_a_row_per_file_in_order_of_path(model: keras.Model, folder: Path) -> None:
-    found = classify(model, folder, COLORS)
-    assert found.columns.tolist() == ["file", "class", "probability", *COLORS, "problem"]
-    assert found["file"].tolist() == [str(folder / name) for name in ("a/c.png", "b.png", "z.txt")]
-    assert found["class"].tolist() == ["blue", "green", ""]
-    assert found["problem"].tolist() == ["", "", "is damaged or not an image"]
+    result = classify(model, folder, COLORS)
+    assert result.columns.tolist() == ["file", "class", "probability", *COLORS, "problem"]
+    assert result["file"].tolist() == [str(folder / name) for name in ("a/c.png", "b.png", "z.txt")]
+    assert result["class"].tolist() == ["blue", "green", ""]
+    assert result["problem"].tolist() == ["", "", "is damaged or not an image"]
 
 
 def test_probabilities_are_those_of_the_model(model: keras.Model, tmp_path: Path) -> None:
-    found = classify(model, write(tmp_path / "x.png", (255, 51, 0)), COLORS)
+    result = classify(model, write(tmp_path / "x.png", (255, 51, 0)), COLORS)
     expected = np.exp([10, 2, 0]) / np.exp([10, 2, 0]).sum()
-    assert found.loc[0, COLORS].tolist() == pytest.approx(expected.tolist(), rel=1e-4)
-    assert found.loc[0, "probability"] == pytest.approx(expected[0], rel=1e-4)
+    assert result.loc[0, COLORS].tolist() == pytest.approx(expected.tolist(), rel=1e-4)
+    assert result.loc[0, "probability"] == pytest.approx(expected[0], rel=1e-4)
 
 
 def test_row_with_a_problem_has_no_numbers(model: keras.Model, folder: Path) -> None:
@@ -71,9 +71,9 @@ def test_row_with_a_problem_has_no_numbers(model: keras.Model, folder: Path) -> 
 
 
 def test_classes_without_names_are_numbers(model: keras.Model, folder: Path) -> None:
-    found = classify(model, str(folder / "b.png"))
-    assert found.columns.tolist() == ["file", "class", "probability", "0", "1", "2", "problem"]
-    assert found.loc[0, "class"] == "1"
+    result = classify(model, str(folder / "b.png"))
+    assert result.columns.tolist() == ["file", "class", "probability", "0", "1", "2", "problem"]
+    assert result.loc[0, "class"] == "1"
 
 
 def test_files_and_folders_keep_their_order(
@@ -82,8 +82,8 @@ def test_files_and_folders_keep_their_order(
     files: list[str | Path] = [
         write(tmp_path / "x.png"), str(folder / "a"), folder / "b.png"
     ]  # fmt: skip
-    found = classify(model, iter(files), COLORS)
-    assert found["class"].tolist() == ["red", "blue", "green"]
+    result = classify(model, iter(files), COLORS)
+    assert result["class"].tolist() == ["red", "blue", "green"]
 
 
 def test_problem_with_a_file_is_in_its_row(model: keras.Model, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_resize_sets_how_an_image_becomes_a_square(
     wide = np.zeros((16, 32, 3), np.uint8)
     wide[:, 8:24, 0] = 255  # the middle half is red
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    found = classify(model, tmp_path, COLORS, resize=resize)
-    odds = found.loc[0, "red"] / found.loc[0, "green"]
+    result = classify(model, tmp_path, COLORS, resize=resize)
+    odds = result.loc[0, "red"] / result.loc[0, "green"]
     assert np.log(odds) == pytest.approx(10 * red_fraction, abs=0.7)
 
 
@@ -146,9 +146,9 @@ def test_multi_label_names_all_classes_of_one_half_or_more(
     write(tmp_path / "a.png", "#ffff00")
     write(tmp_path / "b.png", "black")
     (tmp_path / "c.png").touch()
-    found = classify(shifted, tmp_path, COLORS, multi_label=True)
-    assert found["class"].tolist() == ["red green", "", ""]
-    assert found.loc[0, "probability"] == pytest.approx(1 / (1 + np.exp(-5)), rel=1e-4)
+    result = classify(shifted, tmp_path, COLORS, multi_label=True)
+    assert result["class"].tolist() == ["red green", "", ""]
+    assert result.loc[0, "probability"] == pytest.approx(1 / (1 + np.exp(-5)), rel=1e-4)
 
 
 def test_files_are_classified_in_batches_of_bounded_size(
@@ -176,20 +176,20 @@ class TestCsv:
         self, model: keras.Model, folder: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "new" / "found.csv"
-        found = classify(model, folder, COLORS, out=out)
+        result = classify(model, folder, COLORS, out=out)
         loaded = pd.read_csv(out, keep_default_na=False, na_values=dict.fromkeys(COLORS, ""))
-        assert loaded.columns.tolist() == found.columns.tolist()
+        assert loaded.columns.tolist() == result.columns.tolist()
         for name in ("file", "class", "problem"):
-            assert loaded[name].tolist() == found[name].tolist()
+            assert loaded[name].tolist() == result[name].tolist()
         assert loaded["blue"].to_numpy() == pytest.approx(
-            found["blue"].to_numpy(), abs=1e-6, nan_ok=True
+            result["blue"].to_numpy(), abs=1e-6, nan_ok=True
         )
 
     def test_unusual_file_names_are_kept(self, model: keras.Model, tmp_path: Path) -> None:
         names = ["ünï ☃.png", 'quo"te,comma.png', "new\nline.png", os.fsdecode(b"\xff\xfe.png")]
         files = [write(tmp_path / name) for name in names]
-        found = classify(model, files, out=tmp_path / "found.csv")
-        assert found["file"].tolist() == [str(file) for file in files]
+        result = classify(model, files, out=tmp_path / "found.csv")
+        assert result["file"].tolist() == [str(file) for file in files]
         rows = self.read(tmp_path / "found.csv")
         assert [row[0] for row in rows[1:]] == [str(file) for file in files]
 
@@ -200,9 +200,9 @@ class TestCsv:
         names = ["=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "a;=e.png"]
         for name in names:
             write(Path(name))
-        found = classify(model, names, ["=red", "+green", "blue"], out="found.csv")
-        assert found["file"].tolist() == names
-        assert found.loc[0, "class"] == "=red"
+        result = classify(model, names, ["=red", "+green", "blue"], out="found.csv")
+        assert result["file"].tolist() == names
+        assert result.loc[0, "class"] == "=red"
         head, *rows = self.read(Path("found.csv"))
         assert head[3:6] == ["'=red", "'+green", "blue"]
         for row, name in zip(rows, names, strict=True):
@@ -220,9 +220,9 @@ class TestCsv:
 
 
 def test_class_named_like_a_column_gets_another_column(model: keras.Model, folder: Path) -> None:
-    found = classify(model, folder / "b.png", ["file", "problem", "blue"])
-    assert found.columns[3:6].tolist() == ["file (class)", "problem (class)", "blue"]
-    assert found.loc[0, "class"] == "problem"
+    result = classify(model, folder / "b.png", ["file", "problem", "blue"])
+    assert result.columns[3:6].tolist() == ["file (class)", "problem (class)", "blue"]
+    assert result.loc[0, "class"] == "problem"
 
 
 class TestSavedModels:
@@ -258,8 +258,8 @@ class TestSavedModels:
         self, run_dir: Path, image: Path
     ) -> None:
         self.record(run_dir, ("tinyshakespeare", "1"), ("digits", "1998"), ("shapes", "1"))
-        found = classify(run_dir, image)
-        assert found.columns[3:-1].tolist() == data.info("shapes").class_names
+        result = classify(run_dir, image)
+        assert result.columns[3:-1].tolist() == data.info("shapes").class_names
         assert classify(run_dir, image, list("abcdefghij")).columns[3] == "a"
         assert classify(run_dir / "model.keras", image).columns[3] == "0"
 

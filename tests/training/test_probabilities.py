@@ -15,16 +15,16 @@ IMAGES = images([[0, 1, 3], [2, 2, 0]])
 
 
 def test_logits_are_converted_by_softmax() -> None:
-    found = probabilities(echo(3), IMAGES)
-    assert found.dtype == np.float32
-    assert found[1] == pytest.approx(
+    result = probabilities(echo(3), IMAGES)
+    assert result.dtype == np.float32
+    assert result[1] == pytest.approx(
         np.exp([2, 2, 0]) / np.exp([2, 2, 0]).sum(), rel=1e-6
     )  # fmt: skip
 
 
 def test_several_labels_use_a_sigmoid_each() -> None:
-    found = probabilities(echo(3), IMAGES, multi_label=True)
-    assert found == pytest.approx(1 / (1 + np.exp(-IMAGES[:, 0, :, 0])), rel=1e-6)
+    result = probabilities(echo(3), IMAGES, multi_label=True)
+    assert result == pytest.approx(1 / (1 + np.exp(-IMAGES[:, 0, :, 0])), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_several_labels_use_a_sigmoid_each() -> None:
 )
 def test_probabilities_are_used_as_they_are(end) -> None:
     model = echo(3, *end())
-    found = probabilities(model, IMAGES)
-    assert np.array_equal(found, model.predict_on_batch(IMAGES))
+    result = probabilities(model, IMAGES)
+    assert np.array_equal(result, model.predict_on_batch(IMAGES))
     assert ends_in_probabilities(model)
 
 
@@ -60,16 +60,16 @@ def test_softmax_of_a_hidden_layer_is_ignored() -> None:
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_single_output_means_two_classes(multi_label: bool) -> None:
-    found = probabilities(echo(1), images([[2]]), multi_label=multi_label)
+    result = probabilities(echo(1), images([[2]]), multi_label=multi_label)
     yes = 1 / (1 + math.exp(-2))
-    assert found[0] == pytest.approx([1 - yes, yes], rel=1e-6)
+    assert result[0] == pytest.approx([1 - yes, yes], rel=1e-6)
 
 
 def test_mixed_precision_gives_float32() -> None:
     model = echo(3, layers.Dense(3, dtype="mixed_bfloat16"))
-    found = probabilities(model, IMAGES)
-    assert found.dtype == np.float32
-    assert found.sum(axis=1) == pytest.approx([1, 1])
+    result = probabilities(model, IMAGES)
+    assert result.dtype == np.float32
+    assert result.sum(axis=1) == pytest.approx([1, 1])
 
 
 def test_result_does_not_depend_on_the_batches() -> None:

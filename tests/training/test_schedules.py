@@ -19,8 +19,8 @@ def rates(schedule: keras.optimizers.schedules.LearningRateSchedule, *steps: flo
 
 
 def test_rate_rises_linearly_and_falls_along_half_a_cosine() -> None:
-    found = rates(one_cycle(2.0, 100), 0, 15, 30, 65, 100)
-    np.testing.assert_allclose(found, [0.08, 1.04, 2.0, 1.0, 0.0], atol=1e-6)
+    result = rates(one_cycle(2.0, 100), 0, 15, 30, 65, 100)
+    np.testing.assert_allclose(result, [0.08, 1.04, 2.0, 1.0, 0.0], atol=1e-6)
 
 
 def test_rate_is_0_after_the_last_step() -> None:
