@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dltlab.data import info
-from dltlab.data.card import HoldOut, describe_images
+from dltlab.data.card import DatasetCard, HoldOut, describe_images
 from dltlab.data.packed_images import PackedImages
 from dltlab.errors import Invalid
 
@@ -51,6 +51,7 @@ def test_a_label_without_a_class_name_is_refused(name: str, split: str) -> None:
 
 def test_a_file_that_the_card_lacks_is_named_with_those_it_has() -> None:
     card = info("cifar10")
+    assert isinstance(card, DatasetCard)
     assert card.file("cifar-10-binary.tar.gz") is card.files[0]
     with pytest.raises(Invalid, match=r"'cifar10' has no file 'cifar.tar'; .*cifar-10-binary.tar"):
         card.file("cifar.tar")
