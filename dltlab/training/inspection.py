@@ -274,7 +274,13 @@ class Activations(Result):
             lowest = channels.min(axis=(1, 2), keepdims=True)
             ranges = channels.max(axis=(1, 2), keepdims=True) - lowest
             tiles = (channels - lowest) / np.where(ranges > 0, ranges, 1)
-            axes.imshow(mosaic(tiles, _MAX_CHANNELS), cmap="viridis", vmin=0, vmax=1)
+            axes.imshow(
+                mosaic(tiles, _MAX_CHANNELS),
+                cmap="viridis",
+                vmin=0,
+                vmax=1,
+                interpolation="nearest",
+            )
             axes.set_ylabel(
                 f"{label(maps.layer, 24)}\n{shape_text(maps.shape)}",
                 rotation=0, ha="right", va="center", fontsize=8,
