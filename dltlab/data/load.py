@@ -50,7 +50,7 @@ def load(
             which processes share; "auto": on disk if they are there already, as imported images
             are, else in memory.
         seed: Seed of the order and the augmentation: equal seeds give equal batches, epoch by
-            epoch. By default TensorFlow's global seed is used.
+            epoch. As everywhere in tf.data, TensorFlow's global seed counts, too, if one is set.
         shard: The number of this worker and the number of workers. The workers get disjoint shares
             of equal size; up to `count - 1` elements are in no share. The workers' batches of a
             step together are the batch that one worker would have.

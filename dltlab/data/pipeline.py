@@ -31,9 +31,9 @@ def batches(
 ) -> "tf.data.Dataset":
     """Make a `tf.data.Dataset` of the elements in `rows`.
 
-    The order of an epoch is a permutation that depends on nothing but the seed and the number of
-    the epoch, so every worker computes the same one and takes its share, and a checkpoint only
-    stores a position.
+    The order of an epoch is a permutation that depends on nothing but the seed, TensorFlow's global
+    seed and the number of the epoch, so every worker computes the same one and takes its share, and
+    a checkpoint only stores a position.
 
     Args:
         element: Returns the elements in given rows, int64 `(b,)`.

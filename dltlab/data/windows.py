@@ -31,8 +31,8 @@ def windows(
         length: The number of symbols in a window.
         batch_size: The number of windows in a batch.
         shuffle: True for training, False for validation.
-        seed: Seed of the places and the order: equal seeds give equal batches, epoch by epoch. By
-            default TensorFlow's global seed is used.
+        seed: Seed of the places and the order: equal seeds give equal batches, epoch by epoch.
+            As everywhere in tf.data, TensorFlow's global seed counts, too, if one is set.
 
     Returns:
         Pairs of inputs and targets, int32 `(batch_size, length)`.

@@ -221,7 +221,7 @@ class DeclaredExercise(Exercise):
 
     def sentence(self, mistake: Mistake) -> str:
         """Return the declared sentence of a mistake, to name it."""
-        sentence = mistake.sentence(*self.cases[0].fresh())
+        sentence = self._sentence(mistake, 0)
         return sentence if isinstance(sentence, str) else "a function"
 
     def message(self, mistake: Mistake) -> str:
@@ -373,9 +373,11 @@ class DeclaredExercise(Exercise):
         return differs and self._spec.agrees(value, wrong)
 
     def _mistake_message(self, mistake: Mistake, place: int, value: Any) -> str:
+        return self._render(self._sentence(mistake, place), place, value)
+
+    def _sentence(self, mistake: Mistake, place: int) -> Sentence:
         with _comparable():
-            sentence = mistake.sentence(*self.cases[place].fresh())
-        return self._render(sentence, place, value)
+            return mistake.sentence(*self.cases[place].fresh())
 
     def _otherwise_message(self, values: list[Any]) -> str:
         pairs = list(zip(values, self.expected, strict=True))

@@ -180,6 +180,17 @@ def test_warnings_of_numpy_are_not_shown(scaled, recwarn):
     assert [warning for warning in recwarn if warning.category is RuntimeWarning] == []
 
 
+def test_warnings_of_numpy_are_not_shown_when_mistakes_are_compared_or_named(scaled, recwarn):
+    @scaled.mistakes
+    def _(x, factor):
+        yield "You divide by 0.", np.abs(x) / 0
+
+    mistake = scaled.known_mistakes[0]
+
+    assert scaled.sentence(mistake) == scaled.message(mistake) == "You divide by 0."
+    assert [warning for warning in recwarn if warning.category is RuntimeWarning] == []
+
+
 def test_a_size_written_into_an_answer_fails_in_the_second_case(scaled):
     assert scaled.evaluate(lambda x, factor: x[:3] * factor).outcome is Outcome.NOT_YET
 
