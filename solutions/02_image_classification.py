@@ -18,7 +18,7 @@
 # datasets: [shapes, cifar10]
 # requires: [01_first_network]
 # profiles:
-#   smoke: {STEPS: 2, RUN_CHALLENGE: false}
+#   smoke: {STEPS: 1, TEST_PICTURES: 100, BLOCKS: 1, PRECISION: float32, RUN_CHALLENGE: false}
 #   workshop: {}
 #   full: {DATASET: cifar10, STEPS: 12000}
 # ---
@@ -49,14 +49,17 @@ from dltlab import data, devices, models, training
 from dltlab.checks import image_classification as ex
 from dltlab.display import show
 
-devices.setup(seed=1)
-
 # %% tags=["parameters"]
 DATASET = "shapes"  # or "cifar10", or pictures of your own: dltlab data import FOLDER --name NAME
 STEPS = 470  # steps of 64 pictures in each training
+TEST_PICTURES = 10_000  # at most so many measure the accuracy
+BLOCKS = 8  # in a chain without shortcuts, and in one with them
+PRECISION = "auto"  # mixed_bfloat16 where the machine computes faster in it; or "float32"
 RUN_CHALLENGE = True  # the challenge at the end trains one more network
 
 # %%
+devices.setup(precision=PRECISION, seed=1)
+
 BATCH_SIZE = 64
 EAGER = STEPS < 20  # so few steps are faster than compiling one
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-blind readers too
@@ -64,6 +67,8 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-bl
 about = data.info(DATASET)
 classes, shape = about.class_names, tuple(about.shape)
 test_images, test_labels = data.arrays(DATASET, "test")
+order = np.random.default_rng(1).permutation(len(test_images))  # else class may follow class
+test_images, test_labels = (part[order[:TEST_PICTURES]] for part in (test_images, test_labels))
 
 
 def show_pictures(pictures, titles, title, alt, columns=10):
@@ -335,7 +340,8 @@ def compiled(model, rate):
 
 
 model = compiled(network, 0.001)
-found = training.lr_range_test(model, batches(), lowest=1e-4, highest=1, num_steps=min(STEPS, 200))
+num_steps = max(2, min(STEPS, 200))
+found = training.lr_range_test(model, batches(), lowest=1e-4, highest=1, num_steps=num_steps)
 found.show()
 
 # %% [markdown]
@@ -544,7 +550,7 @@ for part, (model, options) in without.items():
 # Two of the four are worth a lot, and two nothing, or less. That is no accident. Augmentation keeps
 # a network from learning its pictures by heart, and nobody learns ten thousand pictures by heart in
 # three passes. And shortcuts? They were made for *deep* networks, and ours has seven convolutions
-# one after the other. So go deeper. Here are chains of eight equal blocks on small maps, without
+# one after the other. So go deeper. Here are chains of equal blocks on small maps, without
 # shortcuts and with yours. A plain deep network could do all that a plain shallow one can. Will it
 # learn to?
 
@@ -567,8 +573,8 @@ def chain(num_blocks, shortcut):
 
 block = ex.residual_block.or_reference(residual_block)  # yours once it passes
 for shortcut in (False, True):
-    reached = accuracy(trained(chain(8, shortcut)))
-    print(f"8 blocks {'with' if shortcut else 'without':8} shortcuts {reached:.3f}")
+    reached = accuracy(trained(chain(BLOCKS, shortcut)))
+    print(f"{BLOCKS} blocks {'with' if shortcut else 'without':8} shortcuts {reached:.3f}")
 
 # %%
 ex.why_shortcut.ask()
@@ -773,7 +779,7 @@ if RUN_CHALLENGE:
 #   Which parts of the recipe matter on photographs?
 # - Replace `small_resnet` by `models.small_vgg` or `models.small_inception`. Which is best for its
 #   multiply-adds?
-# - Set the number of blocks in the chain to three, without shortcuts. What does it reach?
+# - Set `BLOCKS = 3` in the cell tagged `parameters`. What does the chain without shortcuts reach?
 # - Import pictures of your own and fine-tune on them the network that was trained on `shapes`.
 # - `training.fit(…, run_dir="runs/one")` records a training for TensorBoard and keeps every
 #   finished epoch. Stop it in the middle, restart the kernel, and go on with `training.resume`.
