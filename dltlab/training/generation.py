@@ -108,7 +108,8 @@ class TextGenerator:
     """A network prepared to generate text; it is compiled once for many texts.
 
     Args:
-        model: As for `generate`. A text uses the weights that the model has when the text begins.
+        model: As for `generate`. A text that is being written while the model is trained improves
+            with it: each few characters are drawn with the weights that the model has then.
         vocabulary: The vocabulary that the model was trained with.
 
     Raises:
@@ -153,14 +154,14 @@ class TextGenerator:
     def _stream(self, ids: np.ndarray, sampling: _Sampling, seed: int) -> Iterator[str]:
         import tensorflow as tf
 
-        for copy, weight in zip(self._step.weights, self._weights, strict=True):
-            copy.assign(weight)
+        self._update_weights()
         settings = [tf.constant(setting) for setting in sampling]
         states = [tf.zeros((1, *state.shape[1:]), state.dtype) for state in self._step.inputs[1:]]
         states = self._compiled_read(tf.constant(ids[:-1]), states)
         last = tf.constant(ids[-1])
         for position in itertools.count(step=_SYMBOLS_PER_CALL):
             key = tf.constant([seed, position], tf.int64)
+            self._update_weights()
             symbols, states = self._compiled_write(last, states, key, *settings)
             numbers = symbols.numpy()
             if numbers.min() < 0:
@@ -170,6 +171,10 @@ class TextGenerator:
                 )
             last = symbols[-1]
             yield from self.vocabulary.decode(numbers)
+
+    def _update_weights(self) -> None:
+        for copy, weight in zip(self._step.weights, self._weights, strict=True):
+            copy.assign(weight)
 
     def _read(self, ids: "tf.Tensor", states: list["tf.Tensor"]) -> list["tf.Tensor"]:
         """Return the states after the symbols `ids`, int32 `(n,)`."""

@@ -151,7 +151,16 @@ def test_without_a_prompt_the_text_begins_as_after_the_end_of_a_line() -> None:
     assert sample(20, model, VOCABULARY, temperature=0) == greedy(model, "\n", 20)
 
 
-def test_a_text_uses_the_weights_that_the_model_has_when_it_begins() -> None:
+def test_a_text_is_continued_with_the_weights_that_the_model_has_then() -> None:
+    model = chain(layers.GRU(9, return_sequences=True))
+    text = generate(model, VOCABULARY, "a", temperature=0)
+    assert set(islice(text, 32)) != {"c"}
+    bias = 1e4 * np.eye(len(VOCABULARY))[VOCABULARY.symbols.index("c")]
+    model.layers[-1].bias.assign(bias)
+    assert set(islice(text, 32)) == {"c"}
+
+
+def test_a_text_begins_with_the_weights_that_the_model_has_then() -> None:
     model = chain(layers.GRU(9, return_sequences=True))
     generator = TextGenerator(model, VOCABULARY)
     before = "".join(islice(generator.characters("a", temperature=0), 30))
