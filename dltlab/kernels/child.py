@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dltlab.kernels import protocol
+from dltlab.kernels.late_variables import LateVariables
 from dltlab.kernels.preload import Preloaded
 
 # The server's second message: it takes the fork, which then starts the kernel. Until then the fork
@@ -152,6 +153,7 @@ def _run_kernel(server: int, launch: Launch) -> NoReturn:
     ipkernel.sys = sys
     del app.log_connection_info
     app.poller = ServerWatch(server)  # ipykernel's own would watch the zygote
+    app.shell.events.register("post_run_cell", LateVariables(app.shell).check)
     for handler in launch.handlers:
         handler.setStream(sys.stdout if handler.stream is sys.__stdout__ else sys.stderr)
     app.start()

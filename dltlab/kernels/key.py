@@ -20,6 +20,12 @@ _READ_ON_IMPORT = re.compile(
     r"|JAX_|TORCH_|GRPC_|ABSL_|PROTOCOL_BUFFERS_|HDF5_|MPL|MATPLOTLIB|PYDEVD_|DEBUGPY_"
     r"|SKLEARN_|SCIPY_|PANDAS_).*|HOME|XDG_.*_HOME|LANG|LANGUAGE|PATH"
 )
+# Those that a notebook can set in time: they are read when a device is first used, or a program or
+# file is looked up.
+_READ_LATER = re.compile(
+    r"CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|LAUNCH_BLOCKING|CACHE_.*)|TF_FORCE_GPU_ALLOW_GROWTH"
+    r"|TF_GPU_.*|NCCL_.*|HOME|XDG_.*_HOME|LANG|LANGUAGE|LC_.*|PATH|PYTHONPATH"
+)
 _SETTINGS_FILES = (".keras/keras.json", ".config/matplotlib/matplotlibrc")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
@@ -59,6 +65,11 @@ def make_key(interpreter: Sequence[str], environment: Mapping[str, str]) -> Key:
     identity = {"interpreter": list(interpreter), "variables": variables, **_process_attributes()}
     stamp = [[str(path), _modified(path)] for path in [*_package_folders(), *settings]]
     return Key(_digest(identity), _digest(stamp), variables)
+
+
+def is_read_on_import(variable: str) -> bool:
+    """Return whether libraries read a variable on import, so that a cell sets it too late."""
+    return bool(_READ_ON_IMPORT.fullmatch(variable) and not _READ_LATER.fullmatch(variable))
 
 
 def _process_attributes() -> dict[str, object]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dltlab.kernels.key import make_key
+from dltlab.kernels.key import is_read_on_import, make_key
 
 PYTHON = [sys.executable]
 VARIABLES = {"HOME": "/home/ada", "PATH": "/usr/bin"}
@@ -30,6 +30,18 @@ def test_another_variable_does_not_change_the_key(name):
 
     assert key == make_key(PYTHON, VARIABLES)
     assert name not in key.variables
+
+
+@pytest.mark.parametrize("name", ["KERAS_BACKEND", "TF_XLA_FLAGS", "OMP_NUM_THREADS", "MPLBACKEND"])
+def test_a_cell_sets_a_variable_too_late_that_is_read_on_import(name):
+    assert is_read_on_import(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "PATH", "TZ"]
+)
+def test_a_cell_sets_a_variable_in_time_that_is_read_later(name):
+    assert not is_read_on_import(name)
 
 
 def test_the_working_folder_does_not_change_the_key(tmp_path, monkeypatch):
