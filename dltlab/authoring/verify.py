@@ -20,6 +20,7 @@ from dltlab.exercises import (
     Question,
     Verdict,
     lab_of,
+    line_of,
     reference,
 )
 from dltlab.paths import short_path
@@ -185,9 +186,7 @@ def _case_faults(exercise: DeclaredExercise) -> Iterator[str]:
 
 def _mistake_faults(exercise: DeclaredExercise) -> Iterator[str]:
     for sentence in exercise.incomplete:
-        place = (
-            f"line {sentence.__code__.co_firstlineno}" if callable(sentence) else f"'{sentence}'"
-        )
+        place = f"line {line_of(sentence)}" if callable(sentence) else f"'{sentence}'"
         yield (
             f"the mistake of {place} lacks its sentence or its function: write "
             f'`@{exercise.name}.mistake("…")` above a function'
@@ -235,4 +234,5 @@ def _is_rejected(verdict: Verdict) -> bool:
 
 
 def _place(answer: Callable[..., Any]) -> str:
-    return f"the answer of line {answer.__code__.co_firstlineno}"
+    line = line_of(answer)
+    return f"the answer of line {line}" if line else f"the answer {answer!r}"

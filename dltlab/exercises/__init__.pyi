@@ -1,4 +1,4 @@
-from .answers import attempt, in_float32, require
+from .answers import attempt, in_float32, line_of, require
 from .base import Exercise
 from .cases import random_arrays
 from .coded import CodedExercise
@@ -31,6 +31,7 @@ __all__ = [
     "exercise",
     "in_float32",
     "lab_of",
+    "line_of",
     "question",
     "random_arrays",
     "reference",

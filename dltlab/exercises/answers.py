@@ -4,9 +4,10 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from inspect import unwrap
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 from dltlab.paths import short_path
@@ -62,13 +63,37 @@ def in_float32() -> Iterator[None]:
 def guard(answer: Answer) -> Answer:
     """Wrap `answer`, so that its exceptions become `AnswerRaised` and None is rejected."""
 
-    @wraps(answer)
+    @wraps(answer, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         value = call_answer(answer, *args, **kwargs)
         require(value is not None, "Your function returns nothing. Is there a `return`?")
         return value
 
     return call
+
+
+def python_function(answer: Answer) -> FunctionType | None:
+    """Return the Python function that an answer runs, or None for one such as `np.mean`.
+
+    An answer may also be a decorated function, a `functools.partial`, a bound method, an object
+    with `__call__`, or a class with `__init__`.
+    """
+    answer = unwrap(answer)  # of decorators such as `@tf.function`
+    while isinstance(answer, partial | MethodType):
+        answer = unwrap(answer.func if isinstance(answer, partial) else answer.__func__)
+    if isinstance(answer, FunctionType):
+        return answer
+    if isinstance(answer, type):
+        function = vars(answer).get("__init__")
+    else:
+        function = vars(type(answer)).get("__call__")
+    return function if isinstance(function, FunctionType) else None
+
+
+def line_of(answer: Answer) -> int | None:
+    """Return the line in its file where an answer is defined, or None if it has none."""
+    function = python_function(answer)
+    return function.__code__.co_firstlineno if function else None
 
 
 def call_answer(answer: Answer, *args: Any, **kwargs: Any) -> Any:
@@ -105,7 +130,8 @@ def describe_author_error(function: Answer, error: BaseException) -> str:
     """
     while isinstance(error, AnswerRaised) and error.__cause__:
         error = error.__cause__
-    path, reason = unwrap(function).__code__.co_filename, _reason(error)
+    function_run, reason = python_function(function), _reason(error)
+    path = function_run.__code__.co_filename if function_run else ""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
     place = f" in line {lines[-1]} of {short_path(Path(path))}" if lines else ""
@@ -122,9 +148,15 @@ def _reason(error: BaseException) -> str:
 
 def _describe_with_line(answer: Answer, error: Exception) -> str:
     """Describe an exception with the line of the learner's function that raised it."""
-    code = unwrap(answer).__code__
+    function = python_function(answer)
+    code = function.__code__ if function else None
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename == code.co_filename and frame.name == code.co_name and frame.lineno:
+        if (
+            code
+            and frame.filename == code.co_filename
+            and frame.name == code.co_name
+            and frame.lineno
+        ):
             number = frame.lineno - code.co_firstlineno + 1
             line = f" (`{frame.line}`)" if frame.line else ""
             return f"Line {number} of your function{line} raised {describe_error(error)}"

@@ -2,13 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cached_property
-from inspect import unwrap
-from types import FunctionType
+from functools import cached_property, partial
+from inspect import isclass, isroutine, unwrap
+from types import MethodType
+from typing import Any
 
 from dltlab.course import Lab
 from dltlab.errors import Invalid
-from dltlab.exercises.answers import Answer, AnswerRaised, NotYet, describe_error
+from dltlab.exercises.answers import (
+    Answer,
+    AnswerRaised,
+    NotYet,
+    describe_error,
+    python_function,
+)
 from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
 from dltlab.exercises.progress import try_record_outcome
 from dltlab.exercises.source import is_stub, lab_of, reference
@@ -56,21 +63,27 @@ class Exercise(ABC):
         if result.outcome is not None:
             try_record_outcome(self.lab.name, self.name, result.outcome)
 
-    def evaluate(self, answer: Answer) -> Verdict:
+    def evaluate(self, answer: Any) -> Verdict:
         """Check `answer` without showing or recording anything."""
-        function = unwrap(answer)  # of decorators such as `@tf.function`
-        if not isinstance(function, FunctionType):
+        if not callable(answer):
             text = f"Pass the function itself, without calling it: `check({self.name})`."
             return verdict(self.name, Outcome.NOT_YET, text)
+        function = python_function(answer)
         try:
-            if is_stub(self.lab, self.name, function):
+            if function and is_stub(self.lab, self.name, function):
                 text = "Replace `...` with your code, then run the cell again."
                 return verdict(self.name, Outcome.UNATTEMPTED, text)
             text = self._check(answer) or "Correct."
         except NotYet as error:
             return verdict(self.name, Outcome.NOT_YET, str(error))
         except AnswerRaised as error:
-            return verdict(self.name, Outcome.ERROR, str(error))
+            text = str(error)
+            if not _is_function(answer):
+                text = (
+                    f"{text.rstrip('.')}. If this object is what your function returns, pass the "
+                )
+                text += f"function itself: `check({self.name})`."
+            return verdict(self.name, Outcome.ERROR, text)
         except Exception as error:
             text = (
                 f"The check of {self.name} is itself broken "
@@ -103,7 +116,11 @@ class Exercise(ABC):
 
     def or_reference(self, answer: Answer) -> Answer:
         """Return `answer` once it passes; until then the author's function, with a message."""
-        if answer is self._passed or self.evaluate(answer).outcome is Outcome.PASSED:
+        is_passed = answer is self._passed or (
+            # Each access to a bound method makes a new object.
+            isinstance(answer, MethodType) and answer == self._passed
+        )
+        if is_passed or self.evaluate(answer).outcome is Outcome.PASSED:
             return answer
         text = "Your function is used once it passes."
         Message(self.name, "using the reference solution", text).show()
@@ -141,3 +158,9 @@ class Exercise(ABC):
     @cached_property
     def _reference(self) -> Answer:
         return reference(self.lab, self.name)
+
+
+def _is_function(answer: Answer) -> bool:
+    """Return whether an answer is a function or a class, rather than an object that is callable."""
+    answer = unwrap(answer)
+    return isroutine(answer) or isclass(answer) or isinstance(answer, partial)

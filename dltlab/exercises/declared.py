@@ -19,6 +19,7 @@ from dltlab.exercises.answers import (
     describe_author_error,
     guard,
     in_float32,
+    line_of,
 )
 from dltlab.exercises.base import Exercise
 from dltlab.exercises.cases import Case, parameter_names
@@ -43,7 +44,7 @@ class Mistake:
 
     answer: Answer
     sentence: Callable[..., Sentence]
-    line: int
+    line: int | None
 
 
 class DeclaredExercise(Exercise):
@@ -97,7 +98,7 @@ class DeclaredExercise(Exercise):
 
         def declare(answer: Answer) -> Answer:
             self.incomplete.remove(sentence)
-            declared = Mistake(answer, lambda *arguments: sentence, answer.__code__.co_firstlineno)
+            declared = Mistake(answer, lambda *arguments: sentence, line_of(answer))
             self._declarations.append(lambda: [declared])
             return answer
 
@@ -327,9 +328,10 @@ class DeclaredExercise(Exercise):
             with _comparable():
                 counts = [len(list(generator(*case.fresh()))) for case in self.cases]
         except Exception as error:
-            line = generator.__code__.co_firstlineno
             description = describe_author_error(generator, error)
-            raise Invalid(f"`mistakes` of line {line} raises {description}") from error
+            raise Invalid(
+                f"`mistakes` of line {line_of(generator)} raises {description}"
+            ) from error
         if len(set(counts)) != 1:
             raise Invalid(
                 f"`mistakes` must yield as many pairs on each case, not {counts}; yield `...` as a "
@@ -339,7 +341,7 @@ class DeclaredExercise(Exercise):
             Mistake(
                 lambda *arguments, number=number: list(generator(*arguments))[number][1],
                 lambda *arguments, number=number: list(generator(*arguments))[number][0],
-                generator.__code__.co_firstlineno,
+                line_of(generator),
             )
             for number in range(counts[0])
         ]

@@ -1,10 +1,13 @@
 """Calls of a learner's function: its faults are told from those of the check."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 
-from dltlab.exercises import Outcome, attempt, in_float32, require
+from dltlab.exercises import Outcome, attempt, in_float32, line_of, require
+from dltlab.exercises.answers import python_function
 
 NAME = "mean_squared_error"
 
@@ -103,3 +106,34 @@ def test_layers_are_float32_in_a_check_whatever_the_lab_has_set(of):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.parametrize(
+    ("answer", "function"),
+    [
+        (passing, passing),
+        (partial(passing), passing),
+        (len, None),
+        (np.add, None),
+    ],
+)
+def test_the_python_function_of_an_answer(answer, function):
+    assert python_function(answer) is function
+    assert line_of(answer) == (function and function.__code__.co_firstlineno)
+
+
+def test_the_python_function_of_an_object_is_its_call_and_of_a_class_its_init():
+    class Twice:
+        def __init__(self, factor=2):
+            self.factor = factor
+
+        def __call__(self, x):
+            return self.factor * x
+
+    class Inherited(Twice):
+        pass
+
+    assert python_function(Twice()) is Twice.__call__
+    assert python_function(Twice().__call__) is Twice.__call__
+    assert python_function(Twice) is Twice.__init__
+    assert python_function(Inherited()) is python_function(Inherited) is None

@@ -1,10 +1,14 @@
 """What every exercise does: check, evaluate, hint, solution, or_reference."""
 
+from functools import partial
+
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dltlab.errors import Invalid
-from dltlab.exercises import Outcome
+from dltlab.exercises import Outcome, require
 from dltlab.exercises.base import Interrupted
 from dltlab.exercises.progress import read_records
 
@@ -95,7 +99,97 @@ def test_evaluate_shows_and_records_nothing(ex, capsys):
     assert read_records() == []
 
 
-@pytest.mark.parametrize("answer", [3.0, None, "text", len, passing(np.ones(2), np.zeros(2))])
+class Error:
+    """Answers that are callable and no plain function: a method, an object, a class."""
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def method(self, predictions, truth):
+        return self.scale * passing(predictions, truth)
+
+    def __call__(self, predictions, truth):
+        return self.scale * passing(predictions, truth)
+
+
+class Loss(float):
+    def __new__(cls, predictions, truth):
+        return super().__new__(cls, passing(predictions, truth))
+
+
+CALLABLES = {
+    "a partial": (partial(passing), partial(summing)),
+    "a partial of a method": (partial(Error().method), partial(Error(3).method)),
+    "a bound method": (Error().method, Error(3).method),
+    "an object with __call__": (Error(), Error(3)),
+    "a ufunc": (np.frompyfunc(passing, 2, 1), np.multiply),
+    "a class": (Loss, complex),
+    "a layer": (keras.losses.MeanSquaredError(), keras.losses.MeanAbsoluteError()),
+    "a TensorFlow function": (
+        tf.function(lambda predictions, truth: tf.reduce_mean((predictions - truth) ** 2)),
+        tf.function(lambda predictions, truth: tf.reduce_sum((predictions - truth) ** 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("correct", "incorrect"), CALLABLES.values(), ids=CALLABLES)
+def test_an_answer_may_be_anything_that_can_be_called(ex, of, correct, incorrect):
+    def check(answer):
+        require(np.all(answer(np.full(2, 3.0), np.ones(2)) == 4), "That is not 4.")
+
+    assert of(check).evaluate(correct).outcome is Outcome.PASSED
+    assert of(check).evaluate(incorrect).outcome is not Outcome.PASSED
+    if not isinstance(correct, np.ufunc):  # which works element by element
+        assert ex.mean_squared_error.evaluate(correct).outcome is Outcome.PASSED
+        assert ex.mean_squared_error.or_reference(correct) is correct
+    assert ex.mean_squared_error.evaluate(incorrect).outcome is not Outcome.PASSED
+    assert ex.mean_squared_error.or_reference(incorrect) is not incorrect
+
+
+def test_a_callable_that_is_a_known_mistake_gets_its_sentence(ex):
+    result = ex.mean_squared_error.evaluate(partial(summing))
+
+    assert result.text == "You return the sum of the squares, not their mean."
+
+
+@pytest.mark.parametrize("answer", [partial(untouched), partial(partial(untouched))])
+def test_a_partial_of_the_stub_is_unattempted(ex, answer):
+    assert ex.mean_squared_error.evaluate(answer).outcome is Outcome.UNATTEMPTED
+
+
+def test_the_line_of_an_error_in_a_method_is_counted_from_its_beginning(ex):
+    class Failing:
+        def __call__(self, predictions, truth):
+            raise ValueError("no")
+
+    for answer in (Failing().__call__, partial(Failing().__call__), partial(raising)):
+        assert "of your function (`raise ValueError(" in ex.mean_squared_error.evaluate(answer).text
+
+
+def test_what_the_function_returns_in_its_place_is_pointed_out(ex):
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+
+    result = ex.mean_squared_error.evaluate(model)
+
+    assert result.outcome is Outcome.ERROR
+    assert result.text.endswith(
+        f"If this object is what your function returns, pass the function itself: `check({NAME})`."
+    )
+
+
+def test_a_bound_method_that_passed_is_not_checked_again(of):
+    calls = []
+    counting, answer = of(lambda answer: calls.append(answer)), Error()
+
+    counting.check(answer.method)
+    counting.or_reference(answer.method)
+    assert len(calls) == 1
+
+    counting.or_reference(Error().method)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("answer", [3.0, None, "text", passing(np.ones(2), np.zeros(2))])
 def test_a_value_that_is_not_a_function_is_rejected(ex, answer):
     result = ex.mean_squared_error.evaluate(answer)
 
