@@ -74,26 +74,18 @@ def differences(course: Course, labs: list[Lab]) -> list[str]:
         NotFound: The module of a lab's exercises does not exist.
     """
     messages = []
+    command = course.command("build")
     for lab in labs:
         path = _learner_path(course, lab)
         if _text(path) != notebook_text(learner_notebook(lab)):
             messages.append(
-                f"{short_path(path)} differs from its source {lab.path.name}; run: dltlab build"
+                f"{short_path(path)} differs from its source {lab.path.name}; run: {command}"
             )
         if reason := _solution_difference(course, lab):
             path = _solution_path(course, lab)
-            messages.append(f"{short_path(path)} {reason}; run: dltlab build")
-    return messages + _without_source(course)
-
-
-def _without_source(course: Course) -> list[str]:
-    names = course.lab_names()
-    return [
-        f"{short_path(path)} has no source in solutions/; delete it or write a source"
-        for folder in (course.labs, course.solutions)
-        for path in sorted(folder.glob("*.ipynb"))
-        if path.stem not in names
-    ]
+            messages.append(f"{short_path(path)} {reason}; run: {command}")
+    strays = course.without_source().items()
+    return messages + [f"{short_path(path)} {fault}" for path, fault in strays]
 
 
 def _solution_difference(course: Course, lab: Lab) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dltlab.course import Cell, Course, Lab, SourceError
+from dltlab.errors import Damaged
 from dltlab.paths import short_path
 
 CODE_LINES = 30
@@ -14,6 +15,16 @@ TERMS = (
     *("CUDA", "cuDNN", "GPU", "Jupyter", "JupyterLab", "Keras", "Matplotlib", "MNIST", "NumPy"),
     *("Python", "ReLU", "scikit-learn", "softmax", "TensorBoard", "TensorFlow"),
 )
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_MAKES_A_FIGURE = re.compile(
+    r"(plt|pyplot|matplotlib\.pyplot)\.(plot|bar|barh|boxplot|contourf?|errorbar|fill_between|figure|"
+    r"hexbin|hist|hist2d|hlines|imshow|loglog|matshow|pcolormesh|pie|quiver|scatter|semilog[xy]|"
+    r"stackplot|stem|step|subplot|subplots|subplot_mosaic|violinplot|vlines)"
+)
+_SHELL_CELL = re.compile(r"%%(bash|sh|script|system|!)")
+_SHELL_LINE = re.compile(r"^\s*([\w, ]+=\s*)?[!%]+\s*")
+_NETWORK_COMMAND = re.compile(r"(^|[;&|]\s*)\s*(sudo )?(pip|conda|wget|curl|git clone)\b")
 
 Problem = tuple[int, str]  # the line and the message
 Check = Callable[[Lab], Iterator[Problem]]
@@ -57,13 +68,21 @@ def rule(name: str, fix: str) -> Callable[[Check], Check]:
 def lint(course: Course, names: list[str] | None = None) -> list[Finding]:
     """Return what violates a rule in the labs called `names`, by default in all of them.
 
+    Without `names`, a file that belongs to no lab is a finding, too.
+
     Raises:
         NotFound: There is no lab of that name.
     """
     findings = []
+    for path, fault in {} if names else {**course.misnamed(), **course.without_source()}.items():
+        findings.append(Finding(short_path(path), "file", fault, "The course leaves it out."))
     for name in names or course.lab_names():
         try:
             (lab,) = course.read([name])
+        except Damaged as error:
+            place = short_path(course.resolve(name))
+            findings.append(Finding(place, "source", str(error).rstrip("."), "Save it as UTF-8."))
+            continue
         except SourceError as error:
             place = f"{short_path(error.path)}:{error.line}"
             findings.append(Finding(place, "source", error.message, "The lab cannot be built."))
@@ -95,13 +114,18 @@ def alt_text(lab: Lab) -> Iterator[Problem]:
     for line, text in _prose_lines(lab):
         if re.search(r"!\[\s*\]\(", text) or re.search(r"<img(?![^>]*\balt=\"[^\"]+\")", text):
             yield line, "an image without alt text"
-    for line, call, name in _calls(lab):
-        if name.endswith("plt.show"):
-            yield line, "'plt.show()' gives no alt text; use dltlab.display.show(figure, alt)"
-        elif name == "show":
-            alt = [word.value for word in call.keywords if word.arg == "alt"] or call.args[1:]
-            if not alt or (isinstance(alt[0], ast.Constant) and not alt[0].value):
-                yield line, "a figure without alt text"
+    for cell in lab.code_cells():
+        for call, name in _calls_in(cell):
+            line = cell.line + call.lineno - 1
+            if name.endswith("plt.show"):
+                yield line, "'plt.show()' gives no alt text; use dltlab.display.show(figure, alt)"
+            elif name == "show":
+                alt = [word.value for word in call.keywords if word.arg == "alt"] or call.args[1:]
+                if not alt or (isinstance(alt[0], ast.Constant) and not alt[0].value):
+                    yield line, "a figure without alt text"
+        if bare := _bare_figure(cell):
+            message = f"'{bare[1]}' makes a figure that the cell shows without alt text"
+            yield cell.line + bare[0].lineno - 1, f"{message}; use dltlab.display.show(figure, alt)"
 
 
 @rule("axis-labels", "Set xlabel and ylabel, with units.")
@@ -140,8 +164,10 @@ def network(lab: Lab) -> Iterator[Problem]:
                 names += [str(node.module), *(f"{node.module}.{a.name}" for a in node.names)]
             if used := modules.intersection(names):
                 yield cell.line + node.lineno - 1, f"'{used.pop()}' is imported"  # type: ignore[attr-defined]
+        is_shell = _SHELL_CELL.match(cell.source)
         for number, text in enumerate(cell.source.splitlines(), start=cell.line):
-            if re.match(r"\s*[!%]+\s*(pip|conda|wget|curl|git clone)\b", text):
+            command = text if is_shell else _SHELL_LINE.sub("", text)
+            if (is_shell or command != text) and _NETWORK_COMMAND.search(command):
                 yield number, f"'{text.strip()}' needs the network"
             elif re.search(r"""["']https?://(?!localhost|127\.)""", text):
                 yield number, "an internet address"
@@ -220,13 +246,24 @@ def _prose_lines(lab: Lab) -> Iterator[tuple[int, str]]:
             yield from enumerate(cell.source.splitlines(), start=cell.line)
 
 
-def _calls(lab: Lab) -> Iterator[tuple[int, ast.Call, str]]:
-    for cell in lab.code_cells():
-        for call, name in _calls_in(cell):
-            yield cell.line + call.lineno - 1, call, name
-
-
 def _calls_in(cell: Cell) -> Iterator[tuple[ast.Call, str]]:
     for node in ast.walk(cell.tree):
         if isinstance(node, ast.Call):
             yield node, ast.unparse(node.func)
+
+
+def _bare_figure(cell: Cell) -> tuple[ast.Call, str] | None:
+    """Return the first call that makes a figure which Jupyter shows at the end of a cell, if any.
+
+    Functions that the cell only defines are left out, and figures that it shows, returns or closes.
+    """
+    statements = [node for node in cell.tree.body if not isinstance(node, _DEFINITIONS)]
+    calls = [
+        (node, ast.unparse(node.func))
+        for statement in statements
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call)
+    ]
+    if any(name.rpartition(".")[2] in ("show", "close") for _, name in calls):
+        return None
+    return next(((call, name) for call, name in calls if _MAKES_A_FIGURE.fullmatch(name)), None)

@@ -1,4 +1,4 @@
-"""Create the source and the checks of a new lab."""
+"""Create the source and the checks of a new lab, and a new course."""
 
 import keyword
 import re
@@ -6,50 +6,79 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from dltlab.authoring.convert import read_foreign, to_percent, topic_of
 from dltlab.course import Course
 from dltlab.errors import Invalid, Unavailable
 from dltlab.files import cannot_write, write_atomically
 from dltlab.paths import short_path
 
+# What a new course begins with, and the template of each file.
+_COURSE_FILES = {
+    "README.md": "course_readme.md.txt",
+    "LICENSE": "course_license.txt",
+    ".gitignore": "course_gitignore.txt",
+    ".github/workflows/test.yml": "course_workflow.yml.txt",
+}
 
-def new_lab(topic: str, folder: Path | None = None) -> list[Path]:
+
+def new_lab(
+    topic: str | None = None, folder: Path | None = None, notebook: Path | None = None
+) -> list[Path]:
     """Write the source of the lab `topic`, with the next free number, and its checks.
 
-    The new lab builds, passes lint, and its exercise passes verification.
+    The new lab builds, passes lint, and its exercise passes verification. One that is made of a
+    notebook has the notebook's cells, and no exercises yet.
 
     Args:
-        topic: Lower-case words joined by `_`.
+        topic: Lower-case words joined by `_`; by default the name of `notebook`.
         folder: The course, created if it does not exist; by default the current course.
+        notebook: A notebook, or a script in percent format, to make a lab of.
 
     Returns:
-        The files written: the source and the checks.
+        The files written: the source, the checks, and those of a new course.
 
     Raises:
-        Invalid: The topic is not such a name or is in use.
+        Invalid: The topic is not such a name or is in use, or the notebook is not in Python.
+        Damaged: The notebook cannot be read.
         Unavailable: The course cannot be written.
     """
+    if topic is None:
+        if notebook is None:
+            raise Invalid("Name the topic of the lab, as in: dltlab new my_topic")
+        topic = topic_of(notebook)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", topic) or keyword.iskeyword(topic):
         raise Invalid(
             f"'{topic}' cannot be a topic: use lower-case words joined by '_', as in my_topic."
         )
-    if folder is not None:
-        for subfolder in ("solutions", "labs", "datasets"):
-            _make(folder / subfolder)
+    cells = read_foreign(notebook) if notebook else None
+    course_files = _make_course(folder) if folder else []
     course = Course.find(folder)
+    source = course.solutions / f"{_free_number(course, topic):02}_{topic}.py"
+    package, checks = _checks(course, topic)
+    values = {"topic": topic, "title": topic.replace("_", " ").capitalize(), "package": package}
+    if cells:
+        if source.with_suffix(".ipynb").exists():
+            raise Invalid(
+                f"{short_path(source.with_suffix('.ipynb'))} is where the build writes; move the "
+                "notebook elsewhere, then make a lab of it."
+            )
+        write_atomically(source, _template("notebook.txt", values | to_percent(cells)))
+        return [source, *course_files]
+    if checks.exists():
+        raise Invalid(f"{short_path(checks)} already exists; rename it or choose another topic.")
+    write_atomically(checks, _template("checks.py.txt", values))
+    write_atomically(source, _template("lab.py.txt", values))
+    return [source, checks, *course_files]
+
+
+def _free_number(course: Course, topic: str) -> int:
     names = course.lab_names()
     if any(name.partition("_")[2] == topic for name in names):
         raise Invalid(f"There is already a lab '{topic}'; choose another topic.")
     number = max((int(name.partition("_")[0]) for name in names), default=0) + 1
     if number > 99:
         raise Invalid("99 is the last number of a lab; rename a lab to a number that is free.")
-    package, checks = _checks(course, topic)
-    values = {"topic": topic, "title": topic.replace("_", " ").capitalize(), "package": package}
-    source = course.solutions / f"{number:02}_{topic}.py"
-    if checks.exists():
-        raise Invalid(f"{short_path(checks)} already exists; rename it or choose another topic.")
-    write_atomically(checks, _template("checks.py.txt", values))
-    write_atomically(source, _template("lab.py.txt", values))
-    return [source, checks]
+    return number
 
 
 def _checks(course: Course, topic: str) -> tuple[str, Path]:
@@ -64,13 +93,23 @@ def _checks(course: Course, topic: str) -> tuple[str, Path]:
     return "checks", course.root / "checks" / f"{topic}.py"
 
 
+def _make_course(folder: Path) -> list[Path]:
+    """Make a folder a course, and return the files written; a file that exists is not changed."""
+    if (folder / "solutions").is_dir():
+        return []
+    for subfolder in ("solutions", "labs", "datasets"):
+        try:
+            (folder / subfolder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder / subfolder, error) from error
+    title = folder.resolve().name.replace("_", " ").replace("-", " ").capitalize()
+    new = {folder / name: template for name, template in _COURSE_FILES.items()}
+    written = [path for path in new if not path.exists()]
+    for path in written:
+        write_atomically(path, _template(new[path], {"title": title}))
+    return written
+
+
 def _template(name: str, values: dict[str, str]) -> str:
     text = files("dltlab.authoring").joinpath("templates", name).read_text(encoding="utf-8")
     return Template(text).substitute(values)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error

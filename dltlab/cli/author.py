@@ -1,6 +1,7 @@
 """Commands for authors: start, build, verify and lint labs."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,18 +13,26 @@ app = typer.Typer()
 
 @app.command()
 def new(
-    topic: Annotated[str, typer.Argument(help="Lower-case words joined by '_'.")],
+    topic: Annotated[
+        str | None,
+        typer.Argument(help="Lower-case words joined by '_'; with --from, the notebook's name."),
+    ] = None,
+    notebook: Annotated[
+        Path | None,
+        typer.Option("--from", help="A notebook or percent script whose cells the lab gets."),
+    ] = None,
     course: CourseFolder = None,
 ) -> None:
-    """Start a lab that already builds and passes lint."""
+    """Start a lab that already builds and passes lint, or make a lab of a notebook."""
     from dltlab.authoring import new_lab
+    from dltlab.course import Course
     from dltlab.paths import short_path
 
-    source, checks = new_lab(topic, course)
-    option = f" --course {course}" if course else ""
-    typer.echo(f"Wrote {short_path(source)} and {short_path(checks)}.")
-    commands = " && ".join(f"dltlab {command}{option}" for command in ("lint", "verify", "build"))
-    typer.echo(f"Edit them, then run: {commands}")
+    files = new_lab(topic, course, notebook)
+    root = Course.find(course)
+    typer.echo(f"Wrote {', '.join(map(short_path, files))}.")
+    commands = " && ".join(map(root.command, ("lint", "verify", "build")))
+    typer.echo(f"Edit the lab, then run: {commands}")
 
 
 @app.command()
@@ -35,6 +44,7 @@ def build(
     """Build the notebooks from solutions/*.py; only changed code is executed again."""
     from dltlab import authoring
     from dltlab.course import Course
+    from dltlab.paths import short_path
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
     root = Course.find(course)
@@ -45,6 +55,8 @@ def build(
             typer.echo(message)
         raise typer.Exit(1 if messages else 0)
     executed = authoring.build(root, labs, report=typer.echo)
+    for path, fault in root.without_source().items():
+        typer.echo(f"{short_path(path)} {fault}")
     typer.echo(f"Built: {len(labs)}. Executed: {executed}.")
 
 

@@ -30,7 +30,7 @@ def lab(
 
     workspace = Workspace(folder, Course.find(course))
     lab_name = workspace.course.resolve(name).stem if name else None
-    for message in workspace.update():
+    for message in workspace.update(lab_name):
         typer.echo(message)
     command = jupyterlab_command(workspace, lab_name, port, browser)
     typer.echo(
@@ -70,12 +70,15 @@ def list_labs(course: CourseFolder = None) -> None:
     from dltlab.course import Course
 
     table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
-    for lab in Course.find(course).read():
+    labs, left_out = Course.find(course).read_valid()
+    for lab in labs:
         front_matter = lab.front_matter
         minutes = sum(front_matter.minutes.model_dump().values())
         memory = f"{front_matter.memory_gb:g} GB"
         table.add_row(lab.name, front_matter.title, str(minutes), memory, front_matter.devices.gpu)
     print_table(table)
+    for message in left_out:
+        typer.echo(message, err=True)
 
 
 @app.command()
@@ -91,7 +94,8 @@ def progress(
     from dltlab.course import Course
     from dltlab.exercises import course_progress
 
-    labs = course_progress(Course.find(course))
+    root = Course.find(course)
+    labs = course_progress(root)
     if as_json:
         typer.echo(json.dumps([lab.as_dict() for lab in labs], indent=1))
         return
@@ -100,3 +104,5 @@ def progress(
         still_open = ", ".join(f"{name} ({outcome})" for name, outcome in lab.still_open.items())
         table.add_row(lab.lab, lab.title, f"{lab.passed} of {len(lab.outcomes)}", still_open)
     print_table(table)
+    for message in root.read_valid()[1]:
+        typer.echo(message, err=True)

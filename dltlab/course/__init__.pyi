@@ -1,4 +1,4 @@
-from .catalog import Course
+from .catalog import Course, enter_course
 from .front_matter import SourceError
 from .notebooks import (
     execute_notebook,
@@ -9,7 +9,7 @@ from .notebooks import (
     without_outputs,
 )
 from .server import jupyterlab_command, jupyterlab_environment
-from .source import Cell, Lab, read_lab
+from .source import Cell, Lab, parse_code, read_lab
 from .workspace import Workspace
 
 __all__ = [
@@ -18,11 +18,13 @@ __all__ = [
     "Lab",
     "SourceError",
     "Workspace",
+    "enter_course",
     "execute_notebook",
     "jupyterlab_command",
     "jupyterlab_environment",
     "learner_notebook",
     "notebook_text",
+    "parse_code",
     "read_lab",
     "read_notebook",
     "solution_notebook",

@@ -1,6 +1,8 @@
 """A course on disk: a folder with `solutions/`, `labs/` and `datasets/`."""
 
+import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import NAME, Lab, read_lab
-from dltlab.errors import Invalid, NotFound
+from dltlab.errors import Damaged, Invalid, NotFound
 from dltlab.paths import COURSE, course_dir, own_course_dir, short_path
 
 
@@ -76,27 +78,45 @@ class Course:
         finally:
             sys.path.remove(str(self.root))
 
-    def sources(self) -> list[Path]:
-        """Return the paths of the sources, sorted by number.
+    def command(self, *words: str) -> str:
+        """Return a dltlab command for this course, quoted for a shell."""
+        option = [] if self.is_own else ["--course", short_path(self.root)]
+        return shlex.join(["dltlab", *words, *option])
 
-        Raises:
-            Invalid: A file is not named `NN_topic.py`, or two labs have the same number.
-        """
+    def sources(self) -> list[Path]:
+        """Return the paths of the sources, sorted by number; see also `misnamed`."""
         by_number: dict[str, Path] = {}
         for path in sorted(self.solutions.glob("*.py")):
-            name = NAME.fullmatch(path.stem)
-            if not name:
-                raise Invalid(
-                    f"{short_path(path)}: a lab's source is named NN_topic.py; rename it."
-                )
-            if name["number"] in by_number:
-                other = by_number[name["number"]].name
-                raise Invalid(
-                    f"{short_path(path)} and {other} have the same number; give the newer lab "
-                    "another one."
-                )
-            by_number[name["number"]] = path
+            if name := NAME.fullmatch(path.stem):
+                by_number.setdefault(name["number"], path)
         return list(by_number.values())
+
+    def misnamed(self) -> dict[Path, str]:
+        """Return what is wrong with each file in `solutions/` that `sources` leaves out."""
+        sources = self.sources()
+        faults = {}
+        for path in sorted(self.solutions.glob("*.py")):
+            if not NAME.fullmatch(path.stem):
+                faults[path] = "a lab's source is named NN_topic.py; rename it"
+            elif path not in sources:
+                (other,) = (source for source in sources if source.name[:2] == path.name[:2])
+                faults[path] = f"{other.name} has the same number; give the newer lab another one"
+        return faults
+
+    def without_source(self) -> dict[Path, str]:
+        """Return what to do about each notebook of the course that has no source."""
+        names = self.lab_names()
+        convert = self.command("new", "--from", "NOTEBOOK")
+        advice = {
+            self.labs: "delete it, or write a source",
+            self.solutions: f"move it elsewhere, and make it a lab with: {convert}",
+        }
+        return {
+            path: f"has no source in solutions/; {advice[folder]}"
+            for folder in advice
+            for path in sorted(folder.glob("*.ipynb"))
+            if path.stem not in names
+        }
 
     def lab_names(self) -> list[str]:
         """Return the name of each lab (`NN_topic`), sorted by number."""
@@ -122,12 +142,33 @@ class Course:
         Raises:
             SourceError: A lab is not valid; names the file and the line.
             NotFound: There is no lab of that name.
+            Invalid: Without `names`, if a source is not named `NN_topic.py` or two labs have the
+                same number.
         """
+        for path, fault in {} if names else self.misnamed().items():
+            raise Invalid(f"{short_path(path)}: {fault}.")
         paths = [self.resolve(name) for name in names] if names else self.sources()
         labs = [read_lab(path) for path in paths]
         for lab in labs:
             self._require_known(lab)
         return labs
+
+    def read_valid(self) -> tuple[list[Lab], list[str]]:
+        """Read the labs that are valid.
+
+        Returns:
+            The labs, and a sentence for each source that is left out.
+        """
+        labs = []
+        left_out = [
+            f"{short_path(path)} is left out: {why}." for path, why in self.misnamed().items()
+        ]
+        for name in self.lab_names():
+            try:
+                labs += self.read([name])
+            except (SourceError, Damaged) as error:
+                left_out.append(f"{name} is left out: {error}")
+        return labs, left_out
 
     def _require_known(self, lab: Lab) -> None:
         """Raise for a required lab that does not come earlier, or a data set without a card."""
@@ -141,3 +182,25 @@ class Course:
             if not (self.datasets / f"{dataset}.toml").is_file():
                 line = lab.block.line("datasets", number)
                 raise SourceError(lab.path, line, f"data set '{dataset}' has no card in datasets/")
+
+
+def enter_course() -> None:
+    """Use the course in or above the working folder: a notebook can import its checks.
+
+    `DLTLAB_COURSE`, where it is set, names the course.
+
+    Raises:
+        NotFound: There is no such course, and no package `checks` to import.
+    """
+    here = Path.cwd()
+    for folder in filter(None, (course_dir(), here, *here.parents)):
+        if (folder / "solutions").is_dir():
+            os.environ[COURSE] = str(folder)
+            if str(folder) not in sys.path:
+                sys.path.insert(0, str(folder))
+            return
+    if not importlib.util.find_spec("checks"):
+        raise NotFound(
+            f"{here} is in no course: start the notebook in the folder of its course, or set "
+            f"{COURSE} to that folder."
+        )

@@ -1,10 +1,19 @@
 """The front matter that opens a lab's source: its title, needs, times and profiles."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from dltlab.errors import Invalid
 from dltlab.paths import short_path
@@ -31,7 +40,7 @@ class Minutes(_Strict):
     """Minutes a learner spends on reading and exercises, and two CPU cores on computing."""
 
     read: PositiveInt
-    exercise: PositiveInt
+    exercise: NonNegativeInt
     compute: PositiveInt
 
 
@@ -98,13 +107,21 @@ class Block:
             raise SourceError(path, 2, "the front matter must be lines 'key: value'")
 
     def validate(self) -> FrontMatter:
-        """Return the validated front matter.
+        """Return the validated front matter; the key `jupyter`, which jupytext writes, is ignored.
 
         Raises:
             SourceError: A key is unknown or missing, or a value is not allowed; names its line.
         """
+        values = {key: value for key, value in (self._values or {}).items() if key != "jupyter"}
+        if not values:
+            raise SourceError(
+                self.path,
+                1,
+                "the front matter has no keys; make a lab of a script with: dltlab "
+                f"new --from {shlex.quote(short_path(self.path))}",
+            )
         try:
-            return FrontMatter.model_validate(self._values or {})
+            return FrontMatter.model_validate(values)
         except ValidationError as error:
             # A misspelled key is also a missing one; the unknown key is the more helpful message.
             first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")

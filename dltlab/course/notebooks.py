@@ -14,12 +14,19 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from dltlab.course.catalog import Course
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import Cell, Lab
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 CELL_TIMEOUT = 1800  # seconds
+
+# The first code cell of a lab with checks or data sets in a course of one's own.
+_ENTER_COURSE = """\
+import dltlab.course
+
+dltlab.course.enter_course()  # so that the checks and data sets of this course are found"""
 
 # A saved notebook has no widget state, so a front end would report that it cannot show the widget.
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -136,7 +143,13 @@ async def _kernel(client: NotebookClient, variables: dict[str, str]) -> AsyncIte
 
 def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:
     nodes = [nbformat.v4.new_markdown_cell(_opening(lab), id="opening")]
+    needs_course = lab.exercise_module or lab.front_matter.datasets
+    enters_course = bool(needs_course) and not Course(lab.path.parents[1]).is_own
     for cell, source in cells:
+        if enters_course and cell.kind == "code":
+            hidden = {"jupyter": {"source_hidden": True}}
+            nodes.append(nbformat.v4.new_code_cell(_ENTER_COURSE, id="course", metadata=hidden))
+            enters_course = False
         new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
         metadata = {"tags": list(cell.tags)} if cell.tags else {}
         nodes.append(new[cell.kind](source, id=cell.id, metadata=metadata))
@@ -158,6 +171,7 @@ def _opening(lab: Lab) -> str:
     front_matter = lab.front_matter
     gpu = {"none": "no GPU needed", "optional": "faster on a GPU", "required": "needs a GPU"}
     minutes = front_matter.minutes
+    exercises = f", {minutes.exercise} for the exercises" if minutes.exercise else ""
     lines = [
         f"# {lab.number} · {front_matter.title}",
         "",
@@ -167,7 +181,7 @@ def _opening(lab: Lab) -> str:
         "",
         *(f"- {objective}" for objective in front_matter.objectives),
         "",
-        f"**Time**: {minutes.read} minutes to read, {minutes.exercise} for the exercises; "
+        f"**Time**: {minutes.read} minutes to read{exercises}; "
         f"the machine computes for about {minutes.compute} "
         f"minute{'s' if minutes.compute > 1 else ''}. "
         f"**Machine**: {front_matter.memory_gb:g} GB of memory, {gpu[front_matter.devices.gpu]}.",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jupytext
+from jupytext.cell_metadata import parse_key_equal_value
 
 from dltlab.course.front_matter import PROFILES, Block, FrontMatter, SourceError
 from dltlab.errors import Damaged, NotFound
@@ -22,7 +23,9 @@ NAME = re.compile(r"(?P<number>\d\d)_(?P<topic>[a-z][a-z0-9_]*)")
 
 _MARKER = re.compile(r"(?P<indent>\s*)### (?P<edge>BEGIN|END) SOLUTION\s*")
 _LOOKS_LIKE_MARKER = re.compile(r"#\W*(begin|end)[\s_-]*solutions?\b", re.IGNORECASE)
-_CELL = re.compile(r'# %%( \[markdown\])?( tags=\["[\w-]+"(, ?"[\w-]+")*\])?\s*')
+# As jupytext writes it, with metadata of which only the tags are kept.
+_CELL = re.compile(r"# %%( \[(markdown|md)\])?( (?P<options>[\w.@/-]+=.*))?\s*")
+_TAG = re.compile(r"[\w-]+")
 _LOOKS_LIKE_CELL = re.compile(r"\s*#\s*%%+(\s|$)")  # what jupytext takes for the start of a cell
 
 
@@ -38,8 +41,8 @@ class Cell:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The syntax tree of a code cell, with `pass` for IPython's magics and shell lines."""
-        return ast.parse(re.sub(r"(?m)^(\s*)(%%?[a-z]|!).*$", r"\1pass", self.source))
+        """The syntax tree of a code cell, with calls in the place of IPython's magics."""
+        return parse_code(self.source)
 
     @property
     def stub(self) -> str:
@@ -87,7 +90,7 @@ class Lab:
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """Names and values of the parameters, as the cell tagged `parameters` sets them."""
+        """Names and values of the parameters; empty without a cell tagged `parameters`."""
         return _parameters(self.path, self.cells)
 
     @cached_property
@@ -137,6 +140,21 @@ class Lab:
         )
 
 
+def parse_code(source: str) -> ast.Module:
+    """Return the syntax tree of a cell's code, with calls in the place of IPython's magics.
+
+    Raises:
+        SyntaxError: It is neither Python nor what IPython makes Python of.
+    """
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        python: str = TransformerManager().transform_cell(source)
+        return ast.parse(python)
+
+
 def read_lab(path: Path) -> Lab:
     """Read and validate the source of a lab.
 
@@ -161,8 +179,8 @@ def read_lab(path: Path) -> Lab:
 
 
 def _cells(path: Path, text: str, front_matter_end: int) -> Iterator[Cell]:
-    starts = list(_starts(path, text))
-    body = "\n".join(text.split("\n")[front_matter_end:])
+    starts, lines = list(_starts(path, text)), text.split("\n")
+    body = "\n".join(lines[front_matter_end:])
     nodes = jupytext.reads(body.strip("\n"), fmt="py:percent").cells
     if len(starts) != len(nodes):
         raise SourceError(
@@ -176,11 +194,12 @@ def _cells(path: Path, text: str, front_matter_end: int) -> Iterator[Cell]:
             kind=node.cell_type,
             source=node.source,
             tags=tuple(node.metadata.get("tags", ())),
-            line=start + 1,
+            # `language="bash"` in the marker stands for a first line `%%bash`.
+            line=start if ' language="' in lines[start - 1] else start + 1,
             id=digest if copies[digest] == 1 else f"{digest}-{copies[digest]}",
         )
         if cell.kind == "code":
-            _require_complete(path, cell)
+            _require_complete(path, cell, lines)
         yield cell
 
 
@@ -188,7 +207,8 @@ def _starts(path: Path, text: str) -> Iterator[int]:
     """Yield the numbers of the lines that begin a cell; a marker inside a string does not."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and _LOOKS_LIKE_CELL.match(token.line):
-            if not _CELL.fullmatch(token.line):
+            cell = _CELL.fullmatch(token.line)
+            if not cell or not _are_valid(parse_key_equal_value(cell["options"] or "")):
                 raise SourceError(
                     path,
                     token.start[0],
@@ -198,20 +218,38 @@ def _starts(path: Path, text: str) -> Iterator[int]:
             yield token.start[0]
 
 
+def _are_valid(options: dict[str, Any]) -> bool:
+    """Return whether jupytext could read the options of a cell, and its tags are words."""
+    tags = options.get("tags", [])
+    return (
+        "incorrectly_encoded_metadata" not in options
+        and isinstance(tags, list)
+        and all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags)
+    )
+
+
 def _require_syntax(path: Path, text: str) -> None:
     try:
         ast.parse(text)
     except SyntaxError as error:
-        raise SourceError(path, error.lineno or 1, f"not Python: {error.msg}") from error
+        line = error.lineno or 1
+        is_magic = re.match(r"\s*[%!?]|.*\?\s*$|.*=\s*[%!]", text.split("\n")[line - 1])
+        advice = "; write a magic as a comment, as in '# %matplotlib inline'" if is_magic else ""
+        if re.search(r"(?m)^# %%\w", text[: text.find(error.text or "")]):
+            advice = "; comment every line below a magic and tag the cell 'active-ipynb'"
+        raise SourceError(path, line, f"not Python: {error.msg}{advice}") from error
 
 
-def _require_complete(path: Path, cell: Cell) -> None:
+def _require_complete(path: Path, cell: Cell, lines: list[str]) -> None:
     """Raise if a cell is not valid Python without the cells around it."""
     try:
         _ = cell.tree
     except SyntaxError as error:
         line = cell.line + (error.lineno or 1) - 1
-        raise SourceError(path, line, f"the cell is not Python on its own: {error.msg}") from error
+        is_comment = lines[min(line, len(lines)) - 1].lstrip().startswith("#")
+        advice = "; jupytext takes this comment for a command: reword it" if is_comment else ""
+        message = f"the cell is not Python on its own: {error.msg}{advice}"
+        raise SourceError(path, line, message) from error
 
 
 def _require_markers(path: Path, cells: tuple[Cell, ...]) -> None:
@@ -246,13 +284,11 @@ def _require_markers(path: Path, cells: tuple[Cell, ...]) -> None:
 
 def _parameters(path: Path, cells: tuple[Cell, ...]) -> dict[str, Any]:
     tagged = [cell for cell in cells if "parameters" in cell.tags]
-    if len(tagged) != 1:
-        line = tagged[1].line if tagged else 1
-        raise SourceError(
-            path, line, f"{len(tagged) or 'no'} cells are tagged 'parameters'; tag one"
-        )
+    if len(tagged) > 1:
+        message = f"{len(tagged)} cells are tagged 'parameters'; tag one"
+        raise SourceError(path, tagged[1].line, message)
     values: dict[str, Any] = {}
-    for node in tagged[0].tree.body:
+    for node in tagged[0].tree.body if tagged else []:
         match node:
             case ast.Assign(targets=[ast.Name(name)], value=value):
                 try:

@@ -32,18 +32,28 @@ class Workspace:
         """Return the path of the learner's copy of the lab `name` (`NN_topic`)."""
         return self.folder / f"{name}.ipynb"
 
-    def update(self) -> list[str]:
+    def update(self, required: str | None = None) -> list[str]:
         """Copy new and changed labs into the folder, and return messages for the learner.
 
-        An edited copy is not touched: the new version of its lab is written next to it.
+        An edited copy is not touched: the new version of its lab is written next to it. A lab that
+        has not been built is left out, with a message.
+
+        Args:
+            required: A lab (`NN_topic`) that must be there.
 
         Raises:
-            Unavailable: A lab has not been built, or the folder cannot be written.
+            Unavailable: The lab `required` has not been built, or the folder cannot be written.
         """
         old_hashes = self._hashes()
         hashes, messages = dict(old_hashes), []
         for name in self.course.lab_names():
-            content = self._course_copy(name)
+            try:
+                content = self._course_copy(name)
+            except Unavailable as error:
+                if name == required:
+                    raise
+                messages.append(f"{name} is left out: {error}")
+                continue
             if message := self._update_lab(name, content, old_hashes.get(name)):
                 messages.append(message)
             hashes[name] = _hash(content)
@@ -88,9 +98,12 @@ class Workspace:
                 f"Your edited copy {short_path(copy)} is unchanged."
             )
         if read_notebook(copy) is None:
+            folder = short_path(self.folder)
+            option = [] if folder == "workspace" else ["--dir", folder]
             return (
                 f"{short_path(copy)} cannot be read as a notebook; it is left as it is. "
-                f"To start the lab over and keep the file, run: dltlab reset {name}"
+                f"To start the lab over and keep the file, run: "
+                f"{self.course.command('reset', name, *option)}"
             )
         return None
 
@@ -100,7 +113,8 @@ class Workspace:
             return path.read_bytes()
         except OSError as error:
             raise Unavailable(
-                f"{short_path(path)} cannot be read ({error.strerror}); make it with: dltlab build"
+                f"{short_path(path)} cannot be read ({error.strerror}); make it with: "
+                f"{self.course.command('build', name)}"
             ) from error
 
     def _hashes(self) -> dict[str, str]:

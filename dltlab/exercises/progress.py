@@ -129,14 +129,14 @@ def read_records() -> list[Record]:
 
 
 def course_progress(course: Course) -> list[LabProgress]:
-    """Return the learner's progress in each lab of a course.
+    """Return the learner's progress in each valid lab of a course.
 
     Raises:
         Unavailable: The file of the progress cannot be read.
     """
     records = read_records()
     labs = []
-    for lab in course.read():
+    for lab in course.read_valid()[0]:
         outcomes = dict.fromkeys(lab.exercises, Outcome.UNATTEMPTED)
         last = None
         for record in records:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from dltlab.course import Course, Lab, read_lab
+from dltlab.course import Course, Lab, parse_code, read_lab
 from dltlab.errors import Invalid, NotFound
 from dltlab.paths import short_path
 
@@ -58,17 +58,17 @@ def reference(lab: Lab, name: str, *, stub: bool = False) -> Callable[..., Any]:
     return namespace[name]  # type: ignore[no-any-return]
 
 
-def is_stub(lab: Lab, name: str, answer: Callable[..., Any]) -> bool:
-    """Return whether `answer` does no more than the stub of `name`."""
-    module = compile(lab.defining(name).stub, "<stub>", "exec")
+def is_stub(lab: Lab, name: str, function: Callable[..., Any]) -> bool:
+    """Return whether `function` does no more than the stub of `name`."""
+    module = compile(parse_code(lab.defining(name).stub), "<stub>", "exec")
     stubs = [c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == name]
-    return _fingerprint(answer.__code__) in map(_fingerprint, stubs)
+    return _fingerprint(function.__code__) in map(_fingerprint, stubs)
 
 
 def _definition(source: str, name: str) -> ast.FunctionDef:
     return next(
         node
-        for node in ast.parse(source).body
+        for node in parse_code(source).body
         if isinstance(node, ast.FunctionDef) and node.name == name
     )
 

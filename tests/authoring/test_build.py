@@ -121,7 +121,7 @@ def test_a_learners_notebook_that_differs_is_reported_and_rebuilt(built, learner
     damage(learner)
 
     assert differences(built, built.read()) == [
-        f"{short_path(learner)} differs from its source {NAME}.py; run: dltlab build"
+        f"{short_path(learner)} differs from its source {NAME}.py; run: {built.command('build')}"
     ]
     assert build(built, built.read()) == 0
     assert differences(built, built.read()) == []
@@ -159,7 +159,7 @@ def test_a_solution_notebook_that_differs_is_reported_and_executed_again(
     change(solution, damage)
 
     assert differences(built, built.read()) == [
-        f"{short_path(solution)} {reason}; run: dltlab build"
+        f"{short_path(solution)} {reason}; run: {built.command('build')}"
     ]
     assert build(built, built.read()) == 1
 
@@ -169,7 +169,7 @@ def test_a_solution_that_is_not_a_notebook_is_reported(built, solution, content)
     solution.unlink() if content is None else solution.write_text(content)
 
     assert differences(built, built.read()) == [
-        f"{short_path(solution)} is missing or not a notebook; run: dltlab build"
+        f"{short_path(solution)} is missing or not a notebook; run: {built.command('build')}"
     ]
 
 
@@ -191,9 +191,9 @@ def test_notebooks_without_a_source_are_reported(built, learner, solution):
     solution.with_name("03_gone.ipynb").touch()
 
     assert differences(built, built.read()) == [
-        f"{short_path(path)} has no source in solutions/; delete it or write a source"
-        for path in (learner.with_name("02_gone.ipynb"), solution.with_name("03_gone.ipynb"))
+        f"{short_path(path)} {fault}" for path, fault in built.without_source().items()
     ]
+    assert [path.name for path in built.without_source()] == ["02_gone.ipynb", "03_gone.ipynb"]
 
 
 def test_a_failing_cell_leaves_the_old_notebook(built, source, solution, edit):
@@ -272,7 +272,7 @@ def test_changed_checks_are_executed_again(built, edit, executed):
     edit(built.root / "checks" / "my_topic.py", "Subtract", "First subtract")
 
     (message,) = differences(built, built.read())
-    assert message.endswith(f"{NAME}.ipynb {DIFFERS}; run: dltlab build")
+    assert message.endswith(f"{NAME}.ipynb {DIFFERS}; run: {built.command('build')}")
     build(built, built.read())
     assert executed == [NAME]
 

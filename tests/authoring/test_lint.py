@@ -21,7 +21,10 @@ VIOLATIONS = [
     ("alt-text", CODE + "show(figure)", 1, "a figure without alt text"),
     ("alt-text", CODE + 'show(figure, "")', 1, "a figure without alt text"),
     ("alt-text", CODE + 'show(figure, alt="")', 1, "a figure without alt text"),
-    ("axis-labels", CODE + "x = 1\nplt.plot(x)", 2, "a drawing without xlabel and ylabel"),
+    ("alt-text", CODE + "x = 1\n_ = plt.imshow(x)", 2, "'plt.imshow' makes a figure that the cell"),
+    ("alt-text", CODE + "for x in y:\n    plt.figure()", 2, "'plt.figure' makes a figure"),
+    ("alt-text", CODE + "figure, axis = plt.subplots()", 1, "'plt.subplots' makes a figure"),
+    ("axis-labels", CODE + "x = 1\naxis.plot(x)", 2, "a drawing without xlabel and ylabel"),
     ("axis-labels", CODE + 'axis.bar(x, y)\naxis.set(xlabel="s")', 1, "a drawing without ylabel"),
     (
         "absolute-path",
@@ -38,6 +41,8 @@ VIOLATIONS = [
     ("network", CODE + "from urllib.request import urlopen", 1, "'urllib.request' is imported"),
     ("network", CODE + "# !pip install x", 1, "'!pip install x' needs the network"),
     ("network", CODE + "# %pip install x", 1, "'%pip install x' needs the network"),
+    ("network", CODE + "# x = !curl example.org", 1, "'x = !curl example.org' needs the network"),
+    ("network", '# %% language="bash"\n# cd data && wget x', 1, "needs the network"),
     ("network", CODE + 'x = "https://example.org/x"', 1, "an internet address"),
     ("cell-length", CODE + "x = 1\n" * (CODE_LINES + 1), 1, "a cell of 31 lines"),
     ("cell-length", PROSE + "# word" + " word" * PROSE_WORDS, 1, "a cell of 151 words"),
@@ -78,6 +83,11 @@ ALLOWED = {
     "an HTML image with alt text": PROSE + '# <img src="curve.png" alt="A falling curve.">',
     "a figure with alt text": CODE + 'show(figure, "A falling curve.")',
     "a figure with alt text by name": CODE + "show(figure, alt=text)",
+    "a figure that is shown": CODE + 'figure, _ = plt.subplots()\nshow(figure, "A curve.")',
+    "a figure that is closed": CODE + "plt.figure()\nplt.close()",
+    "a function that draws": CODE + "def draw():\n    return plt.figure()",
+    "a setting of pyplot": CODE + 'plt.rcParams["font.size"] = 12',
+    "a local program": '# %% language="bash"\n# ls | grep pip',
     "labeled axes": CODE + 'axis.plot(x)\naxis.set(xlabel="s", ylabel="m")',
     "a function called step": CODE + "step(x)",
     "a relative path": CODE + 'open("runs/x.csv")',
@@ -164,3 +174,25 @@ def test_only_the_named_labs_are_read(course, add):
 
 def test_the_course_is_clean():
     assert [str(finding) for finding in lint(Course.own())] == []
+
+
+def test_a_file_that_belongs_to_no_lab_is_a_finding(course):
+    for name in ("draft.py", "01_other.py", "analysis.ipynb"):
+        (course.solutions / name).touch()
+
+    findings = lint(course)
+
+    assert [finding.rule for finding in findings] == ["file"] * 3
+    assert "01_my_topic.py has the same number" in str(findings[0])
+    assert "named NN_topic.py" in str(findings[1])
+    assert "dltlab new --from NOTEBOOK" in str(findings[2])
+    assert lint(course, ["1"]) == []
+
+
+def test_a_source_that_is_not_text_is_a_finding(course, source):
+    new_lab("second", course.root)
+    source.write_bytes(b"\xff")
+
+    (finding,) = lint(course)
+
+    assert (finding.place, finding.rule) == (short_path(source), "source")

@@ -1,11 +1,23 @@
+import re
 import subprocess
+from typing import Any
 
+import nbformat
 import pytest
+import typer
+import yaml
 
 from dltlab import paths
 from dltlab.authoring import new_lab
+from dltlab.cli import app
 from dltlab.course import read_lab
-from dltlab.errors import Invalid, Unavailable
+from dltlab.errors import Damaged, Invalid, Unavailable
+
+code, markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+
+
+def write_notebook(path, *cells):
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
 
 
 def test_a_new_lab_has_the_next_number(course):
@@ -85,11 +97,96 @@ def test_a_new_lab_builds_passes_lint_and_is_listed(tmp_path, script):
     wrote, advice = run("new", "wave_equation").splitlines()
     assert "course/solutions/01_wave_equation.py" in wrote
     commands = [f"dltlab {command} --course course" for command in ("lint", "verify", "build")]
-    assert advice == f"Edit them, then run: {' && '.join(commands)}"
+    assert advice == f"Edit the lab, then run: {' && '.join(commands)}"
     assert run("lint") == "lint: 1 lab, no findings\n"
     assert "Executed: 1." in run("build")
     assert run("build", "--check") == ""
     assert "Wave equation" in run("list")
     assert "0 of 1" in run("progress")
     names = {path.name for path in (tmp_path / "course").rglob("*.*") if path.suffix != ".pyc"}
-    assert names == {"01_wave_equation.py", "01_wave_equation.ipynb", "wave_equation.py"}
+    assert names == {
+        "01_wave_equation.py",
+        "01_wave_equation.ipynb",
+        "wave_equation.py",
+        "README.md",
+        ".gitignore",
+        ".github",
+        "test.yml",
+    }
+
+
+def test_a_new_course_has_a_readme_a_license_to_choose_and_a_test_on_every_push(tmp_path):
+    new_lab("topic", tmp_path / "wave-course")
+
+    def text(name: str) -> str:
+        return (tmp_path / "wave-course" / name).read_text()
+
+    assert text("README.md").startswith("# Wave course\n")
+    assert "No license has been chosen yet" in text("LICENSE")
+    steps = yaml.safe_load(text(".github/workflows/test.yml"))["jobs"]["test"]["steps"]
+    assert "dltlab build --check --course ." in [step.get("run") for step in steps]
+
+
+def test_a_new_course_keeps_the_files_of_its_folder(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    new_lab("topic", tmp_path)
+    (tmp_path / "LICENSE").unlink()
+    new_lab("second", tmp_path)
+
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert not (tmp_path / "LICENSE").exists()
+
+
+def test_every_command_of_a_new_courses_readme_exists(tmp_path):
+    new_lab("topic", tmp_path)
+
+    root: Any = typer.main.get_command(app)  # a click.Group, which Typer brings along
+    commands = re.findall(r"dltlab (\w+)", (tmp_path / "README.md").read_text())
+    assert set(commands) <= set(root.commands)
+    assert len(commands) >= 6
+
+
+def test_a_lab_made_of_a_notebook_has_its_name_title_and_cells(course, tmp_path):
+    path = tmp_path / "05 Wave-Equation v2.ipynb"
+    write_notebook(path, markdown("# Waves\n\nThey go up."), code("x = 1"))
+
+    (source,) = new_lab(folder=course.root, notebook=path)
+
+    assert source == course.solutions / "02_wave_equation_v2.py"
+    lab = read_lab(source)
+    assert lab.front_matter.title == "Waves"
+    assert [cell.source for cell in lab.cells] == ["They go up.", "x = 1"]
+    assert (lab.exercises, lab.exercise_module, lab.parameters) == ((), None, {})
+
+
+def test_a_lab_without_exercises_builds_passes_lint_and_is_listed(tmp_path, dltlab, cold_kernels):
+    path, course = tmp_path / "waves.ipynb", tmp_path / "course"
+    write_notebook(path, markdown("# Waves\n\nThey go up."), code("print(1 + 1)"))
+
+    assert dltlab("new", "--from", path, "--course", course).code == 0
+
+    for command in ("lint", "verify", "build", "list", "progress"):
+        assert dltlab(command, "--course", course).code == 0
+    assert dltlab("build", "--check", "--course", course).code == 0
+
+
+def test_a_notebook_where_the_build_would_write_is_refused(course):
+    path = course.solutions / "02_waves.ipynb"
+    write_notebook(path, code("x = 1"))
+    before = path.read_bytes()
+
+    with pytest.raises(Invalid, match="is where the build writes; move the notebook elsewhere"):
+        new_lab(folder=course.root, notebook=path)
+    assert path.read_bytes() == before
+    assert course.lab_names() == ["01_my_topic"]
+
+
+def test_a_notebook_that_cannot_be_read_makes_no_course(tmp_path):
+    with pytest.raises(Damaged):
+        new_lab(folder=tmp_path / "course", notebook=tmp_path / "missing.ipynb")
+    assert not (tmp_path / "course").exists()
+
+
+def test_a_lab_needs_a_topic_or_a_notebook():
+    with pytest.raises(Invalid, match="Name the topic of the lab"):
+        new_lab()

@@ -47,3 +47,19 @@ def test_lint_says_how_many_labs_have_no_findings(dltlab, course):
     result = dltlab("lint", "--course", course.root)
 
     assert (result.code, result.out) == (0, "lint: 1 lab, no findings\n")
+
+
+def test_build_and_lint_point_out_a_notebook_without_a_source(dltlab, built):
+    (built.solutions / "analysis.ipynb").touch()
+    fault = "analysis.ipynb has no source in solutions/; move it elsewhere"
+
+    assert fault in dltlab("build", "--course", built.root).out
+    result = dltlab("lint", "--course", built.root)
+    assert (result.code, result.out.count("no source")) == (1, 1)
+
+
+def test_new_needs_a_topic_or_a_notebook(dltlab, course):
+    result = dltlab("new", "--course", course.root)
+
+    assert result.code == 2
+    assert result.err == "dltlab: Name the topic of the lab, as in: dltlab new my_topic\n"

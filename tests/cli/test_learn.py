@@ -89,3 +89,33 @@ def test_reset_names_the_backup_of_the_old_copy(dltlab, built, tmp_path):
     assert "is fresh.\n" in dltlab("reset", *options).out
     assert "Your old copy: " in dltlab("reset", *options).out
     assert len(list((tmp_path / "mine" / "old").iterdir())) == 1
+
+
+@pytest.fixture
+def unfinished(built):
+    """A course with a built lab, and one that is only begun."""
+    source, *_ = new_lab("second", built.root)
+    source.write_text("# an idea")
+    return built
+
+
+@pytest.mark.parametrize("command", ["list", "progress"])
+def test_an_unfinished_lab_is_left_out_with_one_line(dltlab, unfinished, command):
+    result = dltlab(command, "--course", unfinished.root)
+
+    assert result.code == 0
+    assert "My topic" in result.out
+    assert result.err.startswith("02_second is left out: ")
+    assert result.err.count("\n") == 1
+
+
+def test_an_unfinished_lab_does_not_keep_the_course_from_opening(
+    dltlab, unfinished, tmp_path, started
+):
+    options = ("--no-browser", "--dir", tmp_path / "mine", "--course", unfinished.root)
+
+    result = dltlab("lab", *options)
+
+    assert (result.code, len(started)) == (0, 1)
+    assert "02_second is left out: " in result.out
+    assert dltlab("lab", "2", *options).code == 2

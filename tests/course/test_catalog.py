@@ -1,10 +1,12 @@
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from dltlab.authoring import new_lab
-from dltlab.course import Course, SourceError
+from dltlab.course import Course, SourceError, enter_course
 from dltlab.errors import Invalid, NotFound
 
 
@@ -17,8 +19,9 @@ def two_labs(course):
 def test_two_labs_with_the_same_number_are_an_error(course, source):
     source.with_name("01_other.py").write_text(source.read_text())
 
-    with pytest.raises(Invalid, match=r"01_other\.py and 01_my_topic\.py have the same number"):
-        course.sources()
+    with pytest.raises(Invalid, match=r"01_other\.py: 01_my_topic\.py has the same number"):
+        course.read()
+    assert course.lab_names() == ["01_my_topic"]
 
 
 @pytest.mark.parametrize("name", ["topic.py", "1_topic.py", "01-topic.py", "01_Topic.py", "01_.py"])
@@ -26,7 +29,8 @@ def test_a_source_that_is_not_named_nn_topic_is_an_error(course, source, name):
     source.rename(source.with_name(name))
 
     with pytest.raises(Invalid, match=r"named NN_topic\.py; rename it"):
-        course.sources()
+        course.read()
+    assert course.lab_names() == []
 
 
 @pytest.mark.parametrize(
@@ -111,3 +115,76 @@ def test_find_accepts_a_relative_path(course, monkeypatch):
     monkeypatch.chdir(course.root.parent)
 
     assert Course.find(Path("course")) == course
+
+
+@pytest.mark.parametrize(
+    "break_lab",
+    [
+        lambda path: path.write_text(path.read_text().replace("# summary:", "# sumary:")),
+        lambda path: path.write_text("print('not a lab yet')"),
+        lambda path: path.write_bytes(b"\xff"),
+        lambda path: path.rename(path.with_name("draft.py")),
+    ],
+    ids=["unknown key", "no front matter", "not text", "not numbered"],
+)
+def test_an_unfinished_lab_is_left_out_and_the_others_are_read(two_labs, break_lab):
+    break_lab(two_labs.resolve("2"))
+
+    labs, (left_out,) = two_labs.read_valid()
+
+    assert [lab.name for lab in labs] == ["01_my_topic"]
+    assert " is left out: " in left_out
+
+
+def test_all_labs_are_read_when_all_are_valid(two_labs):
+    labs, left_out = two_labs.read_valid()
+
+    assert ([lab.name for lab in labs], left_out) == (two_labs.lab_names(), [])
+
+
+def test_notebooks_without_a_source_are_named_with_the_command_that_converts_them(built):
+    stray = built.solutions / "analysis.ipynb"
+    stray.touch()
+
+    assert built.without_source() == {
+        stray: "has no source in solutions/; move it elsewhere, and make it a lab with: "
+        + built.command("new", "--from", "NOTEBOOK")
+    }
+
+
+def test_a_command_names_the_course_and_can_be_pasted_into_a_shell(tmp_path, monkeypatch):
+    new_lab("topic", tmp_path / "my first course")
+    monkeypatch.chdir(tmp_path)
+    course = Course.find(Path("my first course"))
+
+    command = course.command("build", "01_topic")
+
+    assert command == "dltlab build 01_topic --course 'my first course'"
+    assert shlex.split(command)[-1] == "my first course"
+    assert Course.own().command("build") == "dltlab build"
+
+
+@pytest.fixture
+def outside_of_a_course(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("DLTLAB_COURSE", "")  # restored after the test
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("folder", [".", "labs", "solutions"])
+def test_a_notebook_enters_the_course_that_it_lies_in(outside_of_a_course, monkeypatch, folder):
+    new_lab("topic", outside_of_a_course / "course")
+    monkeypatch.chdir(outside_of_a_course / "course" / folder)
+
+    enter_course()
+    enter_course()
+
+    root = str(outside_of_a_course / "course")
+    assert os.environ["DLTLAB_COURSE"] == root
+    assert sys.path.count(root) == 1
+
+
+def test_a_notebook_in_no_course_says_so(outside_of_a_course):
+    with pytest.raises(NotFound, match="is in no course: start the notebook in the folder of its"):
+        enter_course()

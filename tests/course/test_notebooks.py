@@ -2,8 +2,10 @@ import json
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from dltlab.course import (
+    Course,
     SourceError,
     execute_notebook,
     learner_notebook,
@@ -54,6 +56,47 @@ def test_the_opening_names_the_required_labs_and_the_gpu(source, edit):
     assert "faster on a GPU" in opening
 
 
+def test_the_opening_of_a_lab_without_exercises_names_no_time_for_them(source, edit):
+    edit(source, "exercise: 5", "exercise: 0")
+    opening = learner_notebook(read_lab(source)).cells[0].source
+
+    assert "**Time**: 5 minutes to read; the machine computes" in opening
+
+
+def test_a_lab_of_ones_own_course_begins_by_entering_the_course(source):
+    (code, *_) = [
+        cell for cell in learner_notebook(read_lab(source)).cells if cell.cell_type == "code"
+    ]
+
+    assert "dltlab.course.enter_course()" in code.source
+    assert code.metadata.jupyter.source_hidden
+
+
+def test_a_lab_without_checks_and_data_sets_does_not_enter_the_course(lab_of_cells):
+    lab = lab_of_cells("# %%\nprint('hello')\n")
+
+    assert "enter_course" not in notebook_text(learner_notebook(lab))
+
+
+def test_dltlabs_own_labs_do_not_enter_a_course():
+    (lab,) = Course.own().read(["01"])
+
+    assert "enter_course" not in notebook_text(learner_notebook(lab))
+
+
+@pytest.mark.parametrize("folder", ["labs", "solutions"])
+def test_a_notebook_of_ones_own_course_runs_where_it_lies(built, folder, cold_kernels):
+    path = built.root / folder / "01_my_topic.ipynb"
+    client = NotebookClient(
+        nbformat.read(path, 4), resources={"metadata": {"path": str(path.parent)}}
+    )
+
+    client.execute()
+
+    outcome = "passed" if folder == "solutions" else "unattempted"
+    assert f"mean_squared_error: {outcome}" in nbformat.writes(client.nb)
+
+
 def test_the_learners_notebook_has_stubs_and_the_solution_notebook_the_answers(source):
     lab = read_lab(source)
     learner, solution = (
@@ -91,9 +134,10 @@ def test_a_cell_has_the_same_id_in_both_notebooks(source):
 
 
 def test_cells_keep_their_tags(source):
-    tagged = [cell for cell in learner_notebook(read_lab(source)).cells if cell.metadata]
+    cells = learner_notebook(read_lab(source)).cells
+    tags = [cell.metadata.tags for cell in cells if "tags" in cell.metadata]
 
-    assert [cell.metadata.tags for cell in tagged] == [["parameters"], ["exercise"]]
+    assert tags == [["parameters"], ["exercise"]]
 
 
 def test_executing_stores_outputs_and_without_outputs_removes_them(lab_of_cells):

@@ -289,9 +289,17 @@ def test_a_parameter_that_is_not_a_literal_is_an_error(error_after, parameter):
     assert line == parameter
 
 
-def test_a_lab_without_a_parameters_cell_is_an_error(error_after):
+def test_a_lab_without_a_parameters_cell_has_no_parameters(source, edit):
+    edit(source, '# %% tags=["parameters"]', "# %%")
+    for profile in ("{SAMPLES: 10}", "{SAMPLES: 100000}"):
+        edit(source, profile, "{}")
+
+    assert read_lab(source).parameters == {}
+
+
+def test_a_profile_that_sets_a_parameter_of_no_cell_is_an_error(error_after):
     message, _ = error_after('# %% tags=["parameters"]', "# %%")
-    assert message == "no cells are tagged 'parameters'; tag one"
+    assert message == "profile 'smoke' sets unknown parameter 'SAMPLES'; known: none"
 
 
 def test_a_second_parameters_cell_is_an_error_at_its_line(error_after):
@@ -304,6 +312,98 @@ def test_magics_and_shell_lines_are_not_syntax_errors(with_cell):
     lab = with_cell("# %%\n# %matplotlib inline\n# !echo hello\nremainder = (7\n    % 4)\n")
     assert lab.cells[-1].source.splitlines()[0] == "%matplotlib inline"
     assert lab.exercises == ("mean_squared_error",)
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"),
+    [
+        (
+            '# %% language="bash"\n# ls | wc -l\n# echo "it is"\n',
+            '%%bash\nls | wc -l\necho "it is"',
+        ),
+        (
+            '# %% tags=["active-ipynb"]\n# %%writefile notes.txt\n# any = = thing\n',
+            "%%writefile notes.txt\nany = = thing",
+        ),
+        ("# %%\n# files = !ls *.txt\n", "files = !ls *.txt"),
+        ("# %%\n# ?print\n", "?print"),
+        ("# %%\n# print?\n", "print?"),
+        ("# %%\n# %time total = sum(range(10))\n", "%time total = sum(range(10))"),
+        ("# %%\nfor name in 'ab':\n    # !echo {name}\n    pass\n", None),
+        ("# %%\nawait something()\n", "await something()"),
+    ],
+)
+def test_what_ipython_understands_is_not_a_syntax_error(with_cell, cell, code):
+    lab = with_cell(f"{cell}\n# %%\nlast = 1\n")
+
+    assert lab.cells[-2].source == (code or lab.cells[-2].source)
+    assert lab.cells[-2].tree.body
+    lines = lab.path.read_text().splitlines()
+    assert lines[lab.cells[-1].line - 1] == "last = 1"
+
+
+def test_a_shell_cell_has_the_line_of_its_marker(with_cell):
+    lab = with_cell('# %% language="bash"\n# ls\n')
+
+    assert lab.path.read_text().splitlines()[lab.cells[-1].line - 1] == '# %% language="bash"'
+
+
+def test_a_magic_in_an_exercise_does_not_hide_its_solution(source, edit):
+    edit(source, "ex.mean_squared_error.check", "# %time 1 + 1\nex.mean_squared_error.check")
+    lab = read_lab(source)
+
+    assert "%time 1 + 1" in lab.defining("mean_squared_error").stub
+    assert lab.exercises == ("mean_squared_error",)
+
+
+@pytest.mark.parametrize("line", ["%matplotlib inline", "files = !ls", "print?", "!ls"])
+def test_a_magic_that_is_not_a_comment_is_an_error_with_advice(error_after, line):
+    message, named = error_after("rng = np.random.default_rng(seed=0)", line)
+
+    assert message.endswith("; write a magic as a comment, as in '# %matplotlib inline'")
+    assert named == line
+
+
+def test_a_file_below_a_magic_that_is_no_comment_is_an_error_with_advice(error_after):
+    cell = "# %%writefile notes.txt\nany = = thing"
+    message, named = error_after("rng = np.random.default_rng(seed=0)", cell)
+
+    assert message.endswith("; comment every line below a magic and tag the cell 'active-ipynb'")
+    assert named == "any = = thing"
+
+
+def test_a_comment_that_jupytext_takes_for_a_command_is_an_error_with_advice(error_after):
+    message, named = error_after("rng = np.random", "# copy the samples\nrng = np.random")
+
+    assert message.endswith("; jupytext takes this comment for a command: reword it")
+    assert named == "# copy the samples"
+
+
+JUPYTEXT_HEADER = """\
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     name: python3
+"""
+
+
+def test_what_jupytext_adds_to_a_source_is_accepted(source, edit):
+    before = notebook_text(learner_notebook(read_lab(source)))
+    edit(source, "# summary:", f"{JUPYTEXT_HEADER}# summary:")
+    edit(source, "# %% [markdown]", '# %% [markdown] slideshow={"slide_type": "slide"}')
+    edit(source, '# %% tags=["exercise"]', '# %% tags=["exercise"] editable=true colab={"x": [1]}')
+
+    assert notebook_text(learner_notebook(read_lab(source))) == before
+
+
+def test_a_script_of_jupytext_is_an_error_with_the_command_that_makes_it_a_lab(source):
+    source.write_text(f"# ---\n{JUPYTEXT_HEADER}# ---\n\n# %%\nx = 1\n")
+
+    with pytest.raises(SourceError, match="make a lab of a script with: dltlab new --from "):
+        read_lab(source)
 
 
 def test_an_operator_at_the_start_of_a_line_is_not_a_magic(with_cell):

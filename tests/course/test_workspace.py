@@ -170,7 +170,7 @@ def test_a_truncated_copy_is_left_as_it_is_and_reported(workspace, length):
 
     assert workspace.update() == [
         f"workspace/{LAB}.ipynb cannot be read as a notebook; it is left as it is. "
-        f"To start the lab over and keep the file, run: dltlab reset {LAB}"
+        f"To start the lab over and keep the file, run: {workspace.course.command('reset', LAB)}"
     ]
     assert workspace.copy(LAB).read_bytes() == truncated
     backup = workspace.reset(LAB)
@@ -194,11 +194,21 @@ def test_a_lab_that_was_removed_from_the_course_is_kept(workspace, source):
     assert workspace.copy(LAB).exists()
 
 
-def test_a_lab_that_was_not_built_is_reported_with_the_command(workspace, course_copy):
-    course_copy.unlink()
+def test_a_lab_that_was_not_built_is_left_out_with_the_command(workspace, built):
+    new_lab("second", built.root)
 
-    with pytest.raises(Unavailable, match=r"01_my_topic\.ipynb cannot be read .*dltlab build"):
-        workspace.update()
+    (message,) = workspace.update()
+
+    assert message.startswith("02_second is left out: ")
+    assert message.endswith(f"make it with: {built.command('build', '02_second')}")
+    assert workspace.copy(LAB).exists()
+
+
+def test_a_lab_that_is_required_and_was_not_built_is_an_error(workspace, built):
+    new_lab("second", built.root)
+
+    with pytest.raises(Unavailable, match=r"02_second\.ipynb cannot be read .*dltlab build"):
+        workspace.update("02_second")
 
 
 def test_reset_starts_a_lab_over_and_keeps_the_old_copy(workspace, course_copy, change):

@@ -1,0 +1,100 @@
+"""Turn a notebook, or a script in percent format, into the source of a lab."""
+
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+from jupytext.cell_metadata import is_jupyter_language
+from nbformat import NotebookNode
+
+from dltlab.course import parse_code
+from dltlab.errors import Damaged, Invalid
+from dltlab.paths import short_path
+
+_SUFFIXES = (".ipynb", ".py")
+_COMMENTED = "active-ipynb"  # in a script, jupytext comments every line of a cell with this tag
+_TITLE = re.compile(r"(?m)^# (.+)\n*")
+_FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}
+
+
+def topic_of(path: Path) -> str:
+    """Return the topic of a lab that is made of the notebook `path`: its name in lower case."""
+    name = re.sub(r"\W+", "_", path.stem.lower(), flags=re.ASCII)
+    return re.sub(r"^[\d_]+", "", name).rstrip("_")
+
+
+def read_foreign(path: Path) -> NotebookNode:
+    """Read a notebook, or a script in percent format, that is no lab yet.
+
+    Raises:
+        Damaged: The file cannot be read as either of them.
+        Invalid: It is another kind of file, or its language is not Python.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise Invalid(f"{short_path(path)} is neither a notebook (.ipynb) nor a script (.py).")
+    try:
+        is_notebook = path.suffix == ".ipynb"
+        notebook = nbformat.read(path, as_version=4) if is_notebook else jupytext.read(path)
+        nbformat.validate(notebook)
+    except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise Damaged(f"{short_path(path)} cannot be read as a notebook ({reason}).") from error
+    metadata = notebook.metadata
+    named = (metadata.get("kernelspec", {}), metadata.get("language_info", {}))
+    language = next(filter(None, [named[0].get("language"), named[1].get("name")]), "python")
+    if language.lower() not in ("python", "ipython"):
+        raise Invalid(f"{short_path(path)} is written in {language}; labs are written in Python.")
+    return notebook
+
+
+def to_percent(notebook: NotebookNode) -> dict[str, str]:
+    """Return the values of a lab's template: the cells, and the title if the notebook has one."""
+    cells = [_converted(cell) for cell in _without_header(notebook.cells) if cell.source.strip()]
+    values = {}
+    for cell in cells:
+        if cell.cell_type == "markdown" and (title := _TITLE.search(cell.source)):
+            values["title"] = json.dumps(title[1].strip(), ensure_ascii=False)[1:-1]
+            cell.source = _TITLE.sub("", cell.source, count=1)
+            break
+    new = nbformat.v4.new_notebook(
+        cells=[cell for cell in cells if cell.source.strip()], metadata={"jupytext": _FILTERS}
+    )
+    return values | {"cells": jupytext.writes(new, fmt="py:percent").strip("\n")}
+
+
+def _without_header(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Leave out a raw cell with YAML at the beginning, which jupytext makes of a header."""
+    has_header = cells and cells[0].cell_type == "raw" and cells[0].source.startswith("---")
+    return cells[1:] if has_header else cells
+
+
+def _converted(cell: NotebookNode) -> NotebookNode:
+    """Return a cell as a percent script can hold it: without outputs, with its images inside."""
+    source = cell.source
+    for name, formats in cell.get("attachments", {}).items():
+        ((mime_type, content), *_) = formats.items()
+        address = f"data:{mime_type};base64,{''.join(content).strip()}"
+        source = source.replace(f"attachment:{name}", address)
+    tags = [re.sub(r"[^\w-]+", "-", tag) for tag in cell.metadata.get("tags", [])]
+    metadata = {"tags": tags} if tags else {}
+    if cell.cell_type == "code":
+        if not _is_python(source):
+            metadata["tags"] = [*tags, _COMMENTED]
+        return nbformat.v4.new_code_cell(source, metadata=metadata)
+    if cell.cell_type == "raw":
+        source = f"```\n{source}\n```"
+    return nbformat.v4.new_markdown_cell(source, metadata=metadata)
+
+
+def _is_python(source: str) -> bool:
+    """Return whether code stays Python when its magics are comments, unlike `%%writefile x.txt`."""
+    magic, _, body = source.partition("\n") if source.startswith("%%") else ("", "", source)
+    if is_jupyter_language(magic[2:].partition(" ")[0]):  # which jupytext comments by itself
+        return True
+    try:
+        parse_code(body)
+    except SyntaxError:
+        return False
+    return True
