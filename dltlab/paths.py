@@ -6,6 +6,7 @@ from pathlib import Path
 COURSE = "DLTLAB_COURSE"
 _DATA_DIR = "DLTLAB_DATA_DIR"
 DATA_MIRROR = "DLTLAB_DATA_MIRROR"
+OFFLINE = "DLTLAB_OFFLINE"
 _ENGINE_DIR = "DLTLAB_ENGINE_DIR"
 PROGRESS = "DLTLAB_PROGRESS"
 COLD_KERNELS = "DLTLAB_COLD_KERNELS"
@@ -38,6 +39,17 @@ def data_dir() -> Path:
 def mirror_dir() -> Path | None:
     """Return the mirror folder in `DLTLAB_DATA_MIRROR`, or None where it is not set."""
     return _named(DATA_MIRROR)
+
+
+def offline() -> bool:
+    """Return whether `DLTLAB_OFFLINE` forbids to contact other hosts."""
+    return os.environ.get(OFFLINE, "") not in ("", "0")
+
+
+def card_folders() -> list[Path]:
+    """Return the folders with data sets' cards and their files: of dltlab, and of `course_dir`."""
+    courses = filter(None, [own_course_dir(), course_dir()])
+    return [course / "datasets" for course in courses]
 
 
 def engine_dir() -> Path:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from dltlab.data import import_images
+from dltlab.data.image_import import ImportResult
 from dltlab.data.imported import ImportedDataset
-from dltlab.data.importing.import_images import ImportResult
 
 SIZE = 8
 Files = dict[str, bytes]

@@ -66,3 +66,20 @@ def test_a_short_path_is_relative_to_the_working_folder_if_it_is_inside(tmp_path
     assert paths.short_path(tmp_path / "solutions" / "01_a.py") == "solutions/01_a.py"
     assert paths.short_path(Path("solutions/01_a.py")) == "solutions/01_a.py"
     assert paths.short_path(tmp_path.parent) == str(tmp_path.parent)
+
+
+@pytest.mark.parametrize(
+    ("value", "offline"), [(None, False), ("", False), ("0", False), ("1", True)]
+)
+def test_a_variable_forbids_to_contact_hosts(monkeypatch, value, offline):
+    monkeypatch.delenv("DLTLAB_OFFLINE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("DLTLAB_OFFLINE", value)
+    assert paths.offline() is offline
+
+
+def test_cards_are_in_the_folders_of_dltlab_and_of_the_course(monkeypatch):
+    own = paths.own_course_dir() / "datasets"
+    assert paths.card_folders() == [own]
+    monkeypatch.setenv("DLTLAB_COURSE", "some/course")
+    assert paths.card_folders() == [own, Path("some/course/datasets")]

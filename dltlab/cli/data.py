@@ -1,5 +1,8 @@
 """Commands for data sets: those of the course, and a user's own images."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -7,14 +10,45 @@ import typer
 
 from dltlab.cli.common import print_table
 from dltlab.errors import LabError
+from dltlab.paths import COURSE
 
 app = typer.Typer(help="Data sets: the course's, and your own images.", no_args_is_help=True)
 
+
+def _use_course(context: typer.Context, folder: Path | None) -> Path | None:
+    """Find the data sets of the course in `folder` until the command ends."""
+    if folder is not None:
+        from dltlab.course import Course
+
+        context.with_resource(_course_variable(Course.find(folder).root))
+    return folder
+
+
+@contextmanager
+def _course_variable(root: Path) -> Iterator[None]:
+    before = os.environ.get(COURSE)
+    os.environ[COURSE] = str(root)
+    try:
+        yield
+    finally:
+        del os.environ[COURSE]
+        if before is not None:
+            os.environ[COURSE] = before
+
+
+CourseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--course",
+        help="The folder of a course with data sets of its own; by default DLTLAB_COURSE.",
+        callback=_use_course,  # which is all that a command does with it
+    ),
+]
 DataSet = Annotated[str, typer.Argument(metavar="NAME", help="The data set.")]
 
 
 @app.command("list")
-def list_data() -> None:
+def list_data(course: CourseFolder = None) -> None:
     """List every data set and where its bytes are."""
     from rich.table import Table
 
@@ -27,7 +61,7 @@ def list_data() -> None:
 
 
 @app.command("info")
-def data_info(name: DataSet) -> None:
+def data_info(name: DataSet, course: CourseFolder = None) -> None:
     """Show what is known of a data set."""
     from dltlab.data import describe
 
@@ -47,6 +81,13 @@ def import_data(
     ] = 0.1,
     size: Annotated[int | None, typer.Option(help="Side of an image in pixels; 64.")] = None,
     resize: Annotated[str | None, typer.Option(help="crop (the default), squash or fit.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="What the folders are: classes, splits/classes or classes/splits; by default "
+            "what their names say."
+        ),
+    ] = None,
     min_per_class: Annotated[int, typer.Option(help="A class with fewer images is an error.")] = 5,
     max_per_class: Annotated[
         int | None, typer.Option(help="Import at most this number of images per class.")
@@ -55,12 +96,14 @@ def import_data(
     like: Annotated[
         str | None, typer.Option(help="A data set whose classes and image size to use.")
     ] = None,
+    course: CourseFolder = None,
 ) -> None:
     """Import your own images: a folder for each class."""
     from dltlab.data import import_images
 
     result = import_images(
         source, name, validation=validation, test=test, size=size, resize=resize,  # type: ignore[arg-type]
+        layout=layout,  # type: ignore[arg-type]
         min_per_class=min_per_class, max_per_class=max_per_class, seed=seed, like=like,
     )  # fmt: skip
     typer.echo(result)
@@ -70,6 +113,7 @@ def import_data(
 def show(
     name: DataSet,
     out: Annotated[Path | None, typer.Option(help="The PNG file; by default NAME.png.")] = None,
+    course: CourseFolder = None,
 ) -> None:
     """Draw a contact sheet: images of each class, and how many there are."""
     import io
@@ -87,7 +131,7 @@ def show(
 
 
 @app.command()
-def fetch(name: DataSet) -> None:
+def fetch(name: DataSet, course: CourseFolder = None) -> None:
     """Download a data set's files, so that it can be used without a network."""
     from dltlab.data import fetch as fetch_files
 
@@ -97,6 +141,7 @@ def fetch(name: DataSet) -> None:
 @app.command()
 def verify(
     name: Annotated[str | None, typer.Argument(help="The data set; by default all.")] = None,
+    course: CourseFolder = None,
 ) -> None:
     """Verify the hash of every file in your store."""
     from dltlab.data import verify as find_problems
@@ -113,6 +158,7 @@ def verify(
 def remove(
     name: DataSet,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    course: CourseFolder = None,
 ) -> None:
     """Remove a data set, or "pets@1" for one version, from your store."""
     from dltlab.data import remove as remove_dataset

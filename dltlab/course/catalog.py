@@ -179,7 +179,8 @@ class Course:
                 line = lab.block.line("requires", number)
                 raise SourceError(lab.path, line, f"'requires' names '{required}', no earlier lab")
         for number, dataset in enumerate(lab.front_matter.datasets):
-            if not (self.datasets / f"{dataset}.toml").is_file():
+            folders = (self.datasets, Course.own().datasets)
+            if not any((folder / f"{dataset}.toml").is_file() for folder in folders):
                 line = lab.block.line("datasets", number)
                 raise SourceError(lab.path, line, f"data set '{dataset}' has no card in datasets/")
 

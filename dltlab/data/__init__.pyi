@@ -13,7 +13,7 @@ from .contact_sheet import contact_sheet
 from .corpus import corpus
 from .formats.mackey_glass import mackey_glass
 from .image_file import RESIZES, Resize, UnusableImage, read_image
-from .importing.import_images import import_images
+from .image_import import import_images
 from .load import arrays, load, series, text
 from .profile import profile_pipeline
 from .provenance import read_provenance, write_provenance

@@ -15,7 +15,7 @@ Sentence = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0)]
-Kind = Literal["images", "text", "series"]
+Kind = Literal["images", "text", "series", "table"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 ALL = "all"  # in place of a split's name: all splits, one after the other
@@ -34,7 +34,7 @@ class File(StrictModel):
 
     Attributes:
         name: The name of the file.
-        urls: Where to download it, in order of preference.
+        urls: Where to download it, in order of preference; none for a file beside the card.
         size: Its size in bytes.
         sha256: The SHA-256 hash of its bytes.
         unpacked_sha256: The hash of the content of a `.gz` file. With it, a file that was
@@ -42,7 +42,7 @@ class File(StrictModel):
     """
 
     name: FileName
-    urls: Annotated[list[Url], Field(min_length=1)]
+    urls: list[Url] = []
     size: PositiveInt
     sha256: Sha256
     unpacked_sha256: Sha256 | None = None
@@ -256,6 +256,39 @@ class SeriesCard(DatasetCard):
     @abstractmethod
     def read(self, split: str) -> np.ndarray:
         """Return the values of a split, or of "all", float32 `(n,)`.
+
+        Raises:
+            LabError: The files are not available or damaged.
+        """
+
+
+class TableCard(DatasetCard):
+    """Rows of numbers, each with a label.
+
+    Attributes:
+        features: The names of the numbers in a row.
+        class_names: The names of the classes, if the labels are classes; a label is then an index
+            into this list, else a number.
+    """
+
+    kind = "table"
+
+    splits: Mapping[SplitName, SizedSplit]
+    features: Annotated[list[Sentence], Field(min_length=1)]
+    class_names: Annotated[list[Sentence], Field(min_length=2)] | None = None
+
+    @property
+    def contents(self) -> str:
+        """The number of rows and features."""
+        classes = f", {len(self.class_names)} classes" if self.class_names else ""
+        return f"{self.total_size:,} rows of {len(self.features)} numbers{classes}"
+
+    @abstractmethod
+    def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a split, or of "all".
+
+        Returns:
+            The features, float32 `(n, k)`; the labels, int64 `(n,)` for classes, else float32.
 
         Raises:
             LabError: The files are not available or damaged.

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from dltlab.data.card import DatasetCard
 from dltlab.data.formats.registry import card_class, format_names
 from dltlab.errors import Invalid
-from dltlab.paths import course_dir, own_course_dir
+from dltlab.paths import card_folders
 
 
 def card_names() -> list[str]:
@@ -42,10 +42,8 @@ def read_card(name: str) -> DatasetCard:
 
 
 def _card_paths() -> dict[str, Path]:
-    folders = [own_course_dir() / "datasets"]
-    if course := course_dir():
-        folders.append(course / "datasets")  # the last folder has precedence
-    paths = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    # The last folder has precedence.
+    paths = {path.stem: path for folder in card_folders() for path in folder.glob("*.toml")}
     return dict(sorted(paths.items()))
 
 

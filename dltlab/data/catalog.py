@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dltlab.data import store
-from dltlab.data.card import DatasetCard, ImageCard
+from dltlab.data.card import DatasetCard, ImageCard, TableCard
 from dltlab.data.card_files import card_names, read_card
 from dltlab.data.class_table import class_table_lines
 from dltlab.data.imported import ImportedDataset
-from dltlab.data.verified_files import file_content, is_intact, is_local, stored_path
+from dltlab.data.verified_files import (
+    file_content,
+    is_beside_card,
+    is_intact,
+    is_local,
+    stored_path,
+)
 from dltlab.errors import NotFound
 from dltlab.paths import data_dir
 
@@ -153,11 +159,15 @@ def _location(card: DatasetCard) -> str:
     """Return where the bytes of a card's files are, in a few words."""
     if not card.files:
         return "comes with dltlab"
+    if all(map(is_beside_card, card.files)):
+        return "beside its card"
     if all(stored_path(card, file).is_file() for file in card.files):
         return "in your store"
     missing = [file for file in card.files if not is_local(card, file)]
     if not missing:
         return "in the mirror"
+    if any(not file.urls for file in missing):
+        return "missing beside its card"
     return f"to download: {sum(file.size for file in missing) / 1e6:,.1f} MB"
 
 
@@ -195,7 +205,9 @@ def _describe_card(card: DatasetCard) -> Iterator[tuple[str, str]]:
     yield "version", card.version
     for name, split in card.splits.items():
         yield name, f"{split.size:,}" if split.size else "depends on the version of Python"
-    if isinstance(card, ImageCard):
+    if isinstance(card, TableCard):
+        yield "features", ", ".join(card.features)
+    if isinstance(card, ImageCard | TableCard) and card.class_names:
         yield "classes", ", ".join(card.class_names)
     yield "location", _location(card)
     for file in card.files:
@@ -208,6 +220,8 @@ def _describe_imported(dataset: ImportedDataset) -> Iterator[tuple[str, str]]:
     yield "content", f"SHA-256 {dataset.content_hash}"
     yield "mean", _levels(dataset.mean)
     yield "deviation", _levels(dataset.std)
+    if dataset.white is not None:
+        yield "16-bit gray", f"{dataset.white:,} is white"
     yield "location", str(dataset.folder)
     for run in store.runs_of(dataset.name, dataset.version):
         yield "used by", str(run)

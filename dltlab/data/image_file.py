@@ -1,6 +1,7 @@
 """Read one image file: decoded, upright, in color, of a given size."""
 
 import io
+import re
 import stat
 import warnings
 from pathlib import Path
@@ -17,7 +18,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MIN_SIDE = 8  # pixels; an image with a shorter side shows nothing
 MAX_PIXELS = 100_000_000  # more than any camera takes, and 300 MB in memory
 MAX_FILE_BYTES = 200_000_000  # a larger file is not an image
+MAX_GRAY = 65_535  # the largest value in 16 bits
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_METADATA_LIMIT = re.compile("MAX_TEXT_CHUNK|text chunks")  # in the messages of Pillow
 _JPEG, _EXIF, _EXIF_BYTES = b"\xff\xd8", b"Exif\0\0", 1 << 16
 
 
@@ -25,7 +28,9 @@ class UnusableImage(Exception):
     """A file that cannot be used as an image; the message is the reason, in a few words."""
 
 
-def read_image(file: bytes | Path, size: int, resize: Resize) -> np.ndarray:
+def read_image(
+    file: bytes | Path, size: int, resize: Resize, *, white: int | None = None
+) -> np.ndarray:
     """Read a JPEG, PNG, BMP or WebP file as a square image.
 
     The image is upright, as its EXIF orientation says. Gray, palette and CMYK images become RGB;
@@ -37,12 +42,25 @@ def read_image(file: bytes | Path, size: int, resize: Resize) -> np.ndarray:
         size: The side of the result, in pixels.
         resize: How another shape becomes a square: "crop" keeps the middle, "squash" changes the
             proportions, "fit" keeps everything and fills the rest with black.
+        white: The value in an image of 16 bits of gray that becomes white, by default 65,535; many
+            cameras use only 10 or 12 of the 16 bits.
 
     Returns:
         uint8 RGB `(size, size, 3)`.
 
     Raises:
         UnusableImage: The file cannot be read, or it is empty, damaged, tiny, huge or not an image.
+    """
+    return read_image_and_peak(file, size, resize, white or MAX_GRAY)[0]
+
+
+def read_image_and_peak(
+    file: bytes | Path, size: int, resize: Resize, white: int
+) -> tuple[np.ndarray, int]:
+    """Read an image as `read_image` does, with the largest value of its 16 bits of gray.
+
+    Returns:
+        The image, and the largest value; 0 for an image of another kind.
     """
     content = _file_content(file) if isinstance(file, Path) else file
     if not content:
@@ -57,18 +75,24 @@ def read_image(file: bytes | Path, size: int, resize: Resize) -> np.ndarray:
             pixels = _decoded_jpeg(content, size)
         if pixels is not None:
             if pixels.shape == buffer.shape:
-                return buffer
+                return buffer, 0
             _check_size(*pixels.shape[:2])
-            return _resized(Image.fromarray(pixels), size, resize)
+            return _resized(Image.fromarray(pixels), size, resize), 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, and sizes below MAX_PIXELS
-            return _resized(_opened(content, size), size, resize)
+            image, peak = _opened(content, size, white)
+            return _resized(image, size, resize), peak
     except UnusableImage:
         raise
     except Image.DecompressionBombError as error:
         raise UnusableImage(f"is too large: more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:
+        if _METADATA_LIMIT.search(str(error)):
+            raise UnusableImage(
+                "has more metadata than Pillow reads (1 MB in a text or color profile): save it "
+                "without metadata"
+            ) from error
         # Decoders raise many kinds of errors for damaged bytes: SyntaxError, IndexError, …
         raise UnusableImage("is damaged or not an image") from error
 
@@ -103,19 +127,24 @@ def _decoded_jpeg(content: bytes, size: int) -> np.ndarray | None:
         return None
 
 
-def _opened(content: bytes, size: int) -> Image.Image:
-    """Return an upright RGB Pillow image; a JPEG reduced, but not below `2 * size`."""
+def _opened(content: bytes, size: int, white: int) -> tuple[Image.Image, int]:
+    """Return an upright RGB Pillow image, and the largest value of its 16 bits of gray, else 0.
+
+    A JPEG is reduced, but not below `2 * size`.
+    """
     image: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
     _check_size(image.height, image.width)
     image.draft("RGB", (2 * size, 2 * size))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of gray
-        return Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image, np.uint32)
+        levels = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB"), int(values.max())
     if image.has_transparency_data:
         colors = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, colors).convert("RGB")
-    return image.convert("RGB")
+        background = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(background, colors).convert("RGB"), 0
+    return image.convert("RGB"), 0
 
 
 def _check_size(height: int, width: int) -> None:

@@ -31,6 +31,7 @@ class ImportedDataset(BaseModel):
         counts: For each split, the number of images in each class.
         mean: The mean of the training images' red, green and blue, in [0, 1].
         std: Their standard deviation.
+        white: The value in images of 16 bits of gray that became white; None where there is none.
         files: The SHA-256 hash of each file.
     """
 
@@ -49,6 +50,7 @@ class ImportedDataset(BaseModel):
     counts: dict[SplitName, list[int]]
     mean: list[float]
     std: list[float]
+    white: int | None = None
     files: dict[str, str]
 
     @property

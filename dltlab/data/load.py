@@ -7,7 +7,7 @@ import numpy as np
 
 from dltlab.data import pipeline
 from dltlab.data.augment import Augmentation
-from dltlab.data.card import ALL, SeriesCard, TextCard
+from dltlab.data.card import ALL, SeriesCard, TableCard, TextCard
 from dltlab.data.catalog import Dataset, ImageDataset, info
 from dltlab.data.decoded_copy import decoded_copy
 from dltlab.data.imported import ImportedDataset
@@ -35,7 +35,8 @@ def load(
     """Load a data set as a `tf.data.Dataset`.
 
     An element is an image, float32 `(height, width, channels)` in [0, 1], with its int64 label; or
-    a text, a scalar string; or a value of a series, a float32 scalar.
+    the row of a table, float32 `(k,)`, with its label; or a text, a scalar string; or a value of a
+    series, a float32 scalar.
 
     Args:
         name: As in "mnist"; "pets" for the newest version of an imported data set, "pets@1" for a
@@ -43,7 +44,8 @@ def load(
         split: One of the data set's splits, or "all".
         batch_size: The number of elements in a batch; the last batch may be smaller. None: no
             batches.
-        shuffle: Whether every epoch has an order of its own; by default only training images do.
+        shuffle: Whether every epoch has an order of its own; by default only training images and
+            the training rows of a table do.
         augment: The result of `augmentation`, or a function of a batch of images and labels that
             returns such a batch.
         cache: Where decoded images are kept: in "memory"; on "disk", in a file mapped into memory,
@@ -66,38 +68,43 @@ def load(
         pipeline.check_arguments(len(images.labels), batch_size, seed, shard)
         element, rows = pipeline.gather(images), images.rows
         change = _change(augment, dataset)
-        shuffle = split == "train" if shuffle is None else shuffle
     else:
         if augment:
             raise Invalid(f"augment changes images, but '{name}' holds {dataset.kind}: omit it.")
-        column = _column(dataset, split)
-        pipeline.check_arguments(len(column), batch_size, seed, shard)
-        element, rows, change = _take_from(column), np.arange(len(column)), None
-    batches = pipeline.batches(element, rows, batch_size, bool(shuffle), seed, shard, change)
+        columns = _columns(dataset, split)
+        num_rows = len(columns[0])
+        pipeline.check_arguments(num_rows, batch_size, seed, shard)
+        element, rows, change = _take_from(columns), np.arange(num_rows), None
+    if shuffle is None:
+        shuffle = split == "train" and isinstance(dataset, ImageDataset | TableCard)
+    batches = pipeline.batches(element, rows, batch_size, shuffle, seed, shard, change)
     set_origin(batches, dataset)
     return batches
 
 
 def arrays(name: str, split: str = ALL) -> tuple[np.ndarray, np.ndarray]:
-    """Load the images and labels of a data set.
+    """Load the images, or the rows of a table, and the labels of a data set.
 
     `digits` comes with scikit-learn. `mnist` is downloaded when it is used for the first time, and
     verified. Where the mirror folder holds only its test images, these are divided into training
     and test images, and a message says so.
 
     Args:
-        name: A data set of images.
+        name: A data set of images, or a table.
         split: One of its splits, or "all": one after the other, in their original order.
 
     Returns:
-        float32 images `(n, height, width, channels)` in [0, 1], and int64 labels `(n,)`.
+        float32 images `(n, height, width, channels)` in [0, 1], or rows `(n, k)`; and int64 labels
+        `(n,)`, or float32 numbers where the labels of a table are no classes.
 
     Raises:
         NotFound: There is no such data set or split.
-        Invalid: It does not hold images.
+        Invalid: It holds neither images nor a table.
         LabError: The files of the data set are not available or damaged.
     """
     dataset = _dataset(name, split)
+    if isinstance(dataset, TableCard):
+        return dataset.read(split)
     if not isinstance(dataset, ImageDataset):
         raise _wrong_kind(dataset, "images")
     images = dataset.read(split)
@@ -169,14 +176,18 @@ def _change(augment: pipeline.Augment | None, dataset: ImageDataset) -> Callable
     return lambda images, labels, key: augment(images, labels)
 
 
-def _column(dataset: Dataset, split: str) -> list[str] | np.ndarray:
-    """Return the documents of a text, or the values of a series."""
+def _columns(dataset: Dataset, split: str) -> tuple[Any, ...]:
+    """Return the rows and labels of a table, the documents of a text, or the values of a series."""
+    if isinstance(dataset, TableCard):
+        return dataset.read(split)
     assert isinstance(dataset, TextCard | SeriesCard)
-    return dataset.read(split)
+    return (dataset.read(split),)
 
 
-def _take_from(column: list[str] | np.ndarray) -> Callable[["tf.Tensor"], "tf.Tensor"]:
+def _take_from(columns: tuple[Any, ...]) -> Callable[["tf.Tensor"], Any]:
+    """Return a function that takes given rows of each column; of a single one, not as a tuple."""
     import tensorflow as tf
 
-    tensor = tf.constant(column)
-    return lambda rows: tf.gather(tensor, rows)
+    tensors = tuple(map(tf.constant, columns))
+    structure = tensors if len(tensors) > 1 else tensors[0]
+    return lambda rows: tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), structure)

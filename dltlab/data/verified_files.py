@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from dltlab.data.card import DatasetCard, File
 from dltlab.errors import Invalid, Unavailable
 from dltlab.files import lock_folder
-from dltlab.paths import data_dir, mirror_dir
+from dltlab.paths import DATA_MIRROR, OFFLINE, card_folders, data_dir, mirror_dir, offline
 
 CONNECT_SECONDS, STALL_SECONDS = 5.0, 15.0  # after which a server is given up
 CHUNK_BYTES = 1 << 16  # an interrupted download loses less than this
@@ -25,7 +25,7 @@ def stored_path(card: DatasetCard, file: File) -> Path:
 
 
 def is_local(card: DatasetCard, file: File) -> bool:
-    """Return whether the user's store or the mirror has a file of this name."""
+    """Return whether a file of this name is beside the card, in the store or in the mirror."""
     return any(path.is_file() for path in _local_paths(card, file))
 
 
@@ -41,10 +41,10 @@ def is_intact(path: Path, file: File) -> bool:
 def file_content(card: DatasetCard, file: File) -> bytes:
     """Return the verified bytes of `file`; those of a `.gz` file (not `.tar.gz`) unpacked.
 
-    They come from the user's store (`DLTLAB_DATA_DIR`, by default `datasets` in the user's data
-    folder), else from the mirror (`DLTLAB_DATA_MIRROR`), else from the card's URLs, which are
-    downloaded into the store. In the store and the mirror, a file that was compressed again is as
-    good as the original.
+    They come from the folder of the card, else from the user's store (`DLTLAB_DATA_DIR`, by default
+    `datasets` in the user's data folder), else from the mirror (`DLTLAB_DATA_MIRROR`). Without a
+    mirror, and without `DLTLAB_OFFLINE`, they are downloaded from the card's URLs into the store. A
+    local file that was compressed again is as good as the original.
 
     Of two processes that need the same file, only one downloads it. An interrupted download is
     continued by the next one.
@@ -53,21 +53,36 @@ def file_content(card: DatasetCard, file: File) -> bytes:
         Unavailable: No source has the expected bytes, or the store cannot be written.
         Invalid: The file's size is not that of the card.
     """
+    return _verified_file(card, file)[1]
+
+
+def verified_path(card: DatasetCard, file: File) -> Path:
+    """Return the path of a local copy of `file` with verified bytes, as `file_content` finds it.
+
+    Raises:
+        LabError: As `file_content` does.
+    """
+    return _verified_file(card, file)[0]
+
+
+def _verified_file(card: DatasetCard, file: File) -> tuple[Path, bytes]:
     local_paths = _local_paths(card, file)
     for path in local_paths:
         if (content := _verified_content(path, file)) is not None:
-            return content
+            return path, content
+    if not file.urls or offline() or mirror_dir() is not None:
+        raise _not_here(card, file)
     failures = [f"{path} {_fault(path)}" for path in local_paths]
     target = stored_path(card, file)
     try:
         with lock_folder(target.parent):
             # Another process may have downloaded it in the meantime.
             if (content := _verified_content(target, file)) is not None:
-                return content
+                return target, content
             for url in file.urls:
                 failures.append(f"{url} {_download(url, target, file)}")
                 if (content := _verified_content(target, file)) is not None:
-                    return content
+                    return target, content
     except OSError as error:
         raise Unavailable(
             f"{file.name} cannot be written to {target.parent} ({_reason(error)}); free some space "
@@ -80,10 +95,35 @@ def file_content(card: DatasetCard, file: File) -> bytes:
     )
 
 
+def is_beside_card(file: File) -> bool:
+    """Return whether a file of this name is in a folder of cards."""
+    return any((folder / file.name).is_file() for folder in card_folders())
+
+
 def _local_paths(card: DatasetCard, file: File) -> list[Path]:
+    beside_card = [folder / file.name for folder in card_folders()[::-1]]
+    if not file.urls:
+        return beside_card
     mirror = mirror_dir()
     in_mirror = [mirror / card.name / file.name, mirror / file.name] if mirror else []
-    return [stored_path(card, file), *in_mirror]
+    beside_card = [path for path in beside_card if path.is_file()]
+    return [*beside_card, stored_path(card, file), *in_mirror]
+
+
+def _not_here(card: DatasetCard, file: File) -> Unavailable:
+    """Return the error for a file that is not on this machine and must not be downloaded."""
+    failures = "; ".join(f"{path} {_fault(path)}" for path in _local_paths(card, file))
+    if not file.urls:
+        fix = "Put it beside its card, with the size and the SHA-256 hash that the card states."
+    else:
+        variable = OFFLINE if offline() else DATA_MIRROR
+        fix = (
+            f"Nothing is downloaded because {variable} is set: unset it, or put the file into one "
+            "of these folders."
+        )
+    return Unavailable(
+        f"The file {file.name} of the data set '{card.name}' is not available: {failures}. {fix}"
+    )
 
 
 def _verified_content(path: Path, file: File) -> bytes | None:

@@ -3,8 +3,9 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,15 +91,19 @@ def classify(
         model = load_model(path)
     shape = _input_shape(model)
     num_classes = probabilities(model, np.zeros((1, *shape), np.float32)).shape[1]
+    white = None
     if class_names is None and run_dir is not None:
-        class_names = _class_names_of_run(run_dir, shape, num_classes)
+        dataset = _dataset_of_run(run_dir, shape, num_classes)
+        class_names = dataset.class_names if dataset else None
+        white = getattr(dataset, "white", None)  # imported images may have one
+    read = partial(_read, shape=shape, resize=resize, white=white)
     names = checked_class_names(class_names, num_classes)
     _require_unique(names)
     entries = list(_entries(files))
     if not entries:
         origin = printable(str(files)) if isinstance(files, str | Path) else "the list"
         raise Invalid(f"There is no file in {origin}: name images, or a folder of them.")
-    problems, scores = _classify_entries(model, entries, shape, resize, multi_label)
+    problems, scores = _classify_entries(model, entries, shape, read, multi_label)
     table = _table([str(path) for path, _ in entries], problems, scores, names, multi_label)
     if out is not None:
         write_atomically(Path(out), _csv(table, len(names)))
@@ -141,7 +146,7 @@ def _classify_entries(
     model: keras.Model,
     entries: Sequence[_Entry],
     shape: tuple[int, int, int],
-    resize: Resize,
+    read: Callable[[_Entry], np.ndarray | str],
     multi_label: bool,
 ) -> tuple[list[str], np.ndarray]:
     """Return the problem of each file, and its probabilities, NaN if there is a problem.
@@ -157,7 +162,7 @@ def _classify_entries(
     with tqdm(total=len(entries), unit=" files", disable=None, leave=False) as bar:
         for first in range(0, len(entries), batch_size):
             batch = entries[first : first + batch_size]
-            results = [_read(entry, shape, resize) for entry in batch]
+            results = [read(entry) for entry in batch]
             problems += [result if isinstance(result, str) else "" for result in results]
             images = [result for result in results if not isinstance(result, str)]
             if images:
@@ -175,12 +180,14 @@ def _classify_entries(
     return problems, scores
 
 
-def _read(entry: _Entry, shape: tuple[int, int, int], resize: Resize) -> np.ndarray | str:
+def _read(
+    entry: _Entry, shape: tuple[int, int, int], resize: Resize, white: int | None
+) -> np.ndarray | str:
     """Return the image in a file as the model takes it, float32, or the problem with the file."""
     if entry.problem:
         return entry.problem
     try:
-        pixels = read_image(entry.path, shape[0], resize)
+        pixels = read_image(entry.path, shape[0], resize, white=white)
     except UnusableImage as error:
         return str(error)
     if shape[2] == 1:
@@ -253,10 +260,10 @@ def _input_shape(model: keras.Model) -> tuple[int, int, int]:
     raise Invalid(f"{needed}, and this one has several inputs, or an unknown one.")
 
 
-def _class_names_of_run(
+def _dataset_of_run(
     run_dir: Path, shape: tuple[int, int, int], num_classes: int
-) -> Sequence[str] | None:
-    """Return the class names of the data set of a run that fits the model; None if none does.
+) -> ImageDataset | None:
+    """Return the data set of a run that fits the model; None if none does.
 
     Raises:
         Damaged: The run's record of its data sets cannot be read.
@@ -281,7 +288,7 @@ def _class_names_of_run(
             f"The run used several data sets of {num_classes} classes ({', '.join(candidates)}): "
             "pass the class_names of the one that the model was trained on."
         )
-    return next((dataset.class_names for dataset in candidates.values()), None)
+    return next(iter(candidates.values()), None)
 
 
 def _require_unique(names: tuple[str, ...]) -> None:

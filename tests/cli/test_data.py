@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from dltlab import data
-from tests.image_sources import write_odd_pets
+from tests.course_cards import write_card
+from tests.image_sources import image_files, write_files, write_odd_pets
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +138,51 @@ def test_an_error_is_one_sentence_and_exit_code_2(
     assert message in answer.err
     assert answer.err.startswith("dltlab: ")
     assert answer.err.count("\n") == 1
+
+
+@pytest.fixture
+def other_course(tmp_path: Path) -> Path:
+    """A course with the data set `notes`, whose file is beside the card."""
+    (tmp_path / "course" / "solutions").mkdir(parents=True)
+    file = tmp_path / "course" / "datasets" / "notes.txt"
+    file.parent.mkdir()
+    file.write_text("some notes")
+    write_card("notes", "text", file, "[splits.train]\nsize = 8\n[splits.test]\nsize = 2")
+    return tmp_path / "course"
+
+
+def test_the_data_sets_of_a_course_are_found_with_its_folder(
+    dltlab: Callable, other_course: Path
+) -> None:
+    option = ("--course", other_course)
+    out = dltlab("data", "list", *option).out
+    assert "beside its card" in out
+    assert "mnist" in out
+    assert "SHA-256" in dltlab("data", "info", "notes", *option).out
+    answer = dltlab("data", "fetch", "notes", *option)
+    assert answer.out == "notes is beside its card; all hashes are correct.\n"
+    assert dltlab("data", "verify", "notes", *option).code == 0
+    assert dltlab("data", "remove", "notes", *option).code == 0
+    assert (other_course / "datasets" / "notes.txt").exists()
+    assert "There is no data set 'notes'" in dltlab("data", "info", "notes").err
+
+
+def test_a_folder_that_is_no_course_is_named(dltlab: Callable, tmp_path: Path) -> None:
+    answer = dltlab("data", "list", "--course", tmp_path)
+    assert answer.code == 2
+    assert f"{tmp_path} is not a course" in answer.err
+
+
+def test_import_takes_the_layout_of_the_folders(dltlab: Callable, tmp_path: Path) -> None:
+    source = write_files(tmp_path / "cars", image_files("train/red", "train/blue", "bus"))
+    command = ("data", "import", source, "--name", "cars", "--size", 8)
+    answer = dltlab(*command)
+    assert answer.code == 2
+    assert "can be read in two ways" in answer.err
+    assert dltlab(*command, "--layout", "classes").code == 0
+    assert data.info("cars").class_names == ["bus", "train"]
+    assert dltlab(*command, "--layout", "splits/classes").code == 0
+    assert data.info("cars").class_names == ["blue", "red"]
 
 
 def test_every_command_has_a_help_text(dltlab: Callable) -> None:

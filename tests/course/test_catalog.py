@@ -66,11 +66,16 @@ def test_a_required_lab_must_come_earlier(two_labs, source, edit):
 
 
 def test_a_data_set_must_have_a_card(course, source, edit):
-    edit(source, "datasets: []", "datasets: [digits]")
-    with pytest.raises(SourceError, match="data set 'digits' has no card in datasets/"):
+    edit(source, "datasets: []", "datasets: [birds]")
+    with pytest.raises(SourceError, match="data set 'birds' has no card in datasets/"):
         course.read()
 
-    (course.datasets / "digits.toml").touch()
+    (course.datasets / "birds.toml").touch()
+    assert course.read()[0].front_matter.datasets == ["birds"]
+
+
+def test_a_data_set_of_dltlab_may_be_used_in_any_course(course, source, edit):
+    edit(source, "datasets: []", "datasets: [digits]")
     assert course.read()[0].front_matter.datasets == ["digits"]
 
 

@@ -11,3 +11,12 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
     monkeypatch.delenv("DLTLAB_DATA_MIRROR", raising=False)
     return tmp_path / "store"
+
+
+@pytest.fixture
+def own_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_store: Path) -> Path:
+    """The folder `datasets` of a course of one's own."""
+    folder = tmp_path / "course" / "datasets"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("DLTLAB_COURSE", str(folder.parent))
+    return folder

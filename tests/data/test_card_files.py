@@ -50,8 +50,16 @@ def test_the_cards_of_another_course_have_precedence(card_path: Path) -> None:
     [
         ("license =", "licence =", "the key 'license' is missing"),
         ("files = []", "files = []\nsource = 'x'", "unknown key 'source'"),
-        ('"sklearn_digits"', '"parquet"', "'format': it must be one of cifar, idx, mackey_glass"),
-        ('format = "sklearn_digits"', "", "'format': it must be one of cifar, idx, mackey_glass"),
+        (
+            '"sklearn_digits"',
+            '"parquet"',
+            "'format': it must be one of cifar, csv, idx, image_folder",
+        ),
+        (
+            'format = "sklearn_digits"',
+            "",
+            "'format': it must be one of cifar, csv, idx, image_folder",
+        ),
         ('"sklearn_digits"', '"shapes"', "the key 'seed' is missing"),
         ('"sklearn_digits"', '"cifar"', "'files': list should have at least 1 item"),
         ("every = 4", "every = 4\nhow = 'so'", "unknown key 'hold_out.how'"),

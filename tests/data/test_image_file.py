@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from dltlab.data.image_file import (
     MAX_FILE_BYTES,
@@ -101,10 +101,23 @@ def test_one_bit_becomes_black_and_white() -> None:
     assert_halves(read_image(encoded(image), 64, "crop"), BLACK, WHITE, tolerance=0)
 
 
-def test_sixteen_bits_of_gray_keep_their_upper_eight() -> None:
-    values = np.repeat([[0x1234] * 32 + [0xFE98] * 32], 64, axis=0).astype(np.uint16)
-    pixels = read_image(encoded(Image.fromarray(values)), 64, "crop")
-    assert_halves(pixels, (0x12,) * 3, (0xFE,) * 3, tolerance=0)
+@pytest.mark.parametrize(
+    ("white", "dark", "bright"), [(None, 0, 16), (65_535, 0, 16), (4_095, 2, 255), (1_023, 9, 255)]
+)
+def test_sixteen_bits_of_gray_are_scaled_by_the_value_of_white(
+    white: int | None, dark: int, bright: int
+) -> None:
+    values = np.repeat([[36] * 32 + [4_095] * 32], 64, axis=0).astype(np.uint16)
+    pixels = read_image(encoded(Image.fromarray(values)), 64, "crop", white=white)
+    assert_halves(pixels, (dark,) * 3, (bright,) * 3, tolerance=0)
+
+
+def test_too_much_metadata_is_named_as_the_reason() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * 2_000_000, zip=True)
+    content = encoded(halves(), pnginfo=text)
+    with pytest.raises(UnusableImage, match="has more metadata than Pillow reads"):
+        read_image(content, 64, "crop")
 
 
 @pytest.mark.parametrize("format_", ["PNG", "BMP"])

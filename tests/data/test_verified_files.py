@@ -17,7 +17,7 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 
-from dltlab.data import arrays, info, verified_files
+from dltlab.data import arrays, info, list_datasets, verified_files
 from dltlab.errors import Invalid, Unavailable
 from tests.deadlines import HANG_SECONDS
 
@@ -124,7 +124,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources
     sources.write_card(server.server_port)
     monkeypatch.setenv("DLTLAB_COURSE", str(sources.course))
     monkeypatch.setenv("DLTLAB_DATA_DIR", str(sources.store))
-    monkeypatch.delenv("DLTLAB_DATA_MIRROR", raising=False)
+    for variable in ("DLTLAB_DATA_MIRROR", "DLTLAB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield sources
     server.shutdown()
@@ -158,13 +159,60 @@ def test_the_mirror_is_used_before_the_network_and_read_in_place(
     assert not sources.store.exists()
 
 
-def test_a_damaged_file_in_the_mirror_is_downloaded(
-    sources: Sources, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_with_a_mirror_no_host_is_contacted(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(sources.mirror))
     for name in PACKED:
-        (sources.mirror / name).write_bytes(b"damaged")
+        if content is not None:
+            (sources.mirror / name).write_bytes(content)
+    with pytest.raises(Unavailable) as caught:
+        arrays("tiny", "test")
+    message = str(caught.value)
+    assert str(sources.mirror / "test-images.gz") in message
+    assert message.endswith(
+        "Nothing is downloaded because DLTLAB_DATA_MIRROR is set: unset it, or put the file into "
+        "one of these folders."
+    )
+    assert sources.requests == []
+
+
+def test_offline_no_host_is_contacted(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLTLAB_OFFLINE", "1")
+    with pytest.raises(Unavailable, match="Nothing is downloaded because DLTLAB_OFFLINE is set"):
+        arrays("tiny", "test")
+    assert sources.requests == []
+    monkeypatch.setenv("DLTLAB_OFFLINE", "0")
     assert_is_tiny_test(*arrays("tiny", "test"))
+    monkeypatch.setenv("DLTLAB_OFFLINE", "1")
+    assert_is_tiny_test(*arrays("tiny", "test"))
+
+
+def test_a_file_beside_the_card_needs_no_url(sources: Sources) -> None:
+    card = sources.course / "datasets" / "tiny.toml"
+    lines = [line for line in card.read_text().splitlines() if not line.startswith("urls")]
+    card.write_text("\n".join(lines))
+    assert location_of("tiny") == "missing beside its card"
+    with pytest.raises(Unavailable) as caught:
+        arrays("tiny", "test")
+    path = card.with_name("test-images.gz")
+    assert str(caught.value).startswith(
+        f"The file test-images.gz of the data set 'tiny' is not available: {path} is missing"
+    )
+    assert "Put it beside its card, with the size and the SHA-256 hash" in str(caught.value)
+    for name, content in PACKED.items():
+        card.with_name(name).write_bytes(content)
+    assert_is_tiny_test(*arrays("tiny", "test"))
+    assert location_of("tiny") == "beside its card"
+    assert not sources.store.exists()
+    card.with_name("test-images.gz").write_bytes(OTHER_BYTES)
+    with pytest.raises(Unavailable, match=f"{path} is damaged .*SHA-256 {OTHER_SHA256}"):
+        arrays("tiny", "test")
+
+
+def location_of(name: str) -> str:
+    return next(entry.location for entry in list_datasets() if entry.name == name)
 
 
 def test_a_file_in_the_mirror_may_be_compressed_again(
@@ -216,15 +264,14 @@ def test_the_second_url_is_used_when_the_first_fails(sources: Sources, fault: Re
     ],
 )
 def test_a_failure_names_the_file_each_source_and_the_fix(
-    sources: Sources, monkeypatch: pytest.MonkeyPatch, fault: Reply, reason: str
+    sources: Sources, fault: Reply, reason: str
 ) -> None:
     sources.replies = [fault, fault]
-    monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(sources.mirror / "gone"))
     with pytest.raises(Unavailable) as caught:
         arrays("tiny", "test")
     message = str(caught.value)
     assert "test-images.gz of the data set 'tiny'" in message
-    assert f"{sources.mirror / 'gone' / 'test-images.gz'} is missing" in message
+    assert f"{sources.stored('test-images.gz')} is missing" in message
     assert f"/0/test-images.gz {reason}" in message
     assert f"/1/test-images.gz {reason}" in message
     assert "DLTLAB_DATA_MIRROR" in message
@@ -391,7 +438,6 @@ def test_another_file_in_the_mirror_is_named_with_its_hash(
     sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(sources.mirror))
-    sources.replies = [send_error_503, send_error_503]
     (sources.mirror / "test-images.gz").write_bytes(OTHER_BYTES)
     with pytest.raises(
         Unavailable, match=f"damaged or another file, with the SHA-256 {OTHER_SHA256}"

@@ -278,6 +278,27 @@ class TestSavedModels:
         model.save(tmp_path / "run" / "model.keras")
         assert classify(tmp_path / "run", image).columns[3:5].tolist() == ["cat", "dog"]
 
+    def test_sixteen_bits_of_gray_are_scaled_as_in_the_imported_images(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
+        for number in range(5):
+            for kind, value in (("bright", 4095), ("dark", 100)):
+                path = tmp_path / "cells" / kind / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                values = np.full((16, 16), value, np.uint16)
+                values[0, number] = 0
+                Image.fromarray(values).save(path)
+        data.import_images(tmp_path / "cells", "cells", size=16)
+        model = keras.Sequential(
+            [keras.Input((16, 16, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+        )
+        model.layers[-1].set_weights([np.array([[1, 0]] * 3), np.array([0, 1.5])])
+        data.write_provenance(tmp_path / "run", ["cells"])
+        model.save(tmp_path / "run" / "model.keras")
+        result = classify(tmp_path / "run", tmp_path / "cells")
+        assert result["class"].tolist() == ["bright"] * 5 + ["dark"] * 5
+
     @pytest.mark.parametrize("rows", [[], [("mackey_glass", "1")], [("gone", 3)]])
     def test_classes_are_numbers_if_no_data_set_fits(
         self, run_dir: Path, image: Path, rows

@@ -1,1 +1,1 @@
-"""Import a user's own images: read, check, divide, pack, and keep as a version."""
+"""The parts of an import of images: read, check, divide, pack, and keep as a version."""

@@ -19,6 +19,7 @@ from dltlab.data.importing.candidates import (
     listing_of,
     why_unsafe,
 )
+from dltlab.data.importing.layout import Layout
 from dltlab.errors import Damaged, Invalid, LabError
 
 _BOMB_RATIO, _BOMB_BYTES = 300, 200_000_000  # images hardly shrink; bombs grow by thousands
@@ -43,6 +44,7 @@ class TarSource:
     """A tar archive, compressed or not."""
 
     path: Path
+    layout: Layout | None = None
     _members: dict[str, tarfile.TarInfo] = field(default_factory=dict)
 
     def listing(self) -> Listing:
@@ -67,7 +69,7 @@ class TarSource:
                 else:
                     names.append(member.name)
                     self._members[member.name] = member
-        return listing_of(names, left_out)
+        return listing_of(names, left_out, self.layout)
 
     def contents(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes]]:
         """Yield each candidate with its bytes, in the order of the archive; after `listing`.
@@ -88,6 +90,7 @@ class ZipSource:
     """A zip archive."""
 
     path: Path
+    layout: Layout | None = None
 
     def listing(self) -> Listing:
         """List every member."""
@@ -109,7 +112,7 @@ class ZipSource:
                     left_out.append((member.filename, reason))
                 else:
                     names.append(member.filename)
-        return listing_of(names, left_out)
+        return listing_of(names, left_out, self.layout)
 
     def contents(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes | None]]:
         """Yield each candidate with its bytes, or with None if the member is damaged."""

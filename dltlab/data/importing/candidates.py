@@ -1,17 +1,13 @@
 """The files of a source that may be images, with their classes and splits."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from dltlab.data.card import SplitName
 from dltlab.data.image_file import MAX_FILE_BYTES, SUFFIXES
+from dltlab.data.importing.layout import Folders, Layout, meaning_of
+from dltlab.data.importing.wording import joined, shortened
 
-_SPLITS: dict[str, SplitName] = {
-    "train": "train", "training": "train",
-    "validation": "validation", "val": "validation", "valid": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 _HIDDEN_FILES = ("thumbs.db", "desktop.ini")
 
 LeftOut = tuple[str, str]  # the name of a file, and the reason why it is not imported
@@ -35,35 +31,50 @@ class Candidate:
 
 @dataclass
 class Listing:
-    """The contents of a source: the candidates in order of name, and what is left out."""
+    """The contents of a source.
+
+    Attributes:
+        candidates: The files that may be images, in order of name.
+        left_out: The others, with the reason.
+        notes: How the source was read, where that is not the only way.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def listing_of(names: list[str], left_out: list[LeftOut]) -> Listing:
+def listing_of(names: list[str], left_out: list[LeftOut], layout: Layout | None = None) -> Listing:
     """Make candidates of the files in folders, with the classes and splits of their folders.
 
     Args:
         names: The paths of files below the source, with slashes.
         left_out: What is already known to be left out.
+        layout: What the folders mean; None: what their names and contents say.
+
+    Raises:
+        Invalid: The folders can be read in two ways, or do not have the layout.
     """
     paths = [(name, PurePosixPath(name).parts) for name in names]
     paths = [(name, parts) for name, parts in paths if parts and not _is_hidden(parts)]
     images = sorted((name, parts) for name, parts in paths if name.lower().endswith(SUFFIXES))
     others = {name for name, _ in paths} - {name for name, _ in images}
     listing = Listing(left_out=[*left_out, *((name, "is not an image file") for name in others)])
-    depth = _class_depth(parts for _, parts in images)
-    top_folders = {parts[depth].lower() for _, parts in images if len(parts) > depth + 1}
-    has_splits = bool(top_folders) and top_folders <= _SPLITS.keys()
-    for name, parts in images:
-        folders = parts[depth:-1]
-        split = _SPLITS[folders[0].lower()] if has_splits and folders else None
-        label = folders[has_splits : has_splits + 1]
-        if label:
-            listing.candidates.append(Candidate(name, in_unicode(label[0]), split))
+    folders = _without_doubled(_without_common([parts[:-1] for _, parts in images]))
+    meaning = meaning_of(folders, layout)
+    for (name, _), image_folders in zip(images, folders, strict=True):
+        label, split = meaning.of(image_folders)
+        if label is None:
+            of = "a split and a class" if meaning.splits else "a class"
+            listing.left_out.append((name, f"is not in the folder of {of}"))
         else:
-            listing.left_out.append((name, "is not in the folder of a class"))
+            listing.candidates.append(Candidate(name, in_unicode(label), split))
+    if meaning.splits and not (meaning.is_obvious and len(listing.candidates) == len(images)):
+        splits = [f"{shortened(folder)} ({split})" for folder, split in meaning.splits.items()]
+        listing.notes.append(
+            f"The folders are read as {meaning.layout}, with the splits {joined(splits)}; layout "
+            "(--layout) chooses another reading."
+        )
     listing.left_out.sort()
     return listing
 
@@ -88,19 +99,24 @@ def in_unicode(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _class_depth(files: Iterable[tuple[str, ...]]) -> int:
-    """Return the number of folders around those of the classes.
+def _without_common(paths: list[Folders]) -> list[Folders]:
+    """Remove the folders around those of the classes.
 
-    Each of them contains all files, and most of these in further folders.
+    Each of them contains all folders with images, and most images are in folders below it.
     """
-    paths = list(files)
     depth = 0
     while (
-        len({parts[: depth + 1] for parts in paths}) == 1
-        and sum(len(parts) > depth + 2 for parts in paths) > len(paths) / 2
+        len({folders[depth] for folders in paths if len(folders) > depth}) == 1
+        and sum(len(folders) > depth + 1 for folders in paths) > len(paths) / 2
     ):
         depth += 1
-    return depth
+    return [folders[depth:] for folders in paths]
+
+
+def _without_doubled(paths: list[Folders]) -> list[Folders]:
+    """Remove one of two folders where "train" contains nothing but another "train"."""
+    single = {folders[0] for folders in paths if folders and folders[:1] != folders[1:2]}
+    return [folders if not folders or folders[0] in single else folders[1:] for folders in paths]
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:

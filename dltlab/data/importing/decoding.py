@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dltlab.data.image_file import Resize, UnusableImage, read_image
+from dltlab.data.image_file import MAX_GRAY, Resize, UnusableImage, read_image_and_peak
 from dltlab.data.importing.candidates import Candidate, Content
 from dltlab.errors import Unavailable
 
@@ -28,19 +28,21 @@ class Decoded:
         pixels: The usable images: uint8 `(k, size, size, 3)`.
         digests: A hash of the pixels of each.
         sums: The sums of each image's color values and of their squares: float64 `(k, 2, 3)`.
+        peak: The largest value in images of 16 bits of gray; 0 where there is none.
     """
 
     reasons: list[str | None]
     pixels: np.ndarray
     digests: list[str]
     sums: np.ndarray
+    peak: int
 
 
 Chunk = list[tuple[Candidate, Content]]
 
 
 def decode_all(
-    files: Iterable[tuple[Candidate, Content]], size: int, resize: Resize
+    files: Iterable[tuple[Candidate, Content]], size: int, resize: Resize, white: int = MAX_GRAY
 ) -> Iterator[tuple[list[Candidate], Decoded]]:
     """Decode `files` in their order, a chunk at a time.
 
@@ -51,22 +53,25 @@ def decode_all(
     chunks = _chunks(files)
     end = perf_counter() + SINGLE_PROCESS_SECONDS
     for chunk in chunks:
-        yield _candidates(chunk), decode(_contents(chunk), size, resize)
+        yield _candidates(chunk), decode(_contents(chunk), size, resize, white)
         if perf_counter() > end:
             break
-    yield from _decode_in_processes(chunks, size, resize)
+    yield from _decode_in_processes(chunks, size, resize, white)
 
 
-def decode(contents: Sequence[Content], size: int, resize: Resize) -> Decoded:
-    """Decode the images in `contents`, the paths or bytes of files."""
+def decode(
+    contents: Sequence[Content], size: int, resize: Resize, white: int = MAX_GRAY
+) -> Decoded:
+    """Decode the images in `contents`, the paths or bytes of files, as `read_image` does."""
     reasons: list[str | None] = []
     pixels = np.empty((len(contents), size, size, 3), np.uint8)
-    num_usable = 0
+    num_usable = peak = 0
     for content in contents:
         try:
             if content is None:
                 raise UnusableImage("is damaged in the archive")
-            pixels[num_usable] = read_image(content, size, resize)
+            pixels[num_usable], image_peak = read_image_and_peak(content, size, resize, white)
+            peak = max(peak, image_peak)
         except UnusableImage as error:
             reasons.append(str(error))
         else:
@@ -74,11 +79,11 @@ def decode(contents: Sequence[Content], size: int, resize: Resize) -> Decoded:
             num_usable += 1
     pixels = pixels[:num_usable]
     digests = [hashlib.blake2b(image.data, digest_size=16).hexdigest() for image in pixels]
-    return Decoded(reasons, pixels, digests, _sums(pixels))
+    return Decoded(reasons, pixels, digests, _sums(pixels), peak)
 
 
 def _decode_in_processes(
-    chunks: Iterator[Chunk], size: int, resize: Resize
+    chunks: Iterator[Chunk], size: int, resize: Resize, white: int
 ) -> Iterator[tuple[list[Candidate], Decoded]]:
     """Decode with a process for each core; submit only as many chunks as keep these busy."""
     first = next(chunks, None)
@@ -93,7 +98,7 @@ def _decode_in_processes(
     submitted: deque[tuple[list[Candidate], Any]] = deque()
     try:
         for chunk in itertools.chain([first], chunks):
-            future = executor.submit(decode, _contents(chunk), size, resize)
+            future = executor.submit(decode, _contents(chunk), size, resize, white)
             submitted.append((_candidates(chunk), future))
             if len(submitted) > 3 * num_processes:
                 candidates, future = submitted.popleft()

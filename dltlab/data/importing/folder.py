@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dltlab.data.importing.candidates import Candidate, LeftOut, Listing, listing_of
+from dltlab.data.importing.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class FolderSource:
     """A folder that contains a folder for each class."""
 
     path: Path
+    layout: Layout | None = None
 
     def listing(self) -> Listing:
         """List every file below the folder, except hidden ones."""
@@ -29,7 +31,7 @@ class FolderSource:
                     left_out.append(((below / name).as_posix(), "is a link to a folder"))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             names += [(below / name).as_posix() for name in files]
-        return listing_of(names, left_out)
+        return listing_of(names, left_out, self.layout)
 
     def contents(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Path]]:
         """Yield each candidate with its path."""

@@ -1,74 +1,177 @@
 """Images in a text file that lists their paths and classes."""
 
 import csv
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dltlab.data.image_file import SUFFIXES
 from dltlab.data.importing.candidates import Candidate, Listing
+from dltlab.data.importing.layout import split_of
+from dltlab.data.importing.list_columns import Columns, columns_of, field_in, names_image
+from dltlab.data.importing.wording import shortened
 from dltlab.errors import Invalid
 
-SEPARATORS = {".txt": None, ".csv": ",", ".tsv": "\t"}
+SUFFIXES_OF_LISTS = (".txt", ".csv", ".tsv")
+_SAMPLE_LINES = 200  # from which the separator is found
+_SHOWN_LINES = 3  # of a list that cannot be read
+
+Row = tuple[int, list[str]]  # the number of the line, and its fields
+Parse = Callable[[Iterable[str], bool], Iterator[Row]]
 
 
 @dataclass(frozen=True)
 class ListSource:
-    """A text file with the path of an image and its class in each line.
+    """A text file with the path of an image and its class in each line, as pandas writes it.
 
-    In a .csv or .tsv file these are the first two fields, and a first line that does not name a
-    file is a heading; in a .txt file the class is the last word. Paths are relative to the folder
-    of the list.
+    The fields are separated by commas, semicolons or tabs, or by spaces where the class is the
+    first or the last word. There may be a heading, further columns, and one for the split. Paths
+    are relative to the folder of the list; they may have backslashes.
     """
 
     path: Path
 
     def listing(self) -> Listing:
-        """List every line."""
-        listing = Listing()
-        for number, fields in enumerate(self._lines(), 1):
-            if len(fields) < 2 or not fields[0] or not fields[1] or "\0" in fields[0]:
-                if any(fields):
-                    listing.left_out.append((f"line {number}", "does not name image and class"))
-            elif number == 1 and self._is_heading(fields[0]):
-                listing.left_out.append(("line 1", "is the heading"))
-            elif not (self.path.parent / fields[0]).resolve().is_relative_to(self._root):
-                listing.left_out.append((fields[0], "leads outside the folder of the list"))
-            else:
-                listing.candidates.append(Candidate(fields[0], fields[1]))
+        """List every line.
+
+        Raises:
+            Invalid: The file cannot be read as a list, or names no image that exists.
+        """
+        lines = self._lines()
+        rows = self._rows(lines)
+        try:
+            columns = columns_of([fields for _, fields in rows])
+        except Invalid as error:
+            raise self._refusal(str(error), lines) from None
+        listing = Listing(notes=[columns.note] if columns.note else [])
+        if columns.has_heading:
+            listing.left_out.append((f"line {rows[0][0]}", "is the heading"))
+        for number, fields in rows[columns.has_heading :]:
+            self._add(listing, number, fields, columns)
+        if not listing.candidates:
+            name, reason = listing.left_out[-1]
+            raise self._refusal(f"every line is left out, such as {name}, which {reason}", lines)
+        if not any(os.path.isfile(self._folder / image.name) for image in listing.candidates):
+            raise self._refusal(
+                f"none of its {len(listing.candidates):,} images exists in {self._folder}; paths "
+                "are relative to the folder of the list",
+                lines,
+            )
         listing.candidates.sort(key=lambda candidate: candidate.name)
         return listing
 
     def contents(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Path]]:
         """Yield each candidate with its path."""
-        return ((candidate, self.path.parent / candidate.name) for candidate in candidates)
+        return ((candidate, self._folder / candidate.name) for candidate in candidates)
 
     @property
-    def _root(self) -> Path:
-        return self.path.parent.resolve()
+    def _folder(self) -> Path:
+        return self.path.parent
 
-    @property
-    def _separator(self) -> str | None:
-        return SEPARATORS[self.path.suffix.lower()]
+    def _add(self, listing: Listing, number: int, fields: list[str], columns: Columns) -> None:
+        """Add a line to the candidates or to what is left out."""
+        field, label = field_in(fields, columns.image), field_in(fields, columns.label)
+        if not field or not label or "\0" in field:
+            listing.left_out.append((f"line {number}", "does not name image and class"))
+            return
+        name = self._local_name(field)
+        if not self._is_inside(Path(name)):
+            listing.left_out.append((name, "leads outside the folder of the list"))
+        else:
+            split = split_of(field_in(fields, columns.split))
+            listing.candidates.append(Candidate(name, label, split))
 
-    def _is_heading(self, name: str) -> bool:
-        return self._separator is not None and not (
-            name.lower().endswith(SUFFIXES) or (self.path.parent / name).exists()
-        )
+    def _is_inside(self, path: Path) -> bool:
+        if not path.is_absolute() and ".." not in path.parts:
+            return True  # without looking at the disk for each of many lines
+        return (self._folder / path).resolve().is_relative_to(self._folder.resolve())
 
-    def _lines(self) -> list[list[str]]:
-        """Return the fields of each line.
+    def _local_name(self, field: str) -> str:
+        """Return a path with slashes instead of backslashes, unless these are part of a name."""
+        if "\\" in field and not os.path.isfile(self._folder / field):
+            return field.replace("\\", "/")
+        return field
+
+    def _lines(self) -> list[str]:
+        """Return the lines, with their ends.
 
         Raises:
-            Invalid: The file cannot be read as a list.
+            Invalid: The file cannot be read, or holds other bytes than UTF-8.
         """
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
-                rows = (
-                    csv.reader(file, delimiter=self._separator)
-                    if self._separator
-                    else (line.rsplit(maxsplit=1) for line in file)
-                )
-                return [[field.strip() for field in row] for row in rows]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise Invalid(f"{self.path} cannot be read as a list in UTF-8: {error}.") from error
+                return list(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise Invalid(
+                f"{self.path} cannot be read as a list in UTF-8 ({error}): save it as UTF-8."
+            ) from error
+
+    def _rows(self, lines: list[str]) -> list[Row]:
+        """Return the fields of each line that is not blank, parsed in the way that fits best.
+
+        Raises:
+            Invalid: A quote is not closed, or no line names an image and something else.
+        """
+        sample = lines[:_SAMPLE_LINES]
+        parses = _PARSES if self.path.suffix.lower() == ".csv" else _PARSES_OF_TEXT
+        scores = [self._score(parse(sample, False)) for parse in parses]
+        if max(scores) == (0, 0):
+            raise self._refusal("no line names a JPEG, PNG, BMP or WebP file and its class", lines)
+        try:
+            return list(parses[scores.index(max(scores))](lines, True))
+        except csv.Error as error:
+            raise self._refusal(f"{error}, as where a quote is not closed", lines) from error
+
+    def _score(self, rows: Iterator[Row]) -> tuple[int, int]:
+        """Return how many lines name an image that exists and another field, or any image."""
+        num_existing = num_images = 0
+        try:
+            for _, fields in rows:
+                names = [field for field in fields if names_image(field)]
+                if names and len(list(filter(None, fields))) > 1:
+                    num_images += 1
+                    paths = (self._folder / self._local_name(name) for name in names)
+                    num_existing += any(map(os.path.isfile, paths))
+        except csv.Error:
+            return 0, 0
+        return num_existing, num_images
+
+    def _refusal(self, reason: str, lines: list[str]) -> Invalid:
+        """Return an error with the reason and the first lines."""
+        first = [line.strip() for line in lines if line.strip()][:_SHOWN_LINES]
+        shown = ", ".join(f"'{shortened(line)}'" for line in first)
+        begins = f" It begins with {shown}." if shown else " It is empty."
+        return Invalid(f"{self.path} cannot be read as a list of images: {reason}.{begins}")
+
+
+def _separated_by(separator: str) -> Parse:
+    """Return a function that parses lines with a separator and quotes."""
+
+    def parse(lines: Iterable[str], strict: bool) -> Iterator[Row]:
+        reader = csv.reader(lines, delimiter=separator, strict=strict)
+        for row in reader:
+            fields = [field.strip() for field in row]
+            if any(fields):
+                yield reader.line_num, fields
+
+    return parse
+
+
+def _by_words(split: Callable[[str], list[str]]) -> Parse:
+    """Return a function that parses lines into words."""
+
+    def parse(lines: Iterable[str], strict: bool) -> Iterator[Row]:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, [field.strip() for field in split(line)]
+
+    return parse
+
+
+_COMMA, _SEMICOLON, _TAB = map(_separated_by, (",", ";", "\t"))
+_LAST_WORD = _by_words(lambda line: line.rsplit(maxsplit=1))
+_FIRST_WORD = _by_words(lambda line: line.split(maxsplit=1))
+_ALL_WORDS = _by_words(str.split)
+_WORDS = (_LAST_WORD, _FIRST_WORD, _ALL_WORDS)
+_PARSES = (_COMMA, _SEMICOLON, _TAB, *_WORDS)  # in order of preference
+_PARSES_OF_TEXT = (_TAB, _SEMICOLON, _COMMA, *_WORDS)

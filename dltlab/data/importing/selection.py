@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from dltlab.data.importing.candidates import Candidate, LeftOut
+from dltlab.data.importing.class_names import ONLY_IN, shown_apart, similar_names
 from dltlab.data.importing.decoding import Decoded
 from dltlab.data.importing.settings import Settings
-from dltlab.display import printable
+from dltlab.data.importing.wording import joined, shortened
 from dltlab.errors import Invalid
 
 _RANKS = {"test": 0, "validation": 1}  # of the splits; the first of equal images is kept
@@ -86,13 +87,14 @@ def require_classes(
     if left_out:
         name, reason = left_out[0]
         more = f" (and {len(left_out) - 1:,} more)" if len(left_out) > 1 else ""
-        first_left_out = f" Left out: {printable(name)} {reason}{more}."
+        first_left_out = f" Left out: {shortened(name)} {reason}{more}."
     if settings.class_names is not None:
         unknown = [label for label in sorted(counts) if label not in settings.class_names]
         if unknown:
             raise Invalid(
-                f"No such class: {', '.join(map(printable, unknown))}. "
-                f"The classes are: {', '.join(map(printable, settings.class_names))}."
+                f"No such class: {joined(list(map(shortened, unknown)))}. The classes are: "
+                f"{joined(list(map(shortened, settings.class_names)))}."
+                f"{_similar_to_known(unknown, settings.class_names)}"
             )
     if not counts:
         raise Invalid(
@@ -101,20 +103,28 @@ def require_classes(
         )
     if len(counts) == 1 and settings.class_names is None:
         raise Invalid(
-            f"{source} has only one class, '{printable(next(iter(counts)))}', but at least two are "
+            f"{source} has only one class, '{shortened(next(iter(counts)))}', but at least two are "
             f"needed. Name the folder that holds the folders of the classes.{first_left_out}"
         )
     too_small = [
-        f"'{printable(label)}' has {count}"
+        f"'{shortened(label)}' has {count}"
         for label, count in sorted(counts.items())
         if count < settings.min_per_class
     ]
     if too_small:
         raise Invalid(
-            f"Too few images: {', '.join(too_small)}, but at least {settings.min_per_class} are "
+            f"Too few images: {joined(too_small)}, but at least {settings.min_per_class} are "
             "needed. Add images, remove the folder, or lower min_per_class (--min-per-class)."
             f"{first_left_out}"
         )
+
+
+def _similar_to_known(unknown: list[str], known: list[str]) -> str:
+    """Return a sentence about the unknown names that look like known ones."""
+    groups = [group for group in similar_names([*unknown, *known]) if set(group) & set(unknown)]
+    if not groups:
+        return ""
+    return f" {' and '.join(shown_apart(groups[0]))} differ {ONLY_IN}: rename the folder or label."
 
 
 def _rank(candidate: Candidate) -> tuple[int, str]:
@@ -123,7 +133,7 @@ def _rank(candidate: Candidate) -> tuple[int, str]:
 
 
 def _reason(candidate: Candidate, first: Candidate) -> str:
-    reason = f"is the same image as {printable(first.name)}"
+    reason = f"is the same image as {shortened(first.name)}"
     if candidate.label != first.label:
         return f"{reason}, which is in another class: one of the two labels is wrong"
     if candidate.split != first.split:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dltlab.data.image_file import RESIZES, Resize
+from dltlab.data.importing.layout import LAYOUTS, Layout
 from dltlab.errors import Invalid
 
 MIN_SIZE, MAX_SIZE = 8, 2048  # pixels
@@ -14,6 +15,7 @@ class Settings:
 
     Attributes:
         class_names: The classes that the images must have; None: those of the source.
+        white: The value in images of 16 bits of gray that becomes white; None: their largest one.
 
     Raises:
         Invalid: A value is not allowed; the message names it.
@@ -27,6 +29,8 @@ class Settings:
     max_per_class: int | None
     seed: int
     class_names: list[str] | None
+    layout: Layout | None
+    white: int | None
 
     def __post_init__(self) -> None:
         for name in ("validation", "test"):
@@ -44,6 +48,8 @@ class Settings:
             raise Invalid(f"size is {self.size}; it must be from {MIN_SIZE} to {MAX_SIZE} pixels.")
         if self.resize not in RESIZES:
             raise Invalid(f"resize is {self.resize}; it must be one of {', '.join(RESIZES)}.")
+        if self.layout is not None and self.layout not in LAYOUTS:
+            raise Invalid(f"layout is {self.layout}; it must be one of {', '.join(LAYOUTS)}.")
         if self.min_per_class < 1:
             raise Invalid(f"min_per_class is {self.min_per_class}; it must be 1 or more.")
         if self.max_per_class is not None and self.max_per_class < self.min_per_class:

@@ -36,6 +36,8 @@ class ShardWriter:
             images = images[len(fitting) :]
 
     def __enter__(self) -> Self:
+        for path in self._folder.glob("images-*.npy"):  # of an earlier writer
+            path.unlink()
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *details: object) -> None:

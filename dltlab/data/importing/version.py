@@ -26,6 +26,7 @@ def write_version(
     selection: Selection,
     left_out: list[LeftOut],
     settings: Settings,
+    white: int | None,
 ) -> tuple[ImportedDataset, bool]:
     """Complete the next version of a data set, or remove `folder` if an equal version exists.
 
@@ -36,6 +37,7 @@ def write_version(
         selection: The images, in the order of their rows.
         left_out: The files that are not imported.
         settings: The settings of the import.
+        white: The value in images of 16 bits of gray that became white, if there are any.
 
     Returns:
         The version, and whether it is new.
@@ -77,6 +79,7 @@ def write_version(
         },
         mean=mean,
         std=std,
+        white=white,
         files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     )
     manifest = dataset.model_dump_json(indent=1)

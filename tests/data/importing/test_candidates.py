@@ -5,6 +5,8 @@ from collections import Counter
 import pytest
 
 from dltlab.data.importing.candidates import Candidate, in_unicode, listing_of, why_unsafe
+from dltlab.data.importing.layout import Layout
+from dltlab.errors import Invalid
 
 
 def names(*folders: str, count: int = 10) -> list[str]:
@@ -51,6 +53,99 @@ def test_folders_with_the_name_of_a_split_define_it(
     for candidate in listing.candidates:
         folder = candidate.name.removeprefix(outer).partition("/")[0]
         assert candidate.split == split_of[folder]
+
+
+KAGGLE = [  # how splits are named in downloads
+    ("train", "valid", "test", "samples"),
+    ("seg_train/seg_train", "seg_dev", "seg_test/seg_test", "seg_pred/seg_pred"),
+    ("train", "dev", "test", "readme"),
+    ("train_images", "val_images", "test_images", "sample_submission"),
+    ("training_set/training_set", "validation_set", "test_set/test_set", "docs"),
+    ("Train Data", "evalData", "TestData", "others"),
+    ("train2017", "val2017", "test2017", "unlabeled2017"),
+]
+
+
+@pytest.mark.parametrize("folders", KAGGLE)
+def test_splits_are_recognized_beside_other_folders(folders: tuple[str, ...]) -> None:
+    class_folders = [f"{folder}/{label}" for folder in folders[:3] for label in ("cat", "dog")]
+    listing = listing_of(names(*class_folders, f"{folders[3]}"), [])
+    counts = Counter((image.split, image.label) for image in listing.candidates)
+    assert set(counts) == {
+        (split, label) for split in ("train", "validation", "test") for label in ("cat", "dog")
+    }
+    assert {reason for _, reason in listing.left_out} == {
+        "is not in the folder of a split and a class"
+    }
+    (note,) = listing.notes
+    assert note.startswith("The folders are read as splits/classes, with the splits ")
+    assert f"{folders[0].partition('/')[0]} (train)" in note
+
+
+def test_unlabeled_test_images_are_left_out() -> None:
+    listing = listing_of(names("train/cat", "train/dog", "test", "sample"), [])
+    assert classes(listing.candidates) == {"cat": 10, "dog": 10}
+    assert {image.split for image in listing.candidates} == {"train"}
+    assert len(listing.left_out) == 20
+
+
+def test_splits_inside_the_folders_of_the_classes_are_recognized() -> None:
+    folders = [f"{label}/{split}" for label in ("cat", "dog") for split in ("Train", "test")]
+    listing = listing_of(names(*folders), [])
+    counts = Counter((image.split, image.label) for image in listing.candidates)
+    assert counts == {(split, label): 10 for split in ("train", "test") for label in ("cat", "dog")}
+    assert "classes/splits, with the splits Train (train), test (test)" in listing.notes[0]
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("bus", "car", "train"),
+        ("invalid", "valid"),
+        ("driving_test", "train_station"),
+        ("test", "control"),
+        ("bus/train", "bus/tram", "car/van"),
+    ],
+)
+def test_classes_may_have_the_names_of_splits(folders: tuple[str, ...]) -> None:
+    listing = listing_of(names(*folders), [])
+    assert {image.split for image in listing.candidates} == {None}
+    assert {image.label for image in listing.candidates} == {f.split("/")[0] for f in folders}
+    assert listing.notes == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "layouts"),
+    [
+        (("train/cat", "train/dog", "extra"), ("classes", "splits/classes")),
+        (("train/freight", "train/passenger", "bus"), ("classes", "splits/classes")),
+        (("train_station/day", "train_station/night", "stop"), ("classes", "splits/classes")),
+        (("train", "test", "bus"), ("classes", "splits/classes")),
+        (("cat/train", "cat/test", "dog"), ("classes", "classes/splits")),
+    ],
+)
+def test_folders_that_can_be_read_in_two_ways_are_refused_with_both(
+    folders: tuple[str, ...], layouts: tuple[Layout, ...]
+) -> None:
+    with pytest.raises(Invalid, match="can be read in two ways") as caught:
+        listing_of(names(*folders), [])
+    assert all(f"'{layout}'" in str(caught.value) for layout in layouts)
+    assert {folder.partition("/")[0] for folder in folders} == {
+        image.label for image in listing_of(names(*folders), [], "classes").candidates
+    }
+    splits = listing_of(names(*folders), [], layouts[1]).candidates
+    assert None not in {image.split for image in splits}
+
+
+def test_a_layout_that_the_folders_do_not_have_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"No folder is named as a split .* 'cat', 'dog'"):
+        listing_of(names("cat", "dog"), [], "splits/classes")
+
+
+def test_an_image_beside_the_outer_folder_is_left_out() -> None:
+    listing = listing_of([*names("photos/cat", "photos/dog"), "logo.png"], [])
+    assert classes(listing.candidates) == {"cat": 10, "dog": 10}
+    assert listing.left_out == [("logo.png", "is not in the folder of a class")]
 
 
 def test_hidden_files_are_ignored_and_other_files_are_left_out() -> None:

@@ -114,3 +114,16 @@ def test_a_class_that_the_other_data_set_lacks_is_refused(source: Path, tmp_path
     with pytest.raises(Invalid) as caught:
         import_pets(other, like="known")
     assert str(caught.value) == "No such class: emu\\x1b[31m. The classes are: ant, cat."
+
+
+def test_a_class_that_looks_like_one_of_the_other_data_set_is_pointed_out(
+    source: Path, tmp_path: Path
+) -> None:
+    import_images(write_files(source, image_files("ant", "cat")), "known", size=SIZE)
+    other = write_files(tmp_path / "other", image_files("Cat"))
+    with pytest.raises(Invalid) as caught:
+        import_pets(other, like="known")
+    assert str(caught.value) == (
+        "No such class: Cat. The classes are: ant, cat. 'Cat' and 'cat' differ only in case, "
+        "spaces or Unicode form: rename the folder or label."
+    )

@@ -8,7 +8,7 @@ import pytest
 from dltlab.data.importing.settings import Settings
 from dltlab.errors import Invalid
 
-VALID = Settings(0.2, 0.1, 64, "crop", 5, None, 1, None)
+VALID = Settings(0.2, 0.1, 64, "crop", 5, None, 1, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_limits_are_allowed(change: dict[str, Any]) -> None:
         ({"size": 7}, "size is 7; it must be from 8 to 2048 pixels."),
         ({"size": 2049}, "size is 2049; it must be from 8 to 2048 pixels."),
         ({"resize": "zoom"}, "resize is zoom; it must be one of crop, squash, fit."),
+        ({"layout": "tree"}, "layout is tree; it must be one of classes, splits/classes, classes/"),
         ({"min_per_class": 0}, "min_per_class is 0; it must be 1 or more."),
         ({"max_per_class": 4}, "max_per_class is 4; it must be at least min_per_class, which is 5"),
         ({"max_per_class": 0}, "max_per_class is 0; it must be at least min_per_class, which is 5"),

@@ -21,6 +21,18 @@ from tests.image_sources import (
 )
 
 
+@pytest.fixture(autouse=True)
+def store_dir(own_store: Path) -> Path:
+    """The test's own store."""
+    return own_store
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Where to write the images; it does not exist yet."""
+    return tmp_path / "source"
+
+
 def test_each_image_is_imported_with_the_label_of_its_folder(source: Path) -> None:
     files = image_files("cat", "dog", "emu")
     dataset = import_pets(write_files(source, files)).dataset
@@ -119,6 +131,63 @@ def test_an_invalid_name_is_refused(source: Path, store_dir: Path, name: str) ->
 def test_the_name_of_a_card_is_refused(source: Path) -> None:
     with pytest.raises(Invalid, match="'mnist' is a data set of the course: choose another name"):
         import_images(write_files(source, image_files("cat", "dog")), "mnist", size=SIZE)
+
+
+def deep_gray(*folders: str, peak: int, count: int = 10) -> dict[str, bytes]:
+    """Return images with 16 bits of gray and values of up to `peak`."""
+    files = {}
+    for name in image_files(*folders, count=count):
+        values = (pixels_of(name)[..., 0].astype(int) * peak // 255).astype(np.uint16)
+        values[0, 0] = peak
+        files[name] = png(values)
+    return files
+
+
+@pytest.mark.parametrize("peak", [1_023, 4_095, 60_000, 65_535])
+def test_sixteen_bits_of_gray_are_scaled_by_the_largest_value(source: Path, peak: int) -> None:
+    dark = deep_gray("cat", peak=peak // 2)
+    result = import_pets(write_files(source, dark | deep_gray("dog", peak=peak)))
+    images = imported_pixels(result.dataset)
+    assert len(images) == 20
+    assert images.max() == 255
+    assert images.max((1, 2, 3)).min() in (127, 128)
+    assert result.dataset.white == peak
+    assert result.notes == [
+        f"In images with 16 bits of gray, {peak:,} is white, the largest in the data set."
+    ]
+
+
+def test_sixteen_bits_of_gray_are_scaled_as_in_the_other_data_set(
+    source: Path, tmp_path: Path
+) -> None:
+    import_images(write_files(source, deep_gray("cat", "dog", peak=4_095)), "known", size=SIZE)
+    darker = write_files(tmp_path / "darker", deep_gray("cat", peak=1_023))
+    result = import_pets(darker, like="known")
+    assert imported_pixels(result.dataset).max() == 64
+    assert result.dataset.white == 4_095
+    assert result.notes == ["In images with 16 bits of gray, 4,095 is white, as in known."]
+
+
+def test_images_of_eight_bits_have_no_such_scale(source: Path) -> None:
+    assert import_pets(write_files(source, image_files("cat", "dog"))).dataset.white is None
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("Cat", "cat"), "'Cat' and 'cat'"),
+        (("sea lion", "sealion", "dog"), "'sea lion' and 'sealion'"),
+        (("caf\u00e9", "cafe\u0301"), "'cafe\\u0301' and 'caf\\xe9'"),
+    ],
+)
+def test_class_names_that_look_the_same_are_pointed_out(
+    source: Path, names: tuple[str, ...], shown: str
+) -> None:
+    (note,) = import_pets(write_files(source, image_files(*names))).notes
+    assert note == (
+        f"The classes {shown} differ only in case, spaces or Unicode form: if they are one class, "
+        "give them one name and import again."
+    )
 
 
 def test_imbalanced_classes_are_noted(source: Path) -> None:

@@ -9,15 +9,18 @@ from dltlab.data import store
 from dltlab.data.card_files import card_names
 from dltlab.data.catalog import ImageDataset, info
 from dltlab.data.class_table import class_table_lines
-from dltlab.data.image_file import Resize
+from dltlab.data.image_file import MAX_GRAY, Resize
 from dltlab.data.imported import ImportedDataset
 from dltlab.data.importing.candidates import Candidate, LeftOut
+from dltlab.data.importing.class_names import ONLY_IN, shown_apart, similar_names
 from dltlab.data.importing.decoding import decode_all
+from dltlab.data.importing.layout import Layout
 from dltlab.data.importing.selection import Selection, choose, require_classes
 from dltlab.data.importing.settings import Settings
 from dltlab.data.importing.shards import ShardWriter
 from dltlab.data.importing.sources import Source, open_source
 from dltlab.data.importing.version import write_version
+from dltlab.data.importing.wording import shortened
 from dltlab.display import Result, printable
 from dltlab.errors import Invalid
 from dltlab.files import atomic_folder
@@ -71,7 +74,7 @@ class ImportResult(Result):
         if self.left_out:
             files = "file is" if len(self.left_out) == 1 else "files are"
             lines.append(f"{len(self.left_out):,} {files} left out:")
-            lines += [f"  {printable(name)} {why}" for name, why in self.left_out[:_MAX_LISTED]]
+            lines += [f"  {shortened(name)} {why}" for name, why in self.left_out[:_MAX_LISTED]]
         if len(self.left_out) > _MAX_LISTED:
             lines.append(f"  … the full list is {self.dataset.folder / 'left_out.csv'}")
         name = self.dataset.name
@@ -88,6 +91,7 @@ def import_images(
     test: float = 0.1,
     size: int | None = None,
     resize: Resize | None = None,
+    layout: Layout | None = None,
     min_per_class: int = 5,
     max_per_class: int | None = None,
     seed: int = 1,
@@ -95,10 +99,13 @@ def import_images(
 ) -> ImportResult:
     """Import images as the data set `name`; different images become a new version.
 
-    The source is a folder, a tar or a zip archive with a folder for each class, or a list: a .txt
-    file with a path and a class in each line, or a .csv or .tsv file with these two fields. Folders
-    called train, validation and test around those of the classes define the split. Without them
-    every class is divided by a rule that depends on nothing but the seed and each image's pixels.
+    The source is a folder, a tar or a zip archive with a folder for each class, or a list: a .txt,
+    .csv or .tsv file with a path and a class in each line, as pandas writes it. Folders whose names
+    mention a split (train, dev, seg_test, …) around those of the classes define the splits, as does
+    such a column of a list. Without them every class is divided by a rule that depends on nothing
+    but the seed and each image's pixels.
+
+    Images with 16 bits of gray are scaled by their largest value in the whole data set.
 
     Broken, empty and tiny files, and all but one of equal images, are left out and reported. Of
     equal images in the test split and elsewhere, the one in the test split is kept.
@@ -111,6 +118,8 @@ def import_images(
         size: The side of an image in pixels; by default that of `like`, else 64.
         resize: "crop", "squash" or "fit", as `dltlab.data.read_image` describes it; by default that
             of `like`, else "crop".
+        layout: What the folders are: "classes" (what is below is part of the class),
+            "splits/classes" or "classes/splits"; by default what their names say.
         min_per_class: A class with fewer images is an error.
         max_per_class: Of a class with more images, this number is chosen by the seed.
         seed: The seed of the division and the choice.
@@ -119,7 +128,8 @@ def import_images(
 
     Raises:
         NotFound: The source or the data set `like` does not exist.
-        Invalid: A class has too few images, or an argument has a value that is not allowed.
+        Invalid: A class has too few images, the folders can be read in two ways, or an argument has
+            a value that is not allowed.
         Damaged: The archive is damaged.
         Unavailable: The source cannot be read, or the store cannot be written.
         LabError: In all these cases nothing is imported.
@@ -135,9 +145,11 @@ def import_images(
         max_per_class=max_per_class,
         seed=seed,
         class_names=model.class_names if model else None,
+        layout=layout,
+        white=model.white if isinstance(model, ImportedDataset) else None,
     )
     path = Path(source).expanduser()
-    images = open_source(path)
+    images = open_source(path, settings.layout)
     listing = images.listing()
     require_classes(listing.candidates, listing.left_out, settings, path)
     candidates = choose(listing.candidates, settings)
@@ -145,11 +157,17 @@ def import_images(
         store.locked(name) as folder,
         atomic_folder(folder / str(store.last_version(name) + 1)) as new,
     ):
-        selection, unusable = _pack(images, candidates, settings, new, f"Importing {name}")
-        left_out = sorted([*listing.left_out, *unusable])
-        require_classes(selection.candidates, left_out, settings, path)
-        dataset, is_new = write_version(new, name, path, selection, left_out, settings)
-    return ImportResult(dataset, is_new, left_out, _notes(selection, left_out))
+        title = f"Importing {name}"
+        packed = _pack(images, candidates, settings, new, title, settings.white or MAX_GRAY)
+        if settings.white is None and packed.peak not in (0, MAX_GRAY):
+            packed = _pack(images, candidates, settings, new, title, packed.peak)
+        left_out = sorted([*listing.left_out, *packed.left_out])
+        require_classes(packed.selection.candidates, left_out, settings, path)
+        dataset, is_new = write_version(
+            new, name, path, packed.selection, left_out, settings, packed.white
+        )
+    notes = [*listing.notes, *_notes(packed, left_out, like)]
+    return ImportResult(dataset, is_new, left_out, notes)
 
 
 def _check_name(name: str) -> None:
@@ -181,10 +199,35 @@ def _first(value: T | None, other: T | None, default: T) -> T:
     return default if other is None else other
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """The images whose pixels were written, and the other files.
+
+    Attributes:
+        selection: The images.
+        left_out: The files that are no images, or images that were there already.
+        peak: The largest value in images of 16 bits of gray; 0 where there is none.
+        white: The value in them that became white; None where there is none.
+    """
+
+    selection: Selection
+    left_out: list[LeftOut]
+    peak: int
+    white: int | None
+
+
 def _pack(
-    source: Source, candidates: list[Candidate], settings: Settings, folder: Path, title: str
-) -> tuple[Selection, list[LeftOut]]:
-    """Write the pixels of every usable image to `folder`, each image once."""
+    source: Source,
+    candidates: list[Candidate],
+    settings: Settings,
+    folder: Path,
+    title: str,
+    white: int,
+) -> _Packed:
+    """Write the pixels of every usable image to `folder`, each image once.
+
+    `white` is the value that becomes white in images of 16 bits of gray.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -192,13 +235,15 @@ def _pack(
     is_visible = console.is_terminal or console.is_jupyter
     selection = Selection()
     left_out: list[LeftOut] = []
+    peak = 0
     with (
         ShardWriter(folder, (settings.size, settings.size, 3)) as shards,
         Progress(console=console, transient=True, disable=not is_visible) as progress,
     ):
         bar = progress.add_task(title, total=len(candidates))
         contents = source.contents(candidates)
-        for chunk, decoded in decode_all(contents, settings.size, settings.resize):
+        for chunk, decoded in decode_all(contents, settings.size, settings.resize, white):
+            peak = max(peak, decoded.peak)
             indices = iter(range(len(decoded.pixels)))
             new = []
             for candidate, reason in zip(chunk, decoded.reasons, strict=True):
@@ -208,12 +253,21 @@ def _pack(
                     new.append(index)
             shards.append(decoded.pixels[new])
             progress.advance(bar, len(chunk))
-    return selection, [*left_out, *selection.resolve_duplicates()]
+    left_out += selection.resolve_duplicates()
+    return _Packed(selection, left_out, peak, white if peak else None)
 
 
-def _notes(selection: Selection, left_out: list[LeftOut]) -> list[str]:
+def _notes(packed: _Packed, left_out: list[LeftOut], like: str | None) -> list[str]:
     """Return what one should know before training on the images."""
     notes = []
+    if packed.white is not None:
+        origin = "the largest in the data set" if packed.white == packed.peak else f"as in {like}"
+        notes.append(f"In images with 16 bits of gray, {packed.white:,} is white, {origin}.")
+    for names in similar_names(image.label for image in packed.selection.candidates):
+        notes.append(
+            f"The classes {' and '.join(shown_apart(names))} differ {ONLY_IN}: if they are one "
+            "class, give them one name and import again."
+        )
     num_leaks = sum(reason.endswith(" split") for _, reason in left_out)
     if num_leaks:
         images = "image was" if num_leaks == 1 else "images were"
@@ -221,7 +275,7 @@ def _notes(selection: Selection, left_out: list[LeftOut]) -> list[str]:
             f"{num_leaks:,} {images} in two splits and kept in one of them: otherwise the test "
             "would measure memory, not generalization."
         )
-    counts = Counter(candidate.label for candidate in selection.candidates).most_common()
+    counts = Counter(image.label for image in packed.selection.candidates).most_common()
     (largest, max_count), (smallest, min_count) = counts[0], counts[-1]
     if max_count > _MAX_IMBALANCE * min_count:
         notes.append(
