@@ -1,5 +1,6 @@
 """Turn a notebook, or a script in percent format, into the source of a lab."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -7,10 +8,10 @@ from pathlib import Path
 import jupytext
 import nbformat
 from jupytext.cell_metadata import is_jupyter_language
+from jupytext.magics import comment_magic
 from nbformat import NotebookNode
 
-from dltlab.course import parse_code
-from dltlab.errors import Damaged, Invalid
+from dltlab.errors import Damaged, Invalid, NotFound
 from dltlab.paths import short_path
 
 _SUFFIXES = (".ipynb", ".py")
@@ -29,9 +30,12 @@ def read_foreign(path: Path) -> NotebookNode:
     """Read a notebook, or a script in percent format, that is no lab yet.
 
     Raises:
+        NotFound: There is no such file.
         Damaged: The file cannot be read as either of them.
         Invalid: It is another kind of file, or its language is not Python.
     """
+    if not path.is_file():
+        raise NotFound(f"There is no file {short_path(path)}.")
     if path.suffix not in _SUFFIXES:
         raise Invalid(f"{short_path(path)} is neither a notebook (.ipynb) nor a script (.py).")
     try:
@@ -72,7 +76,7 @@ def _without_header(cells: list[NotebookNode]) -> list[NotebookNode]:
 
 def _converted(cell: NotebookNode) -> NotebookNode:
     """Return a cell as a percent script can hold it: without outputs, with its images inside."""
-    source = cell.source
+    source = cell.source.strip("\n")
     for name, formats in cell.get("attachments", {}).items():
         ((mime_type, content), *_) = formats.items()
         address = f"data:{mime_type};base64,{''.join(content).strip()}"
@@ -89,12 +93,12 @@ def _converted(cell: NotebookNode) -> NotebookNode:
 
 
 def _is_python(source: str) -> bool:
-    """Return whether code stays Python when its magics are comments, unlike `%%writefile x.txt`."""
-    magic, _, body = source.partition("\n") if source.startswith("%%") else ("", "", source)
-    if is_jupyter_language(magic[2:].partition(" ")[0]):  # which jupytext comments by itself
-        return True
+    """Return whether a cell is Python when its magics are comments, unlike `%%writefile x.txt`."""
+    first, *_ = lines = source.splitlines()
+    if first.startswith("%%") and is_jupyter_language(first[2:].partition(" ")[0]):
+        return True  # jupytext comments every line of its own accord
     try:
-        parse_code(body)
+        ast.parse("\n".join(comment_magic(lines)))
     except SyntaxError:
         return False
     return True

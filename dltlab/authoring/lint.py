@@ -188,7 +188,7 @@ def cell_length(lab: Lab) -> Iterator[Problem]:
 def exercise_tag(lab: Lab) -> Iterator[Problem]:
     """A cell with a solution is tagged."""
     for cell in lab.code_cells():
-        if "exercise" not in cell.tags and cell.stub != cell.source:
+        if "exercise" not in cell.tags and cell.has_solution:
             yield cell.line, "a solution in a cell that is not tagged 'exercise'"
 
 
@@ -196,7 +196,7 @@ def exercise_tag(lab: Lab) -> Iterator[Problem]:
 def exercise_solution(lab: Lab) -> Iterator[Problem]:
     """A tagged cell has a solution."""
     for cell in lab.code_cells():
-        if "exercise" in cell.tags and cell.stub == cell.source:
+        if "exercise" in cell.tags and not cell.has_solution:
             yield cell.line, "a cell tagged 'exercise' without a solution"
 
 
@@ -209,7 +209,7 @@ def exercise_heading(lab: Lab) -> Iterator[Problem]:
             prose = cell.source
             continue
         has_heading = re.search(r"^#+ .*(exercise|challenge)", prose, re.I | re.M)
-        if "exercise" in cell.tags and cell.stub != cell.source and not has_heading:
+        if "exercise" in cell.tags and cell.has_solution and not has_heading:
             yield cell.line, "an exercise without a heading"
 
 

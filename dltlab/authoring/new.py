@@ -39,7 +39,7 @@ def new_lab(
 
     Raises:
         Invalid: The topic is not such a name or is in use, or the notebook is not in Python.
-        Damaged: The notebook cannot be read.
+        NotFound, Damaged: The notebook does not exist or cannot be read.
         Unavailable: The course cannot be written.
     """
     if topic is None:

@@ -59,6 +59,11 @@ class Cell:
         return "\n".join(lines)
 
     @property
+    def has_solution(self) -> bool:
+        """Whether the cell has a part that the learner writes."""
+        return self.stub != self.solution
+
+    @property
     def solution(self) -> str:
         """The source without the solution markers."""
         return "\n".join(line for line in self.source.splitlines() if not _MARKER.fullmatch(line))
@@ -233,11 +238,20 @@ def _require_syntax(path: Path, text: str) -> None:
         ast.parse(text)
     except SyntaxError as error:
         line = error.lineno or 1
-        is_magic = re.match(r"\s*[%!?]|.*\?\s*$|.*=\s*[%!]", text.split("\n")[line - 1])
-        advice = "; write a magic as a comment, as in '# %matplotlib inline'" if is_magic else ""
-        if re.search(r"(?m)^# %%\w", text[: text.find(error.text or "")]):
-            advice = "; comment every line below a magic and tag the cell 'active-ipynb'"
-        raise SourceError(path, line, f"not Python: {error.msg}{advice}") from error
+        message = f"not Python: {error.msg}{_advice_on_magics(text.splitlines()[:line])}"
+        raise SourceError(path, line, message) from error
+
+
+def _advice_on_magics(lines: list[str]) -> str:
+    """Return advice for the last of these lines, if it or the cell before it holds a magic."""
+    if re.match(r"\s*[%!?]|.*\?\s*$|.*=\s*[%!]", lines[-1]):
+        return "; write a magic as a comment, as in '# %matplotlib inline'"
+    for line in reversed(lines[:-1]):
+        if _LOOKS_LIKE_CELL.match(line):
+            break
+        if re.match(r"\s*# ([%!]|\w+ = [%!])", line):
+            return "; comment every line of this cell and tag it 'active-ipynb'"
+    return ""
 
 
 def _require_complete(path: Path, cell: Cell, lines: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dltlab.authoring import new_lab
 from dltlab.authoring.convert import read_foreign, to_percent, topic_of
 from dltlab.course import read_lab
-from dltlab.errors import Damaged, Invalid
+from dltlab.errors import Damaged, Invalid, NotFound
 
 code, markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
 PNG = "iVBORw0KGgo="
@@ -81,6 +81,8 @@ def test_outputs_metadata_and_empty_cells_are_left_out_and_tags_are_kept(lab_of)
         "%matplotlib inline\nimport numpy as np",
         "files = !ls *.txt\nfiles?",
         "!pip list\nprint('done')",
+        "for name in 'ab':\n    !echo {name}",
+        "%%writefile empty.txt",
         "text = '''\n# %%\n'''",
         "async def f():\n    await g()\n\n\nawait f()",
     ],
@@ -161,7 +163,7 @@ def test_a_file_that_is_no_notebook_is_an_error(tmp_path, name, content, error, 
 
 
 def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(Damaged, match=r"gone\.ipynb cannot be read as a notebook"):
+    with pytest.raises(NotFound, match=r"There is no file .*gone\.ipynb"):
         read_foreign(tmp_path / "gone.ipynb")
 
 

@@ -11,7 +11,7 @@ from dltlab import paths
 from dltlab.authoring import new_lab
 from dltlab.cli import app
 from dltlab.course import read_lab
-from dltlab.errors import Damaged, Invalid, Unavailable
+from dltlab.errors import Invalid, NotFound, Unavailable
 
 code, markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
 
@@ -182,7 +182,7 @@ def test_a_notebook_where_the_build_would_write_is_refused(course):
 
 
 def test_a_notebook_that_cannot_be_read_makes_no_course(tmp_path):
-    with pytest.raises(Damaged):
+    with pytest.raises(NotFound):
         new_lab(folder=tmp_path / "course", notebook=tmp_path / "missing.ipynb")
     assert not (tmp_path / "course").exists()
 

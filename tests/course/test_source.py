@@ -238,6 +238,13 @@ def test_the_solution_is_the_cell_without_markers(source):
     assert "SOLUTION" not in cell.solution
 
 
+def test_a_cell_has_a_solution_if_it_has_markers(with_cell):
+    lab = with_cell("# %%\nx = 1\n\n\n\n\n# %%\ny = 2\n")
+
+    assert [cell.has_solution for cell in lab.cells].count(True) == 1
+    assert lab.defining("mean_squared_error").has_solution
+
+
 def test_a_lab_has_its_name_parameters_exercises_and_module(source):
     lab = read_lab(source)
 
@@ -368,7 +375,7 @@ def test_a_file_below_a_magic_that_is_no_comment_is_an_error_with_advice(error_a
     cell = "# %%writefile notes.txt\nany = = thing"
     message, named = error_after("rng = np.random.default_rng(seed=0)", cell)
 
-    assert message.endswith("; comment every line below a magic and tag the cell 'active-ipynb'")
+    assert message.endswith("; comment every line of this cell and tag it 'active-ipynb'")
     assert named == "any = = thing"
 
 
