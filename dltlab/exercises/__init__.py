@@ -54,6 +54,7 @@ returned, and the known mistakes:
   several, as in `return kernel * gamma, ...`, or for all on a case on which the mistake makes no
   difference. A sentence may contain `{call}` and `{value}`, or be a function of the learner's
   value: `lambda p: f"The first row adds up to {p[0].sum():.3f}."`. Never tell the expected value.
+  `@rnn_step.mistake("…", hint="…")` adds a hint for this mistake, which comes before the others.
   `ex.reference()` is the author's function: a mistake can be written as
   `return windows.reference()(series, length, horizon + 1, stride)`.
 - *Rejects* is for what the engine says itself. The engine's tests prove its messages: declare only

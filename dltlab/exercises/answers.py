@@ -16,7 +16,15 @@ Answer = Callable[..., Any]
 
 
 class NotYet(Exception):
-    """The answer is wrong; the message says what was observed, never the expected value."""
+    """The answer is wrong; the message says what was observed, never the expected value.
+
+    Attributes:
+        hint: The hint for this mistake; empty if there is none.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class AnswerRaised(Exception):
@@ -119,6 +127,25 @@ def describe_error(error: Exception) -> str:
     """
     reason = _reason(error)
     return f"`{type(error).__name__}`" + (f": {reason}" if reason else ".")
+
+
+def hint_for_error(error: BaseException) -> str:
+    """Return the hint for an exception in a learner's function; empty if there is none."""
+    while isinstance(error, AnswerRaised) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, NameError):
+        return (
+            "Python does not know this name. Compare its spelling with the parameters of your "
+            "function and with the imports of the lab."
+        )
+    if isinstance(error, AttributeError):
+        return "Print the type of the object before this line: `print(type(…))`."
+    if re.search(r"\bshapes?\b|broadcast|dimension|not aligned", str(error), re.IGNORECASE):
+        return (
+            "The shapes do not fit. Print those of both sides before this line, "
+            "`print(….shape)`, and compare them with the docstring."
+        )
+    return ""
 
 
 def describe_author_error(function: Answer, error: BaseException) -> str:

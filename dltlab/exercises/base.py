@@ -1,7 +1,8 @@
 """What every exercise does: check an answer, show hints, show the author's solution."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from inspect import isclass, isroutine, unwrap
 from types import MethodType
@@ -14,6 +15,7 @@ from dltlab.exercises.answers import (
     AnswerRaised,
     NotYet,
     describe_error,
+    hint_for_error,
     python_function,
 )
 from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
@@ -45,6 +47,7 @@ class Exercise(ABC):
         self.rejected: list[tuple[Answer, str]] = []
         self._hints = hints
         self._hints_shown = 0
+        self._hint_for_answer = ""
         self._passed: Answer | None = None
 
     @cached_property
@@ -59,6 +62,9 @@ class Exercise(ABC):
         except KeyboardInterrupt:
             message = f"The check of {self.name} was stopped; nothing was recorded."
             raise Interrupted(message) from None
+        self._hint_for_answer = result.hint
+        if result.outcome not in (Outcome.PASSED, None):
+            result = replace(result, buttons=self._buttons(result.hint))
         result.show()
         if result.outcome is not None:
             try_record_outcome(self.lab.name, self.name, result.outcome)
@@ -75,7 +81,7 @@ class Exercise(ABC):
                 return verdict(self.name, Outcome.UNATTEMPTED, text)
             text = self._check(answer) or "Correct."
         except NotYet as error:
-            return verdict(self.name, Outcome.NOT_YET, str(error))
+            return verdict(self.name, Outcome.NOT_YET, str(error), error.hint)
         except AnswerRaised as error:
             text = str(error)
             if not _is_function(answer):
@@ -83,7 +89,7 @@ class Exercise(ABC):
                     f"{text.rstrip('.')}. If this object is what your function returns, pass the "
                 )
                 text += f"function itself: `check({self.name})`."
-            return verdict(self.name, Outcome.ERROR, text)
+            return verdict(self.name, Outcome.ERROR, text, hint_for_error(error))
         except Exception as error:
             text = (
                 f"The check of {self.name} is itself broken "
@@ -95,20 +101,37 @@ class Exercise(ABC):
         return verdict(self.name, Outcome.PASSED, text)
 
     def hint(self) -> None:
-        """Show the next hint."""
-        if self._hints_shown == len(self._hints):
-            text = "That was the last hint." if self._hints else "This exercise has no hints."
-            text += f" `ex.{self.name}.solution()` shows the solution."
-            Message(self.name, "hint", text).show()
-            return
-        self._hints_shown += 1
-        label = f"hint {self._hints_shown} of {len(self._hints)}"
-        Message(self.name, label, self._hints[self._hints_shown - 1]).show()
+        """Show the next hint: first that for the last mistake; after the last one, all again."""
+        if self._hint_for_answer:
+            Message(self.name, "hint for your answer", self._hint_for_answer).show()
+            self._hint_for_answer = ""
+        elif self._hints_shown < len(self._hints):
+            label, text = list(self._numbered_hints())[self._hints_shown]
+            self._hints_shown += 1
+            Message(self.name, label, text).show()
+        else:
+            lines = [f"{label}: {text}" for label, text in self._numbered_hints()]
+            lines = ["You have seen every hint:", *lines] if lines else ["There are no hints."]
+            lines.append(f"`ex.{self.name}.solution()` shows the solution.")
+            Message(self.name, "hints", "\n".join(lines)).show()
 
     def solution(self) -> None:
         """Show the author's solution: the cell of the lab's source."""
-        code = self.lab.defining(self.name).solution
-        Message(self.name, "solution", f"```python\n{code}\n```").show()
+        Message(self.name, "solution", self._solution_text()).show()
+
+    def _numbered_hints(self) -> Iterator[tuple[str, str]]:
+        for number, text in enumerate(self._hints, 1):
+            yield f"hint {number} of {len(self._hints)}", text
+
+    def _solution_text(self) -> str:
+        return f"```python\n{self.lab.defining(self.name).solution}\n```"
+
+    def _buttons(self, hint_for_answer: str) -> dict[str, str]:
+        """Return the hints and the solution, as buttons of a card show them."""
+        hints = {"hint for your answer": hint_for_answer} if hint_for_answer else {}
+        hints |= dict(self._numbered_hints())
+        shown = hints | {"solution": self._solution_text()}
+        return {label.capitalize(): text for label, text in shown.items()}
 
     def reference(self) -> Answer:
         """Return the author's function."""

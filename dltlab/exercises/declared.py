@@ -40,11 +40,13 @@ class Mistake:
         answer: Returns the wrong value.
         sentence: Returns the sentence, from the arguments of a case.
         line: Where it is declared.
+        hint: The hint for this mistake; empty if there is none.
     """
 
     answer: Answer
     sentence: Callable[..., Sentence]
     line: int | None
+    hint: str = ""
 
 
 class DeclaredExercise(Exercise):
@@ -81,7 +83,7 @@ class DeclaredExercise(Exercise):
         self._mistaken: dict[tuple[Mistake, int], Any] = {}
         self._behaviors: list[Check] = []
 
-    def mistake(self, sentence: Sentence) -> Callable[[Answer], Answer]:
+    def mistake(self, sentence: Sentence, *, hint: str = "") -> Callable[[Answer], Answer]:
         """Declare a wrong answer and the sentence it gets.
 
         The mistakes are tried in the order of their declaration. One applies where the learner's
@@ -93,12 +95,13 @@ class DeclaredExercise(Exercise):
             sentence: Text, in which `{call}` and `{value}` stand for the call and the learner's
                 value on the first case that differs; or a function of that value that returns
                 such a text.
+            hint: The hint for this mistake, which comes before the others.
         """
         self.incomplete.append(sentence)
 
         def declare(answer: Answer) -> Answer:
             self.incomplete.remove(sentence)
-            declared = Mistake(answer, lambda *arguments: sentence, line_of(answer))
+            declared = Mistake(answer, lambda *arguments: sentence, line_of(answer), hint)
             self._declarations.append(lambda: [declared])
             return answer
 
@@ -275,7 +278,8 @@ class DeclaredExercise(Exercise):
         for mistake in self.known_mistakes:
             if self._applies(mistake, values):
                 place = self._differing(mistake).index(True)
-                raise NotYet(self._mistake_message(mistake, place, values[place]))
+                message = self._mistake_message(mistake, place, values[place])
+                raise NotYet(message, mistake.hint)
         for case, value, solution in zip(self.cases, values, expected, strict=True):
             if fault := self._spec.fault(value, solution):
                 raise NotYet(fault + self._where(case))

@@ -1,5 +1,6 @@
 """What every exercise does: check, evaluate, hint, solution, or_reference."""
 
+import re
 from functools import partial
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 from dltlab.errors import Invalid
 from dltlab.exercises import Outcome, require
 from dltlab.exercises.base import Interrupted
+from dltlab.exercises.messages import Message
 from dltlab.exercises.progress import read_records
 
 NAME = "mean_squared_error"
@@ -209,24 +211,79 @@ def test_ctrl_c_in_a_learners_function_stops_the_check(ex):
     assert read_records() == []
 
 
-def test_hints_come_one_by_one(ex, capsys):
+def test_hints_come_one_by_one_and_then_all_again(ex, capsys):
     for _ in range(4):
         ex.mean_squared_error.hint()
 
-    end = "That was the last hint. `ex.mean_squared_error.solution()` shows the solution."
-    assert capsys.readouterr().out.splitlines() == [
-        f"{NAME}: hint 1 of 2. Subtract, square, take the mean.",
-        f"{NAME}: hint 2 of 2. `np.mean` takes the mean of an array, `a ** 2` squares each of its "
-        "elements.",
-        f"{NAME}: hint. {end}",
-        f"{NAME}: hint. {end}",
+    first = "hint 1 of 2. Subtract, square, take the mean."
+    second = (
+        "hint 2 of 2. `np.mean` takes the mean of an array, `a ** 2` squares each of its elements."
+    )
+    again = [
+        f"{NAME}: hints. You have seen every hint:",
+        first.replace(".", ":", 1),
+        second.replace(".", ":", 1),
+        "`ex.mean_squared_error.solution()` shows the solution.",
     ]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{NAME}: {first}", f"{NAME}: {second}", *again, *again]
 
 
 def test_an_exercise_without_hints_says_so(of, capsys):
     of(passing).hint()
 
-    assert capsys.readouterr().out.startswith(f"{NAME}: hint. This exercise has no hints.")
+    assert capsys.readouterr().out.startswith(f"{NAME}: hints. There are no hints.")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("return predictoins - truth", "Compare its spelling"),
+        ("return predictions.squared()", "Print the type"),
+        ("return predictions @ np.ones((9, 9))", "The shapes do not fit."),
+    ],
+)
+def test_an_exception_in_the_answer_has_a_hint_of_its_own_which_comes_first(ex, capsys, line, hint):
+    namespace = {"np": np}
+    exec(f"def answer(predictions, truth):\n    {line}", namespace)
+    ex.mean_squared_error.check(namespace["answer"])
+    ex.mean_squared_error.hint()
+    ex.mean_squared_error.hint()
+
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{NAME}: hint for your answer. ")
+    assert hint in first
+    assert second.startswith(f"{NAME}: hint 1 of 2. ")
+
+
+def test_a_passed_check_forgets_the_hint_for_the_last_mistake(ex, capsys):
+    ex.mean_squared_error.check(lambda predictions, truth: predictions.squared())
+    ex.mean_squared_error.check(passing)
+    capsys.readouterr()
+    ex.mean_squared_error.hint()
+
+    assert capsys.readouterr().out.startswith(f"{NAME}: hint 1 of 2. ")
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """The HTML of the cards that are shown."""
+    shown = []
+    monkeypatch.setattr(Message, "show", lambda self: shown.append(self._repr_html_()))
+    return shown
+
+
+@pytest.mark.parametrize("answer", [untouched, summing, raising])
+def test_a_card_has_the_hints_and_the_solution_as_buttons_until_the_check_passes(ex, cards, answer):
+    ex.mean_squared_error.check(answer)
+    ex.mean_squared_error.check(passing)
+
+    card, passed = cards
+    labels = ["Hint 1 of 2", "Hint 2 of 2", "Solution"]
+    assert re.findall("<summary>(.*?)</summary>", card) == labels
+    assert "Subtract, square, take the mean." in card
+    assert "def mean_squared_error(" in card
+    assert "<details>" not in passed
 
 
 def test_the_solution_is_the_cell_of_the_source_without_its_markers(ex, capsys):

@@ -205,6 +205,13 @@ def test_a_mistake_is_told_by_its_sentence(scaled):
     assert scaled.evaluate(lambda x, factor: x - factor).text == OTHERWISE
 
 
+def test_a_mistake_may_have_a_hint_of_its_own(scaled):
+    scaled.mistake("You divide.", hint="Which way does the factor go?")(lambda x, f: x / f)
+
+    assert scaled.evaluate(lambda x, f: x / f).hint == "Which way does the factor go?"
+    assert scaled.evaluate(lambda x, f: x + f).hint == ""
+
+
 def test_the_first_mistake_that_agrees_is_told(scaled):
     for sentence in ("First.", "Second."):
         scaled.mistake(sentence)(lambda x, factor: x / factor)
