@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import html
 import io
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -16,6 +17,41 @@ if TYPE_CHECKING:
 # The colors of Okabe and Ito, distinguishable with any color vision (jfly.uni-koeln.de/color).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 NEUTRAL = "#777777"  # for context: baselines, grids, annotations
+
+_RUN_AGAIN = "Run this cell again to bring it back to life."
+
+# The output before this one, if it is a widget that no kernel listens to: JupyterLab marks it as
+# disconnected, or shows an error where it has not saved it, or says that the kernel ends. A new
+# widget is not there yet for a moment, which the animation bridges.
+_STOPPED = """:is(
+  .jp-OutputArea-child:not(:has(.dltlab-widget:not(.jupyter-widgets-disconnected))),
+  .jp-NotebookPanel:has(.jp-Notebook-ExecutionIndicator:is(
+    [data-status="terminating"], [data-status="dead"], [data-status="unknown"]
+  )) .jp-OutputArea-child
+)"""
+_STYLE = f"""<style>
+.dltlab-stopped {{ display: none; animation: dltlab-appear 2s step-end; }}
+@keyframes dltlab-appear {{ from {{ opacity: 0; }} }}
+{_STOPPED} + .jp-OutputArea-child .dltlab-stopped {{ display: block; }}
+{_STOPPED}:has(+ .jp-OutputArea-child .dltlab-stopped)
+  > .jp-OutputArea-output:not([data-mime-type]) {{ display: none; }}
+</style>"""
+
+# JupyterLab takes keys such as the arrows for its own commands, unless the element with the focus
+# has this attribute; those with Ctrl, such as Ctrl-S, still are commands. The radio buttons of
+# ipywidgets have no name, without which the arrow keys do not move between them.
+_KEYS = """<style onload="
+if (!window.dltlabKeys) {
+  window.dltlabKeys = true;
+  window.addEventListener('keydown', (event) => {
+    if (!event.target.closest?.('.dltlab-widget')) return;
+    const isCommand = event.ctrlKey || event.metaKey || event.shiftKey;
+    event.target.toggleAttribute('data-lm-suppress-shortcuts', !isCommand);
+    const radios = event.target.closest('.widget-radio-box')?.querySelectorAll('input') ?? [];
+    const name = 'dltlab-' + Math.random();
+    for (const radio of radios) radio.name ||= name;
+  }, true);
+}"></style>"""
 
 _INVISIBLE = 2.0  # root mean square difference of two images, in levels of brightness of 255
 
@@ -56,7 +92,7 @@ class Result(ABC):
         if figure is not None:
             show(figure, self.alt)
         elif in_notebook():
-            _publish({"text/html": self._repr_html_(), "text/plain": repr(self)}, {}, None, False)
+            _publish({"text/html": self._repr_html_(), "text/plain": repr(self)})
         else:
             print(repr(self))  # noqa: T201
 
@@ -158,8 +194,8 @@ def show(
 ) -> None:
     """Show a Matplotlib figure with a text description, and close it.
 
-    The description is the image's `alt` text in HTML and the plain text of the output. In a
-    terminal only the description is printed.
+    The description is the image's `alt` text and the plain text of the output. In a terminal only
+    the description is printed.
 
     Args:
         figure: The figure; it is closed so that it is not shown a second time.
@@ -178,8 +214,10 @@ def show(
     # An image that is updated keeps its size, so that the page does not jump.
     figure.savefig(png, format="png", dpi=100, bbox_inches=None if display_id else "tight")
     plt.close(figure)
-    bundle = {"image/png": base64.b64encode(_smaller(png)).decode(), "text/plain": alt}
-    _publish(bundle, {"image/png": {"alt": alt}}, display_id, update)
+    # As HTML: JupyterLab and nbconvert show an output of the type image/png without its alt text.
+    source = f"data:image/png;base64,{base64.b64encode(_smaller(png)).decode()}"
+    image = f'<img alt="{html.escape(alt)}" src="{source}">'
+    _publish({"text/html": image, "text/plain": alt}, display_id, update)
 
 
 def _smaller(png: io.BytesIO) -> bytes:
@@ -208,21 +246,42 @@ def show_html(html: str, text: str, *, display_id: str, update: bool = False) ->
         display_id: An identifier of the output, with which `update` replaces it later.
         update: Replace the output `display_id` instead of adding one.
     """
-    _publish({"text/html": html, "text/plain": text}, {}, display_id, update)
+    _publish({"text/html": html, "text/plain": text}, display_id, update)
 
 
-def show_widget(widget: Any, text: str) -> None:
-    """Show an ipywidgets widget; in a terminal and in a saved notebook, show `text` instead."""
-    if in_notebook():
-        _publish({**widget._repr_mimebundle_(), "text/plain": text}, {}, None, False)
-    else:
+def show_widget(widget: Any, text: str, stored: str = "") -> Callable[[str], None]:
+    """Show an ipywidgets widget; in a terminal and in a saved notebook, show `text` instead.
+
+    A widget does nothing once its kernel is restarted or shut down. In its place, the notebook
+    then shows `stored` and how to start the widget again.
+
+    Args:
+        widget: The widget.
+        text: The same content as plain text.
+        stored: HTML that stays in the notebook, such as what the widget was last set to.
+
+    Returns:
+        A function that replaces `stored`.
+    """
+    if not in_notebook():
         print(text)  # noqa: T201
+        return lambda stored: None
+    import ipywidgets
+
+    box = ipywidgets.VBox([ipywidgets.HTML(_KEYS), widget]).add_class("dltlab-widget")
+    _publish({**box._repr_mimebundle_(), "text/plain": text})
+    name = uuid.uuid4().hex
+    show_html(_stopped(stored), _RUN_AGAIN, display_id=name)
+    return lambda stored: show_html(_stopped(stored), _RUN_AGAIN, display_id=name, update=True)
 
 
-def _publish(
-    bundle: dict[str, Any], metadata: dict[str, Any], display_id: str | None, update: bool
-) -> None:
+def _stopped(stored: str) -> str:
+    """Return what is shown in the place of a widget that has no kernel."""
+    return f'{_STYLE}<div class="dltlab-stopped">{stored}<p><em>{_RUN_AGAIN}</em></p></div>'
+
+
+def _publish(bundle: dict[str, Any], display_id: str | None = None, update: bool = False) -> None:
     from IPython.display import display
 
     options = {"display_id": display_id, "update": update} if display_id else {}
-    display(bundle, raw=True, metadata=metadata, **options)
+    display(bundle, raw=True, **options)

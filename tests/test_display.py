@@ -2,15 +2,19 @@ import base64
 import enum
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import IPython.display
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
 from PIL import Image
 
 from dltlab import display
@@ -54,6 +58,12 @@ def line_figure():
     return figure
 
 
+def image_in(bundle):
+    """Return the image of an output as a browser reads it."""
+    (png,) = re.findall('src="data:image/png;base64,([^"]*)"', bundle["text/html"])
+    return Image.open(io.BytesIO(base64.b64decode(png)))
+
+
 @pytest.fixture
 def outputs(monkeypatch):
     """The bundles, metadata and options that a notebook would get."""
@@ -95,9 +105,9 @@ def test_a_result_without_figure_is_shown_in_a_notebook_as_escaped_html_table(sp
 def test_a_result_with_a_figure_is_shown_with_its_summary_as_alt_text(outputs):
     DrawnSpeeds({1: 10.0}).show()
 
-    ((bundle, options),) = outputs
+    ((bundle, _),) = outputs
     assert bundle["text/plain"] == "Larger batches are <faster>."
-    assert options["metadata"] == {"image/png": {"alt": "Larger batches are <faster>."}}
+    assert 'alt="Larger batches are &lt;faster&gt;."' in bundle["text/html"]
 
 
 def test_missing_values_and_long_tables_are_abbreviated():
@@ -158,11 +168,24 @@ def test_a_figure_in_a_notebook_has_alt_text_few_colors_and_is_closed(outputs):
     show(line_figure(), ALT)
 
     ((bundle, options),) = outputs
-    image = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    image = image_in(bundle)
     assert (image.format, image.mode) == ("PNG", "P")
     assert bundle["text/plain"] == ALT
-    assert options == {"raw": True, "metadata": {"image/png": {"alt": ALT}}}
+    assert f'<img alt="{ALT}"' in bundle["text/html"]
+    assert options == {"raw": True}
     assert plt.get_fignums() == []
+
+
+def test_a_figure_in_a_saved_notebook_has_its_alt_text_in_the_html_export(outputs):
+    show(line_figure(), 'A "line" & more.')
+    ((bundle, _),) = outputs
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", bundle)])
+
+    html, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+
+    (image,) = BeautifulSoup(html, "html.parser").find_all("img")
+    assert image["alt"] == 'A "line" & more.'
+    assert str(image["src"]).startswith("data:image/png;base64,")
 
 
 def test_a_figure_with_many_colors_keeps_them(outputs):
@@ -172,8 +195,7 @@ def test_a_figure_with_many_colors_keeps_them(outputs):
     show(figure, ALT)
 
     ((bundle, _),) = outputs
-    image = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
-    assert image.mode == "RGBA"
+    assert image_in(bundle).mode == "RGBA"
 
 
 def test_an_output_with_a_name_is_updated_in_the_same_size(outputs):
@@ -181,7 +203,7 @@ def test_an_output_with_a_name_is_updated_in_the_same_size(outputs):
     show(line_figure(), ALT, display_id="curve", update=True)
     show_html("<b>1</b>", "1", display_id="number")
 
-    sizes = [Image.open(io.BytesIO(base64.b64decode(b["image/png"]))).size for b, _ in outputs[:2]]
+    sizes = [image_in(bundle).size for bundle, _ in outputs[:2]]
     assert sizes == [(400, 300), (400, 300)]
     options = [(options["display_id"], options["update"]) for _, options in outputs]
     assert options == [("curve", False), ("curve", True), ("number", False)]
@@ -194,13 +216,27 @@ def test_a_widget_is_shown_in_a_notebook_and_as_text_in_a_terminal(capsys, monke
     slider = ipywidgets.IntSlider(value=3)
     show_widget(slider, "a slider at 3")
 
-    ((bundle, _),) = outputs
+    bundle, _ = outputs[0]
     assert bundle["text/plain"] == "a slider at 3"
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
     monkeypatch.setattr(display, "in_notebook", lambda: False)
     show_widget(slider, "a slider at 3")
     assert capsys.readouterr().out == "a slider at 3\n"
+
+
+def test_what_is_shown_in_the_place_of_a_stopped_widget_can_be_replaced(outputs):
+    import ipywidgets
+
+    store = show_widget(ipywidgets.IntSlider(), "a slider", "<p>at 0</p>")
+    store("<p>at 5</p>")
+
+    _, (first, shown), (second, updated) = outputs
+    assert first["text/plain"] == "Run this cell again to bring it back to life."
+    assert "<p>at 0</p><p><em>Run this cell again" in first["text/html"]
+    assert "<p>at 5</p><p><em>Run this cell again" in second["text/html"]
+    assert shown["display_id"] == updated["display_id"]
+    assert (shown["update"], updated["update"]) == (False, True)
 
 
 def test_a_test_does_not_run_in_a_notebook():

@@ -69,7 +69,8 @@ class Question:
     def ask(self) -> None:
         """Show the question as a widget, or as text where no widget can be shown."""
         try_record_outcome(self.lab.name, self.name, Outcome.UNATTEMPTED)
-        show_widget(self._widget(), str(self))
+        widget = self._widget(lambda answered: store(answered))
+        store = show_widget(widget, str(self))
 
     def answer(self, letter: str) -> None:
         """Choose an option by its letter, show the verdict, and record the outcome."""
@@ -98,9 +99,12 @@ class Question:
         assert result.outcome is not None
         try_record_outcome(self.lab.name, self.name, result.outcome)
 
-    def _widget(self) -> Any:
+    def _widget(self, store: Callable[[str], None]) -> Any:
+        """Return the question as a widget; `store` gets the HTML of each answer."""
         import ipywidgets
 
+        prompt = ipywidgets.HTML()
+        prompt.value = f"<b>{html.escape(self.text)}</b>"
         choices = ipywidgets.RadioButtons(
             options=[(f"{letter}) {o.text}", letter) for letter, o in self.options.items()],
             index=None,
@@ -114,12 +118,13 @@ class Question:
             message.value = ""
 
         def check(button: Any) -> None:
-            result = self.evaluate(choices.value)
+            letter = choices.value
+            result = self.evaluate(letter)
             message.value = result._repr_html_()
+            choice = html.escape(f"{letter}) {self.options[letter].text}")
+            store(f"{prompt.value}<p>You chose {choice}</p>{message.value}")
             self._record(result)
 
         choices.observe(enable, "value")
         button.on_click(check)
-        prompt = ipywidgets.HTML()
-        prompt.value = f"<b>{html.escape(self.text)}</b>"
         return ipywidgets.VBox([prompt, choices, button, message])

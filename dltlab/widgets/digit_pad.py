@@ -18,7 +18,7 @@ _NUM_CLASSES = 10
 # Ink on paper in JupyterLab's light and dark themes, whose own rules for buttons need `!important`.
 _STYLE = f"""<style>
 .dltlab-pad {{ display: grid !important; gap: 1px; padding: 1px; background: #c3cbd4;
-  border-radius: 3px; overflow: hidden; width: max-content; }}
+  border-radius: 3px; overflow: hidden; width: max-content; touch-action: none; }}
 .dltlab-pad .dltlab-pixel {{ width: {_PIXEL_SIZE}px !important; height: {_PIXEL_SIZE}px !important;
   min-width: 0; margin: 0 !important; padding: 0 !important; border: 0 !important;
   border-radius: 0 !important; box-shadow: none !important; background: #fbfbf8 !important; }}
@@ -27,9 +27,65 @@ _STYLE = f"""<style>
 .dltlab-pad .dltlab-pixel.mod-active:hover {{ background: #46566a !important; }}
 .dltlab-pad .dltlab-pixel:focus-visible {{ outline: 3px solid #1976d2 !important;
   outline-offset: -3px !important; }}
-.dltlab-pad.jupyter-widgets-disconnected::before,
-.dltlab-pad .jupyter-widgets-disconnected::before {{ display: none; }}
 </style>"""
+
+# ipywidgets has no painting and no `aria-pressed`. The browser runs this when it shows the pad,
+# which may be before the pixels are there.
+_SCRIPT = """
+const root = this.closest('.dltlab-painting');
+const pixels = () => [...root.querySelectorAll('.dltlab-pixel')];
+const isInk = (pixel) => pixel.classList.contains('mod-active');
+let current = 0;  // the place of the pixel that Tab and the arrow keys start from
+let ink = null;  // what the pointer paints while it is down
+
+const describe = () => pixels().forEach((pixel, place) => {
+  pixel.setAttribute('aria-pressed', isInk(pixel));
+  pixel.setAttribute('aria-label', pixel.title);
+  pixel.tabIndex = place === current ? 0 : -1;
+});
+const paint = (element) => {
+  const pixel = element?.closest('.dltlab-pixel');
+  if (pixel && root.contains(pixel) && isInk(pixel) !== ink) pixel.click();
+};
+if (!root.dataset.isReady) {
+  root.dataset.isReady = true;
+  new MutationObserver(describe)
+    .observe(root, { subtree: true, childList: true, attributeFilter: ['class'] });
+  root.addEventListener('pointerdown', (event) => {
+    const pixel = event.target.closest('.dltlab-pixel');
+    if (!pixel || event.button) return;
+    event.target.releasePointerCapture(event.pointerId);
+    ink = !isInk(pixel);
+    paint(pixel);
+  });
+  root.addEventListener('pointermove', (event) => {
+    if (ink === null) return;
+    for (const step of event.getCoalescedEvents())
+      paint(document.elementFromPoint(step.clientX, step.clientY));
+  });
+  for (const end of ['pointerup', 'pointercancel'])
+    window.addEventListener(end, () => { ink = null; });
+  root.addEventListener('click', (event) => {  // the pointer has painted this pixel already
+    if (event.isTrusted && event.detail && event.target.closest('.dltlab-pixel'))
+      event.stopPropagation();
+  }, true);
+  root.addEventListener('focusin', (event) => {
+    const place = pixels().indexOf(event.target);
+    if (place >= 0) current = place;
+    describe();
+  });
+  root.addEventListener('keydown', (event) => {
+    const all = pixels(), place = all.indexOf(event.target), size = Math.sqrt(all.length);
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -size, ArrowDown: size };
+    if (place < 0 || !(event.key in steps)) return;
+    event.preventDefault();
+    const next = place + steps[event.key];
+    const isSameRow = Math.floor(next / size) === Math.floor(place / size);
+    if (isSameRow || Math.abs(steps[event.key]) === size) all[next]?.focus();
+  });
+  describe();
+}
+"""
 
 
 class DigitPad:
@@ -61,10 +117,12 @@ class DigitPad:
         self._size = size
         self._examples = itertools.cycle([self._to_ink(example) for example in examples])
         self._is_painting = False
+        self._store: Callable[[str], None] = lambda html: None
         self._pixels = [
             self._new_pixel(row, column) for row in range(size) for column in range(size)
         ]
         self._bars = ipywidgets.HTML()
+        script = ipywidgets.HTML(f'<style onload="{html.escape(_SCRIPT)}"></style>')
         buttons = [self._new_button("Clear", "Start with an empty pad", self.clear)]
         if len(examples):
             tip = "Paint an example from the data"
@@ -75,7 +133,9 @@ class DigitPad:
         grid = ipywidgets.GridBox(self._pixels, layout=columns).add_class("dltlab-pad")
         self.widget = ipywidgets.HBox(
             [
-                ipywidgets.VBox([ipywidgets.HTML(_STYLE), grid, ipywidgets.HBox(buttons)]),
+                ipywidgets.VBox(
+                    [ipywidgets.HTML(_STYLE), grid, ipywidgets.HBox(buttons), script]
+                ).add_class("dltlab-painting"),
                 self._bars,
             ],
             layout=ipywidgets.Layout(
@@ -114,12 +174,9 @@ class DigitPad:
         """Erase the painted image."""
         self.paint(np.zeros((self._size, self._size)))
 
-    def _paint_example(self) -> None:
-        self.paint(next(self._examples))
-
     def show(self) -> None:
         """Show the pad; without a front end, print the image and its probabilities."""
-        show_widget(self.widget, str(self))
+        self._store = show_widget(self.widget, str(self), self._stored())
 
     def __str__(self) -> str:
         rows = ["".join("██" if ink else "··" for ink in row) for row in self.image]
@@ -163,6 +220,10 @@ class DigitPad:
         """Classify the painted image and show the result."""
         self._probabilities, self._message = self._classify()
         self._bars.value = _bars(self._probabilities, self._message)
+        self._store(self._stored())
+
+    def _stored(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def _classify(self) -> tuple[np.ndarray | None, str]:
         """Return the network's probabilities, None if there are none, and a sentence."""

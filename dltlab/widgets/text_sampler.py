@@ -3,7 +3,7 @@
 import html
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,7 @@ class TextSampler:
         self._stopped = threading.Event()
         self._writer: threading.Thread | None = None
         self._text = ""
+        self._store: Callable[[str], None] = lambda html: None
         self._show_idle("Press Write.")
 
     @property
@@ -125,7 +126,7 @@ class TextSampler:
     def show(self) -> None:
         """Show the widget with a first text; without a front end, print the text."""
         self.write()
-        show_widget(self.widget, str(self))
+        self._store = show_widget(self.widget, str(self), self._stored())
 
     def __str__(self) -> str:
         return f"{self._prompt.value}{self._text}"
@@ -184,9 +185,13 @@ class TextSampler:
             f'<pre aria-label="The text"><b>{_escaped(prompt)}</b>{_escaped(self._text)}</pre>'
         )
 
+    def _stored(self) -> str:
+        return f'{_STYLE}<div class="dltlab-sampler">{self._output.value}</div>'
+
     def _show_idle(self, sentence: str) -> None:
         self._status.value = f'<span aria-live="polite">{html.escape(sentence)}</span>'
         self._button.description, self._button.icon = "Write", "pencil"
+        self._store(self._stored())
 
 
 def _escaped(text: str) -> str:

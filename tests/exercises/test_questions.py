@@ -31,10 +31,21 @@ def why(course):
 
 
 @pytest.fixture
-def widget(why, monkeypatch):
+def stored():
+    """What the notebook keeps for the time when the widget has no kernel any more."""
+    return []
+
+
+@pytest.fixture
+def widget(why, stored, monkeypatch):
     """Return the prompt, the choices, the button and the message that a notebook shows."""
     shown = []
-    monkeypatch.setattr(questions, "show_widget", lambda widget, text: shown.append(widget))
+
+    def show_widget(widget, text):
+        shown.append(widget)
+        return stored.append
+
+    monkeypatch.setattr(questions, "show_widget", show_widget)
     why.ask()
     return shown[0].children
 
@@ -99,6 +110,18 @@ def test_the_widget_checks_shows_and_records_each_choice(widget):
     button.click()
     assert "why: passed" in message.value
     assert outcomes() == [Outcome.UNATTEMPTED, Outcome.NOT_YET, Outcome.PASSED]
+
+
+def test_the_notebook_keeps_what_was_chosen(widget, stored):
+    prompt, choices, button, message = widget
+    assert stored == []
+
+    choices.value = "a"
+    button.click()
+
+    (html,) = stored
+    assert html.startswith(f"{prompt.value}<p>You chose a) &lt;b&gt;less&lt;/b&gt;</p>")
+    assert html.endswith(message.value)
 
 
 def test_a_reason_is_escaped_in_the_widget(widget):

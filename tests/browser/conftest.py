@@ -1,0 +1,80 @@
+"""JupyterLab in a browser: a server for a workspace, and its page."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser.notebook_page import wait_until_idle
+from tests.deadlines import HANG_SECONDS, spawn
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+HANG_MILLISECONDS = HANG_SECONDS * 1000
+
+
+@pytest.fixture
+def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[..., str]]:
+    """Return a function that serves a workspace and returns the address, with its token.
+
+    Its arguments are those of `dltlab lab`.
+    """
+    servers = []
+
+    def start(workspace: Path, *arguments: str) -> str:
+        server = spawn(
+            [script, "lab", *arguments, "--no-browser", "--dir", workspace],
+            env=os.environ
+            | {
+                "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
+                "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # open no other notebook
+                "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        servers.append(server)
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "")
+        matches = (re.search(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+", line) for line in lines)
+        return next(match[0] for match in matches if match)
+
+    yield start
+    for server in servers:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.communicate(timeout=HANG_SECONDS)
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_notebook(browser: Browser) -> Callable[[str], Page]:
+    """Return a function that opens a notebook's address and waits for its kernel."""
+
+    def open_page(address: str) -> Page:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(HANG_MILLISECONDS)
+        expect.set_options(timeout=HANG_MILLISECONDS)
+        page.goto(address)
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        wait_until_idle(page)
+        return page
+
+    return open_page
