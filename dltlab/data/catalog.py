@@ -16,7 +16,7 @@ from dltlab.data.verified_files import (
     is_local,
     stored_path,
 )
-from dltlab.errors import NotFound
+from dltlab.errors import Invalid, NotFound
 from dltlab.paths import data_dir
 
 Dataset = DatasetCard | ImportedDataset
@@ -57,7 +57,7 @@ class CatalogEntry:
 
     Attributes:
         name: The name that `load` takes.
-        contents: What it holds, in a few words.
+        contents: What it holds, in a few words; of an invalid card, what is wrong.
         version: Its version.
         location: Where its bytes are, or how many have to be downloaded.
     """
@@ -71,8 +71,12 @@ class CatalogEntry:
 def list_datasets() -> Iterator[CatalogEntry]:
     """Yield every data set: those with a card, then all versions of the imported ones."""
     for name in card_names():
-        card = read_card(name)
-        yield CatalogEntry(name, card.contents, card.version, _location(card))
+        try:
+            card = read_card(name)
+        except Invalid as error:  # the others can be used
+            yield CatalogEntry(name, str(error), "", "")
+        else:
+            yield CatalogEntry(name, card.contents, card.version, _location(card))
     for imported in store.imported_datasets():
         yield CatalogEntry(imported.tag, imported.contents, imported.imported, "in your store")
 

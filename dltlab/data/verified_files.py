@@ -119,7 +119,7 @@ def _not_here(card: DatasetCard, file: File) -> Unavailable:
         variable = OFFLINE if offline() else DATA_MIRROR
         fix = (
             f"Nothing is downloaded because {variable} is set: unset it, or put the file into one "
-            "of these folders."
+            "of these places."
         )
     return Unavailable(
         f"The file {file.name} of the data set '{card.name}' is not available: {failures}. {fix}"

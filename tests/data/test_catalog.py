@@ -36,6 +36,13 @@ def test_the_list_names_contents_and_location_of_every_data_set(source: Path) ->
     assert entries["tinyshakespeare"].contents == "1,115,394 characters"
 
 
+def test_an_invalid_card_does_not_hide_the_others(own_cards: Path) -> None:
+    (own_cards / "birds.toml").write_text('name = "birds"')
+    entries = {entry.name: entry.contents for entry in data.list_datasets()}
+    assert entries["digits"].startswith("1,797 gray images")
+    assert entries["birds"].startswith(f"{own_cards / 'birds.toml'}: 'format': it must be one of")
+
+
 def test_the_location_changes_with_the_files(
     store_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

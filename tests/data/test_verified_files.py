@@ -173,7 +173,7 @@ def test_with_a_mirror_no_host_is_contacted(
     assert str(sources.mirror / "test-images.gz") in message
     assert message.endswith(
         "Nothing is downloaded because DLTLAB_DATA_MIRROR is set: unset it, or put the file into "
-        "one of these folders."
+        "one of these places."
     )
     assert sources.requests == []
 

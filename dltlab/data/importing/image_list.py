@@ -52,11 +52,7 @@ class ListSource:
             name, reason = listing.left_out[-1]
             raise self._refusal(f"every line is left out, such as {name}, which {reason}", lines)
         if not any(os.path.isfile(self._folder / image.name) for image in listing.candidates):
-            raise self._refusal(
-                f"none of its {len(listing.candidates):,} images exists in {self._folder}; paths "
-                "are relative to the folder of the list",
-                lines,
-            )
+            raise self._refusal(self._why_missing(listing.candidates), lines)
         listing.candidates.sort(key=lambda candidate: candidate.name)
         return listing
 
@@ -80,6 +76,18 @@ class ListSource:
         else:
             split = split_of(field_in(fields, columns.split))
             listing.candidates.append(Candidate(name, label, split))
+
+    def _why_missing(self, candidates: list[Candidate]) -> str:
+        """Return that no image exists, and where they are if that is easy to find."""
+        reason = (
+            f"none of its {len(candidates):,} images exists in {self._folder}; paths are relative "
+            "to the folder of the list"
+        )
+        name = candidates[0].name
+        for folder in (Path.cwd(), *self._folder.resolve().parents):
+            if os.path.isfile(folder / name):
+                return f"{reason}, and these to {folder}: move the list there"
+        return reason
 
     def _is_inside(self, path: Path) -> bool:
         if not path.is_absolute() and ".." not in path.parts:

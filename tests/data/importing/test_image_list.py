@@ -207,6 +207,19 @@ def test_a_list_that_cannot_be_read_says_why_and_shows_its_first_lines(
         assert reason in message
 
 
+@pytest.mark.parametrize("is_parent", [True, False])
+def test_a_list_whose_paths_are_relative_to_another_folder_names_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_parent: bool
+) -> None:
+    folder = tmp_path if is_parent else tmp_path / "elsewhere"
+    files = write_files(folder, image_files("data/cat", "data/dog"))
+    write_files(source, {"list.csv": b"data/cat/000.png,cat\ndata/dog/000.png,dog\n"})
+    monkeypatch.chdir(folder)
+    with pytest.raises(Invalid) as caught:
+        import_pets(source / "list.csv")
+    assert f"folder of the list, and these to {files}: move the list there." in str(caught.value)
+
+
 def test_messages_are_short_however_many_classes_and_long_names_there_are(
     source: Path, files: Files
 ) -> None:
