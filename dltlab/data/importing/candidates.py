@@ -59,8 +59,11 @@ def listing_of(names: list[str], left_out: list[LeftOut], layout: Layout | None 
     paths = [(name, parts) for name, parts in paths if parts and not _is_hidden(parts)]
     images = sorted((name, parts) for name, parts in paths if name.lower().endswith(SUFFIXES))
     others = {name for name, _ in paths} - {name for name, _ in images}
-    listing = Listing(left_out=[*left_out, *((name, "is not an image file") for name in others)])
-    folders = _without_doubled(_without_common([parts[:-1] for _, parts in images]))
+    listing = Listing(
+        left_out=[*left_out, *((name, "is not a JPEG, PNG, BMP or WebP file") for name in others)]
+    )
+    folders = _without_common([parts[:-1] for _, parts in images])
+    folders = _without_common_inner(_without_doubled(folders))
     meaning = meaning_of(folders, layout)
     for (name, _), image_folders in zip(images, folders, strict=True):
         label, split = meaning.of(image_folders)
@@ -117,6 +120,14 @@ def _without_doubled(paths: list[Folders]) -> list[Folders]:
     """Remove one of two folders where "train" contains nothing but another "train"."""
     single = {folders[0] for folders in paths if folders and folders[:1] != folders[1:2]}
     return [folders if not folders or folders[0] in single else folders[1:] for folders in paths]
+
+
+def _without_common_inner(paths: list[Folders]) -> list[Folders]:
+    """Remove the second folder where it has the same name everywhere, as in train/images/cat."""
+    inner = [folders for folders in paths if len(folders) > 1]
+    if len({folders[1] for folders in inner}) != 1 or any(len(folders) == 2 for folders in inner):
+        return paths
+    return [folders[:1] + folders[2:] for folders in paths]
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:

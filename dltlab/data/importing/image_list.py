@@ -84,7 +84,8 @@ class ListSource:
             "to the folder of the list"
         )
         name = candidates[0].name
-        for folder in (Path.cwd(), *self._folder.resolve().parents):
+        subfolders = sorted(path for path in self._folder.iterdir() if path.is_dir())
+        for folder in (Path.cwd(), *self._folder.resolve().parents, *subfolders):
             if os.path.isfile(folder / name):
                 return f"{reason}, and these to {folder}: move the list there"
         return reason

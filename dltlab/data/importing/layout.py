@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from dltlab.data.card import SplitName
+from dltlab.data.card import SPLITS, SplitName
 from dltlab.data.importing.wording import listed
 from dltlab.errors import Invalid
 
@@ -103,11 +103,12 @@ def _with_splits_outside(splits: dict[str, SplitName], inner: dict[str, set[str]
         return meaning
     if len({splits[folder] for folder in plain}) > 1 or any(inner[folder] for folder in splits):
         others = inner.keys() - splits.keys()
-        left_out = f", with {listed(others)} left out" if others else ""
+        left_out = f" and {listed(others)} left out" if others else ""
         raise Invalid(
-            f"The folders can be read in two ways: each is a class ({listed(inner)}), or "
-            f"{listed(splits)} are splits and the folders in them classes{left_out}. Choose with "
-            "layout='classes' or layout='splits/classes' (--layout)."
+            f"The folders can be read in two ways: {listed(inner)} as classes, or "
+            f"{listed(splits)} as {'a split' if len(splits) == 1 else 'splits'} with folders of "
+            f"classes{left_out}. Choose with layout='classes' or layout='splits/classes' "
+            "(--layout)."
         )
     return FolderMeaning("classes")
 
@@ -119,7 +120,7 @@ def _with_splits_inside(
     plain = {folder for folder in inner_splits if _is_plain(folder)}
     if len({inner_splits[folder] for folder in plain}) < 2:
         return FolderMeaning("classes")
-    if all(len(folders) > 1 and folders[1] in plain for folders in paths if folders):
+    if all(len(folders) == 2 and folders[1] in plain for folders in paths if folders):
         return FolderMeaning("classes/splits", inner_splits)
     raise Invalid(
         f"The folders {listed(plain)} can be read in two ways: as splits of the classes "
@@ -138,7 +139,8 @@ def _share_a_class(splits: dict[str, SplitName], inner: dict[str, set[str]]) -> 
 
 
 def _named_splits(folders: Iterable[str]) -> dict[str, SplitName]:
-    return {folder: split for folder in sorted(folders) if (split := split_of(folder))}
+    splits = {folder: split for folder in sorted(folders) if (split := split_of(folder))}
+    return dict(sorted(splits.items(), key=lambda item: SPLITS.index(item[1])))
 
 
 def _is_plain(folder: str) -> bool:

@@ -122,6 +122,7 @@ def test_classes_may_have_the_names_of_splits(folders: tuple[str, ...]) -> None:
         (("train_station/day", "train_station/night", "stop"), ("classes", "splits/classes")),
         (("train", "test", "bus"), ("classes", "splits/classes")),
         (("cat/train", "cat/test", "dog"), ("classes", "classes/splits")),
+        (("data/train/cat", "data/val/cat", "masks/train/cat"), ("classes", "classes/splits")),
     ],
 )
 def test_folders_that_can_be_read_in_two_ways_are_refused_with_both(
@@ -135,6 +136,13 @@ def test_folders_that_can_be_read_in_two_ways_are_refused_with_both(
     }
     splits = listing_of(names(*folders), [], layouts[1]).candidates
     assert None not in {image.split for image in splits}
+
+
+def test_a_folder_that_is_the_same_in_every_split_is_ignored() -> None:
+    folders = [f"{split}/images/{label}" for split in ("train", "test") for label in ("cat", "dog")]
+    listing = listing_of(names(*folders), [])
+    assert classes(listing.candidates) == {"cat": 20, "dog": 20}
+    assert {image.split for image in listing.candidates} == {"train", "test"}
 
 
 def test_a_layout_that_the_folders_do_not_have_is_refused() -> None:
@@ -153,8 +161,8 @@ def test_hidden_files_are_ignored_and_other_files_are_left_out() -> None:
     others = ["cat/notes.md", "dog/clip.gif", "logo.png"]
     listing = listing_of([*names("cat", "dog"), *hidden, *others], [("x", "is broken")])
     assert listing.left_out == [
-        ("cat/notes.md", "is not an image file"),
-        ("dog/clip.gif", "is not an image file"),
+        ("cat/notes.md", "is not a JPEG, PNG, BMP or WebP file"),
+        ("dog/clip.gif", "is not a JPEG, PNG, BMP or WebP file"),
         ("logo.png", "is not in the folder of a class"),
         ("x", "is broken"),
     ]

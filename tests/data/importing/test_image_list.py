@@ -141,6 +141,14 @@ def test_of_several_columns_the_heading_names_the_class(source: Path, files: Fil
     assert result.notes == ["Of the list, column 3 is read as the path and column 5 as the class."]
 
 
+def test_an_index_of_the_class_and_a_translation_are_recognized(source: Path, files: Files) -> None:
+    rows = [(int(name[0] == "d"), name, name[:3], "train", name[:3].upper()) for name in files]
+    heading = ["class id", "filepaths", "labels", "data set", "scientific name"]
+    table = pd.DataFrame(rows, columns=heading)
+    (source / "list.csv").write_text(table.to_csv(index=False))
+    assert labels_of(import_pets(source / "list.csv")) == {name: name[:3] for name in files}
+
+
 def test_a_column_of_splits_defines_them(source: Path, files: Files) -> None:
     rows = [(name, name[:3], ("train", "dev", "test")[i % 3]) for i, name in enumerate(files)]
     table = pd.DataFrame(rows, columns=["file", "label", "subset"])
@@ -207,14 +215,14 @@ def test_a_list_that_cannot_be_read_says_why_and_shows_its_first_lines(
         assert reason in message
 
 
-@pytest.mark.parametrize("is_parent", [True, False])
+@pytest.mark.parametrize("place", [".", "elsewhere", "source/train_images"])
 def test_a_list_whose_paths_are_relative_to_another_folder_names_it(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_parent: bool
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    folder = tmp_path if is_parent else tmp_path / "elsewhere"
+    folder = tmp_path / place
     files = write_files(folder, image_files("data/cat", "data/dog"))
     write_files(source, {"list.csv": b"data/cat/000.png,cat\ndata/dog/000.png,dog\n"})
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(tmp_path / "elsewhere" if place == "elsewhere" else "/")
     with pytest.raises(Invalid) as caught:
         import_pets(source / "list.csv")
     assert f"folder of the list, and these to {files}: move the list there." in str(caught.value)
