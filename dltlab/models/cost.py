@@ -259,7 +259,8 @@ def _layer_calls(model: keras.Model, inputs: list[keras.KerasTensor]) -> list[La
     if not model.built:
         run(*zeros)  # weights cannot be created while a graph is built
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in inputs]
-    with record_layer_calls() as calls:
+    # Stateless, so that the model does not keep losses of its layers that belong to this graph.
+    with record_layer_calls() as calls, keras.StatelessScope():
         tf.function(run, autograph=False).get_concrete_function(*specs)
     return calls
 

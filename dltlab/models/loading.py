@@ -1,25 +1,38 @@
 """Load a saved model without running Python code from its file: `load_model`."""
 
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
 import dltlab.models.normalization  # noqa: F401 - registers the layer that AlexNet's file names
-from dltlab.errors import Damaged, Invalid, NotFound, Unavailable
+from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
 
 MODEL_FILE = "model.keras"  # in the folder of a training run
 
 
-def load_model(path: str | Path, *, trusted: bool = False) -> keras.Model:
-    """Load the model in a `.keras` file, without its optimizer.
+def load_model(
+    path: str | Path,
+    *,
+    trusted: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = False,  # noqa: A002 - the name that Keras uses
+) -> keras.Model:
+    """Load the model in a `.keras` file.
 
     Args:
         path: The file, or the folder of a training run, which holds `model.keras`.
         trusted: Whether Python code in the file, that of a Lambda layer, may run.
+        custom_objects: Classes and functions that the file names and that are not registered with
+            Keras, by their names.
+        compile: Whether to load the optimizer, the loss and the metrics, too.
 
     Raises:
         NotFound: There is no such file, or it is not a `.keras` file.
-        Unavailable: The file may not be read, or needs a layer or function that is not imported.
+        Unavailable: The file may not be read, or needs a class or function that is not imported.
         Invalid: The file contains Python code and is not trusted.
         Damaged: The file is not a complete Keras model.
     """
@@ -31,19 +44,49 @@ def load_model(path: str | Path, *, trusted: bool = False) -> keras.Model:
             f"that contains {MODEL_FILE}."
         )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=not trusted)
+        return keras.saving.load_model(
+            path,
+            compile=compile,
+            safe_mode=not trusted,
+            custom_objects=None if custom_objects is None else dict(custom_objects),
+        )
     except PermissionError as error:
         raise Unavailable(f"{path} may not be read: allow it, as with chmod u+r.") from error
     except Exception as error:  # a damaged file can raise anything
-        if "safe_mode" in str(error):
-            raise Invalid(
-                f"{path} contains Python code (a Lambda layer), which could do anything. If you "
-                "trust it, use --trust-code on the command line; in Python load it with "
-                "keras.saving.load_model(..., safe_mode=False) and pass the model."
-            ) from error
-        if "Could not locate" in str(error):
-            raise Unavailable(
-                f"{path} needs a layer or function that its author wrote: import it, load the "
-                "file with keras.saving.load_model and pass the model."
-            ) from error
-        raise Damaged(f"{path} is damaged or not a Keras model: save it again.") from error
+        raise _explanation(path, error) from error
+
+
+def _explanation(path: Path, error: Exception) -> LabError:
+    """Return the error that says why Keras could not load a file."""
+    text = str(error)
+    if "safe_mode" in text:
+        return Invalid(
+            f"{path} contains Python code (a Lambda layer), which could do anything. If you trust "
+            "it, use trusted=True, or --trust-code on the command line; or load it with "
+            "keras.saving.load_model(..., safe_mode=False) and pass the model."
+        )
+    missing = re.search(r"Could not locate (\w+) '([^']+)'", text)
+    if missing:
+        kind, name = missing.groups()
+        return Unavailable(
+            f"{path} needs the {kind} {name!r}, which is not part of Keras: pass it, as in "
+            f"custom_objects={{{name!r}: {name.rpartition('>')[2]}}}, or import the module that "
+            "registers it with keras.saving.register_keras_serializable."
+        )
+    if isinstance(error, TypeError | ValueError) and _is_intact(path):
+        reason = (
+            text.strip().splitlines()[0].rstrip(".: ") if text.strip() else type(error).__name__
+        )
+        return Unavailable(
+            f"{path} is intact, but a class that it names cannot be restored from it ({reason}): "
+            "check its methods get_config, from_config and build."
+        )
+    return Damaged(f"{path} is damaged or not a Keras model: save it again.")
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

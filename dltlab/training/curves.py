@@ -1,6 +1,7 @@
 """The curves of one training, as a figure, an alternative text, and a line of text."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,13 +22,13 @@ class EpochProgress:
         num_steps: The number of steps in an epoch; None in the first epoch of a data set of
             unknown length.
         seconds_left: The estimated time until the end of training; None if it is not known.
-        loss: The mean loss of the epoch so far.
+        loss: The mean loss of the epoch so far; None if none is logged.
     """
 
     step: int
     num_steps: int | None
     seconds_left: float | None
-    loss: float
+    loss: float | None
 
 
 class Curves:
@@ -76,6 +77,11 @@ class Curves:
                 self._values.setdefault(name, {})[epoch] = float(value)
 
     @property
+    def loss(self) -> str:
+        """The name of the loss."""
+        return loss_name(self._values)
+
+    @property
     def metric(self) -> str | None:
         """The metric beside the loss: an accuracy, else the first one; None if there is none."""
         metrics = [
@@ -88,7 +94,7 @@ class Curves:
     @property
     def warning(self) -> str | None:
         """A sentence if the loss has become NaN or infinite, else None."""
-        for name in ("loss", "val_loss"):
+        for name in (self.loss, f"val_{self.loss}"):
             for epoch, value in self._values.get(name, {}).items():
                 if not math.isfinite(value):
                     return (
@@ -101,7 +107,9 @@ class Curves:
     def line(self) -> str:
         """The current state in one line."""
         current = {"loss": self.progress.loss} if self.progress else self._last_values()
-        values = [f"{_words(name)} {value:.4g}" for name, value in current.items()]
+        values = [
+            f"{_words(name)} {value:.4g}" for name, value in current.items() if value is not None
+        ]
         return " ".join(filter(None, [f"{', '.join([self._heading, *values])}.", self.warning]))
 
     @property
@@ -119,7 +127,7 @@ class Curves:
         """Draw the loss, and the metric if there is one, up to the last epoch."""
         self.figure.clear()
         self.figure.suptitle(self._heading)
-        names = ["loss", self.metric] if self.metric else ["loss"]
+        names = [self.loss, self.metric] if self.metric else [self.loss]
         panels = self.figure.subplots(1, len(names), squeeze=False)[0]
         self.figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.86, wspace=0.25)
         for axes, name in zip(panels, names, strict=True):
@@ -144,7 +152,7 @@ class Curves:
             values = self._values.get(key, {})
             if values:
                 axes.plot(*zip(*values.items(), strict=True), marker=".", color=color, label=label)
-        if name == "loss" and axes.lines:
+        if name == self.loss and axes.lines:
             axes.legend()  # for both panels
         axes.set_xlabel("epoch")
         axes.set_ylabel(_words(name))
@@ -170,8 +178,14 @@ class Curves:
 
     def _last_values(self) -> dict[str, float]:
         """Return the last loss and metric, for training and validation."""
-        names = [f"{prefix}{name}" for name in ("loss", self.metric) for prefix in ("", "val_")]
+        names = [f"{prefix}{name}" for name in (self.loss, self.metric) for prefix in ("", "val_")]
         return {name: [*self._values[name].values()][-1] for name in names if name in self._values}
+
+
+def loss_name(names: Iterable[str]) -> str:
+    """Return the name of the loss among logged values: "loss", else the first "…_loss"."""
+    losses = [name for name in names if name.endswith("loss") and not name.startswith("val_")]
+    return "loss" if "loss" in losses or not losses else losses[0]
 
 
 def _duration(seconds: float) -> str:

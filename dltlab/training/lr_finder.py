@@ -1,6 +1,5 @@
 """Find a learning rate with a range test: `lr_range_test`."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import keras
 import numpy as np
 
-from dltlab.display import NEUTRAL, PALETTE, Result
+from dltlab.display import NEUTRAL, PALETTE, Result, in_notebook
 from dltlab.errors import Invalid
+from dltlab.training.batches import Batches, Data
 from dltlab.training.sanity_checks import require_trainable
 from dltlab.training.snapshot import snapshot
 from dltlab.training.variables import create_variables
 
 if TYPE_CHECKING:
     import pandas as pd
-    import tensorflow as tf
     from matplotlib.figure import Figure
 
 _SMOOTHING = 0.9  # of the running mean of the loss
@@ -109,24 +108,27 @@ class LrRangeTest(Result):
 
 def lr_range_test(
     model: keras.Model,
-    train: "tf.data.Dataset",
+    train: Data,
     *,
     lowest: float = 1e-5,
     highest: float = 10.0,
     num_steps: int = 100,
+    batch_size: int | None = None,
 ) -> LrRangeTest:
     """Train with a learning rate that grows from step to step, and record the loss.
 
     L. N. Smith, Cyclical learning rates for training neural networks, 2015, arXiv:1506.01186. The
     test ends early if the loss diverges: if its running mean exceeds four times its lowest value,
-    or the loss of a batch is not finite. Afterwards the state of the model is restored.
+    or the loss of a batch is not finite; in a notebook also if it is interrupted. Afterwards the
+    state of the model is restored.
 
     Args:
         model: A compiled model; a schedule of its optimizer is not used during the test.
-        train: Batches; they are repeated if there are fewer than steps.
+        train: Data as for `fit`; they are repeated if there are fewer batches than steps.
         lowest: The learning rate of the first step.
         highest: The learning rate of the last step.
         num_steps: The maximum number of steps.
+        batch_size: The number of examples in a batch of arrays, 32 by default.
 
     Raises:
         Invalid: An argument is out of its range, the model is not compiled, or the data are empty,
@@ -136,10 +138,8 @@ def lr_range_test(
         raise Invalid(f"lowest is {lowest} and highest {highest}; it must be 0 < lowest < highest.")
     if num_steps < 2:
         raise Invalid(f"num_steps is {num_steps}; it must be 2 or more.")
-    batches = iter(train.repeat())
-    batch = next(batches, None)
-    if batch is None:
-        raise Invalid("The training data are empty.")
+    batches = Batches.of(train, "training", batch_size=batch_size, shuffle=True)
+    batch = batches.first()
     require_trainable(model, batch)
     restore, optimizer = snapshot(model), model.optimizer
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
@@ -149,7 +149,7 @@ def lr_range_test(
         model.optimizer = test_optimizer
         create_variables(model, batch)
         model.make_train_function(force=True)
-        losses, smoothed, diverged = _losses(model, itertools.chain([batch], batches), rates)
+        losses, smoothed, diverged = _losses(model, batches.endless(), rates)
     finally:
         model.optimizer = optimizer
         model.make_train_function(force=True)
@@ -163,19 +163,37 @@ def lr_range_test(
 def _losses(
     model: keras.Model, batches: Iterable[Any], rates: np.ndarray
 ) -> tuple[list[float], list[float], bool]:
-    """Train one step per rate; return losses, smoothed losses, and whether the loss diverged."""
+    """Train one step per rate; return losses, smoothed losses, and whether the loss diverged.
+
+    In a notebook an interrupt ends the test.
+    """
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
-    for step, (batch, rate) in enumerate(zip(batches, rates, strict=False), 1):
-        model.optimizer.learning_rate = rate
-        model.reset_metrics()
-        loss = float(model.train_on_batch(*batch, return_dict=True)["loss"])
-        if not math.isfinite(loss):
-            return losses, smoothed, True
-        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
-        losses.append(loss)
-        smoothed.append(mean / (1 - _SMOOTHING**step))  # corrects for the start at 0
-        if smoothed[-1] > _DIVERGED * min(smoothed):
-            return losses, smoothed, True
+    try:
+        for step, (batch, rate) in enumerate(zip(batches, rates, strict=False), 1):
+            model.optimizer.learning_rate = rate
+            loss = _step(model, batch)
+            if not math.isfinite(loss):
+                return losses, smoothed, True
+            mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+            smoothed.append(mean / (1 - _SMOOTHING**step))  # corrects for the start at 0
+            losses.append(loss)
+            if smoothed[-1] > _DIVERGED * min(smoothed):
+                return losses, smoothed, True
+    except KeyboardInterrupt:
+        if not losses or not in_notebook():
+            raise
+        smoothed = smoothed[: len(losses)]
+        print(f"Stopped after {len(losses)} of {len(rates)} steps.")  # noqa: T201
     return losses, smoothed, False
+
+
+def _step(model: keras.Model, batch: Any) -> float:
+    """Train one step and return its loss."""
+    inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    model.reset_metrics()
+    logs = model.train_on_batch(inputs, targets, weights, return_dict=True)
+    if "loss" not in logs:
+        raise Invalid(f"The train_step of the model returns no loss, but {', '.join(logs)}.")
+    return float(logs["loss"])

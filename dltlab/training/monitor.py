@@ -1,6 +1,5 @@
 """Show the progress of a training: a live figure in a notebook, else lines: `Monitor`."""
 
-import math
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -9,8 +8,9 @@ from uuid import uuid4
 import keras
 
 from dltlab.display import in_notebook, show
-from dltlab.training.curves import Curves, EpochProgress
+from dltlab.training.curves import Curves, EpochProgress, loss_name
 from dltlab.training.input_wait import InputWait
+from dltlab.training.interrupts import stop_on_interrupt
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 1.0
@@ -28,13 +28,18 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
     a second, one every ten seconds within an epoch, and one at the end. During training both show
     the remaining time.
 
-    One monitor may be used for several calls of `fit`; each gets its own figure. An interrupted
-    `fit` leaves the figure of all finished epochs.
+    One monitor may be used for several calls of `fit`; each gets its own figure. In a notebook, the
+    stop button ends the training after the current step, and `fit` returns its history as after the
+    last epoch; elsewhere Ctrl-C raises KeyboardInterrupt.
 
     Args:
         title: The beginning of the figure's title, or of each line.
         input_wait: Measures the time spent waiting for the training data, whose fraction is then
             shown; `dltlab.training.fit` passes it.
+
+    Attributes:
+        stops_training: Whether the stop button ends the training; `dltlab.training.fit`, which
+            does that itself, sets it to False.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self.title = title
         self.input_wait = input_wait
+        self.stops_training = True
         self._epoch_start = perf_counter()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -52,6 +58,10 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         self._curves = Curves(self.title, self.params["epochs"], _unit(self.model))
         live = in_notebook()
         self._output = _live_figure(self._curves) if live else _lines(self._curves)
+        self._restore_interrupts: Callable[[], None] = lambda: None
+        if live and self.stops_training:
+            self._restore_interrupts = stop_on_interrupt(self.model)
+            _at_end_of_cell(self._restore_interrupts)
         self._step_pause = _LINE_SECONDS if live else _STEP_LINE_SECONDS
         self._train_start = perf_counter()
         self._first_epoch: int | None = None
@@ -96,6 +106,7 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Show the final state."""
+        self._restore_interrupts()
         self._output.finish()
 
     def _wait_fraction(self, now: float) -> float | None:
@@ -113,7 +124,8 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
             done = (self._curves.epoch - first) * num_steps + step
             left = (self._curves.num_epochs - first) * num_steps - done
             seconds_left = (now - self._steady_start) / (done - 1) * left if done > 1 else None
-        return EpochProgress(step, num_steps, seconds_left, float(logs.get("loss", math.nan)))
+        loss = logs.get(loss_name(logs))
+        return EpochProgress(step, num_steps, seconds_left, None if loss is None else float(loss))
 
     def _rate(self) -> float | None:
         """Return the examples per second in this epoch; None if the model does not track its loss.
@@ -122,15 +134,17 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         examples.
         """
         for metric in self.model.metrics:
-            if metric.name == "loss":
+            if metric.name == "loss" and hasattr(metric, "count"):
                 seconds = perf_counter() - self._epoch_start
-                return float(keras.ops.convert_to_numpy(metric.count)) / seconds
+                count = float(keras.ops.convert_to_numpy(metric.count))
+                return count / seconds if count else None
         return None
 
 
 def _unit(model: keras.Model) -> str:
     """Return "images" if the only input of a model is `(b, h, w, c)`, else "examples"."""
-    return "images" if len(getattr(model, "input_shape", None) or ()) == 4 else "examples"
+    shape = getattr(model, "input_shape", None)  # a list for several inputs
+    return "images" if isinstance(shape, tuple) and len(shape) == 4 else "examples"
 
 
 class _Throttle:
@@ -165,7 +179,6 @@ def _lines(curves: Curves) -> _Throttle:
 
 def _live_figure(curves: Curves) -> _Throttle:
     """Show a line, then the figure in its place; its last update is at the end of the cell."""
-    from IPython import get_ipython
     from IPython.display import display
 
     name = f"dltlab-monitor-{uuid4()}"
@@ -173,12 +186,18 @@ def _live_figure(curves: Curves) -> _Throttle:
     throttle = _Throttle(
         lambda: show(curves.draw(), curves.alt, display_id=name, update=True), _REDRAW_SECONDS
     )
+    _at_end_of_cell(throttle.finish)
+    return throttle
+
+
+def _at_end_of_cell(act: Callable[[], None]) -> None:
+    """Call `act` when the cell ends: a failed `fit` does not call `on_train_end`."""
+    from IPython import get_ipython
+
     cell_events = get_ipython().events
 
-    def finish_with_cell(result: Any) -> None:
-        cell_events.unregister("post_run_cell", finish_with_cell)
-        throttle.finish()
+    def act_once(result: Any) -> None:
+        cell_events.unregister("post_run_cell", act_once)
+        act()
 
-    # An interrupted or failed `fit` does not call `on_train_end`, but its cell ends, too.
-    cell_events.register("post_run_cell", finish_with_cell)
-    return throttle
+    cell_events.register("post_run_cell", act_once)

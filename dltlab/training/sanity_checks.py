@@ -1,104 +1,44 @@
-"""Check the model, the data and the memory before and during a training."""
+"""Check before a training that the data fit the model: `require_trainable`."""
 
-import math
-import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from dltlab.devices import list_gpus, memory_info
-from dltlab.errors import Invalid, LabError, Unavailable
-from dltlab.models import cost, shape_text
+from dltlab.errors import Invalid
+from dltlab.models import shape_text
 from dltlab.training.probabilities import fits
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-_MARK = "dltlab: "  # opens our messages among those of TensorFlow
-_GB = 1e9
+Shape = Sequence[int | None]
 
 
-class CheckedDataset:
-    """A data set whose batches are checked as they are read.
-
-    Pixels must be finite, and labels must be classes of the model. A violation raises TensorFlow's
-    InvalidArgumentError; `message_in` extracts the sentence from it.
-
-    Args:
-        dataset: Batches of images and labels.
-        num_classes: The number of classes of the model; None if labels are not class numbers.
-
-    Attributes:
-        dataset: The same batches, with the checks.
-    """
-
-    def __init__(self, dataset: "tf.data.Dataset", num_classes: int | None) -> None:
-        import tensorflow as tf
-
-        self._num_classes = num_classes
-        self._lowest = tf.Variable(tf.int64.max, trainable=False)
-        self._highest = tf.Variable(tf.int64.min, trainable=False)
-        self.dataset = dataset.map(self._check)
-
-    def require_several_classes(self) -> None:
-        """Raise Invalid if all labels so far were equal."""
-        if self._num_classes is not None and int(self._lowest) == int(self._highest):
-            raise Invalid(
-                f"Every label of the training data is {int(self._lowest)}, so there is nothing to "
-                "learn: check the labels, and how the data were split."
-            )
-
-    def _check(self, images: "tf.Tensor", labels: Any, *rest: Any) -> Any:
-        import tensorflow as tf
-
-        checks = []
-        if images.dtype.is_floating:
-            is_finite = tf.reduce_all(tf.math.is_finite(images))
-            message = "some pixels are NaN or infinite: look for a division by 0 in what prepares"
-            checks.append(tf.debugging.Assert(is_finite, [f"{_MARK}{message} the images."]))
-        if self._num_classes is not None:
-            checks += self._check_labels(tf.cast(tf.reshape(labels, [-1]), tf.int64))
-        with tf.control_dependencies(checks):
-            return (tf.identity(images), labels, *rest)
-
-    def _check_labels(self, labels: "tf.Tensor") -> list[Any]:
-        import tensorflow as tf
-
-        num_classes = self._num_classes
-        assert num_classes is not None
-        wrong = tf.boolean_mask(labels, (labels < 0) | (labels >= num_classes))
-        message = tf.strings.format(
-            f"{_MARK}the label {{}} is not one of the model's {num_classes} classes, which are "
-            f"numbered from 0 to {num_classes - 1}: give the model as many outputs as there are "
-            "classes.",
-            wrong[:1],
-        )
-        lowest = tf.minimum(self._lowest, tf.reduce_min(labels))
-        highest = tf.maximum(self._highest, tf.reduce_max(labels))
-        return [
-            tf.debugging.Assert(tf.size(wrong) == 0, [message]),
-            self._lowest.assign(lowest),
-            self._highest.assign(highest),
-        ]
-
-
-def message_in(error: Exception) -> str | None:
-    """Return the sentence of a failed check in a TensorFlow error; None if it is another error."""
-    text = str(error).replace("\\'", "'") + " "
-    match = re.search(rf"{_MARK}(.*?\.)[\s\]]", text, re.DOTALL)
-    return re.sub(r"\[(-?\d+)\]", r"\1", match[1]) if match else None
+def has_own_step(model: keras.Model) -> bool:
+    """Return whether a model computes its loss in its own way, with labels of any kind or none."""
+    return any(
+        getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in ("train_step", "compute_loss")
+    )
 
 
 def num_label_classes(model: keras.Model) -> int | None:
     """Return the number of classes if the model's loss takes class numbers as labels, else None."""
-    loss = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)
-    shape = getattr(model, "output_shape", None)  # a subclassed model has none
-    is_sparse = isinstance(loss, str) and loss.startswith("sparse_categorical")
-    return int(shape[-1]) if is_sparse and isinstance(shape, tuple) and len(shape) == 2 else None
+    shape = _output_shape(model)
+    is_sparse = _loss_name(model).startswith("sparse_categorical")
+    return shape[-1] if is_sparse and shape is not None and len(shape) > 1 else None
 
 
-def require_trainable(model: keras.Model, batch: Any) -> None:
-    """Check that a model is compiled and that a batch of its data fits it.
+def ignored_label(model: keras.Model) -> int | None:
+    """Return the label that a model's loss ignores, if there is one."""
+    return getattr(model.loss, "ignore_class", None)
+
+
+def require_trainable(model: keras.Model, batch: Any, name: str = "training") -> None:
+    """Check that a model is compiled and that a batch of data fits it.
+
+    Args:
+        model: Any model.
+        batch: Inputs, targets and weights, of which the last two may be missing.
+        name: What messages call the data.
 
     Raises:
         Invalid: It is not, or does not; the message says why.
@@ -108,76 +48,116 @@ def require_trainable(model: keras.Model, batch: Any) -> None:
             "The model is not compiled: say how to train it, as in model.compile("
             '"adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)).'
         )
-    if not isinstance(batch, tuple) or len(batch) < 2:
+    if isinstance(batch, tuple) and len(batch) > 3:
         raise Invalid(
-            "The training data have no labels: the data set's elements must be (images, labels)."
+            f"The elements of the {name} data have {len(batch)} parts: they must be (x, y) or "
+            "(x, y, weights); several inputs are one tuple or dict, as in ((a, b), y)."
         )
-    images, labels = batch[:2]
-    input_shape = getattr(model, "input_shape", None)
-    if not isinstance(input_shape, tuple) or not hasattr(images, "shape"):
-        return  # several inputs, or shapes that only the model's author knows
-    shape = tuple(images.shape)
-    if len(shape) == len(input_shape) - 1:
-        raise Invalid("The training data are not in batches: add .batch(64) to the data set.")
-    if not fits(shape, input_shape):
+    inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    pairs = _inputs_with_shapes(model, inputs, name)
+    leaves = keras.tree.flatten(batch)
+    if any(len(leaf.shape) == 0 for leaf in leaves) or any(
+        fits((1, *tensor.shape), shape) for tensor, shape in pairs
+    ):
+        raise Invalid(f"The {name} data are not in batches: add .batch(64) to the data set.")
+    for tensor, shape in pairs:
+        _require_fitting(tensor.shape, shape, name)
+    if not has_own_step(model):
+        _require_targets(model, targets, name)
+
+
+def _inputs_with_shapes(model: keras.Model, inputs: Any, name: str) -> list[tuple[Any, Shape]]:
+    """Return each input with the shape that the model takes; [] if it is not known."""
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        return []  # shapes that only the model's author knows
+    if isinstance(inputs, dict):
+        keys = [tensor.name for tensor in tensors]
+        if isinstance(model.input, dict):
+            keys = list(model.input)
+            tensors = list(model.input.values())
+        missing = [key for key in keys if key not in inputs]
+        if missing:
+            raise Invalid(
+                f"The {name} data have no input {missing[0]!r}: the model takes "
+                f"{', '.join(map(repr, keys))} and the data have "
+                f"{', '.join(map(repr, inputs))}."
+            )
+        values = [inputs[key] for key in keys]
+    else:
+        values = keras.tree.flatten(inputs)
+    if len(values) != len(tensors):
         raise Invalid(
-            f"The model takes inputs of shape {shape_text(input_shape[1:])} and those of the data "
-            f"are {shape_text(shape[1:])}: build the model for that shape, or load the data in "
-            "another."
+            f"The model has {len(tensors)} inputs and the {name} data have {len(values)}: the data "
+            "set's elements must be (x, y), where x is a tuple or dict of all inputs."
         )
-    outputs = model.output_shape
-    are_vectors = (
-        isinstance(outputs, tuple) and len(outputs) == len(getattr(labels, "shape", ())) == 2
+    return [(value, tensor.shape) for value, tensor in zip(values, tensors, strict=True)]
+
+
+def _require_fitting(shape: Shape, expected: Shape, name: str) -> None:
+    """Raise Invalid if a batch does not fit; Keras itself adds or removes a last axis of 1."""
+    is_fitting = (
+        fits(shape, expected)
+        or (expected[-1] == 1 and fits((*shape, 1), expected))
+        or (shape[-1] == 1 and fits(shape[:-1], expected))
     )
-    if are_vectors and num_label_classes(model) is None and outputs[1] != labels.shape[1]:
-        raise Invalid(
-            f"The labels have a value for each of {labels.shape[1]} classes, and the model has "
-            f"{outputs[-1]} outputs: build it with one output per class."
-        )
-
-
-def require_memory(model: keras.Model, batch_size: int) -> None:
-    """Check that a training fits into the free memory.
-
-    Raises:
-        Unavailable: It does not; the message names a batch size that fits.
-    """
-    try:
-        model_cost = cost(model)
-    except LabError:
-        return  # the model's input shape is not known
-    slots = _num_slots(model.optimizer)
-    free = free_bytes()
-
-    def needed(batch_size: int) -> float:  # the weights are in memory already
-        return model_cost.training_bytes(batch_size, slots) - 4 * model_cost.params
-
-    if needed(batch_size) <= free:
+    if is_fitting:
         return
-    smaller = batch_size
-    while smaller and needed(smaller) > free:
-        smaller //= 2
-    fix = f"use batches of {smaller}" if smaller else "use a smaller model, or smaller images"
-    raise Unavailable(
-        f"Training {model.name} in batches of {batch_size} needs at least "
-        f"{needed(batch_size) / _GB:.1f} GB of memory, and {free / _GB:.1f} GB are free: {fix}."
+    raise Invalid(
+        f"The model takes inputs of shape {shape_text(expected[1:])} and those of the {name} data "
+        f"are {shape_text(shape[1:])}: build the model for that shape, or load the data in another."
     )
 
 
-def free_bytes() -> float:
-    """Return the memory that can still be allocated: on the GPU if there is one, else in RAM.
+def _require_targets(model: keras.Model, targets: Any, name: str) -> None:
+    """Raise Invalid if the targets are not what the model's loss takes."""
+    if targets is None:
+        if model.loss is None:
+            return  # the model adds its loss itself
+        raise Invalid(
+            f"The {name} data have no labels: the data set's elements must be (images, labels)."
+        )
+    if any("str" in str(leaf.dtype) for leaf in keras.tree.flatten(targets)):
+        raise Invalid("The labels are text: give each class a number, starting at 0.")
+    outputs = _output_shape(model)
+    if outputs is None or not hasattr(targets, "shape") or not _is_built_in(model.loss):
+        return
+    loss, shape = _loss_name(model), tuple(targets.shape)
+    are_numbers = len(shape) < len(outputs) or (shape[-1] == 1 and outputs[-1] != 1)
+    if loss.startswith("sparse_categorical"):
+        if not are_numbers and shape[-1] != 1:
+            raise Invalid(
+                f"The {name} labels have {shape[-1]} values for each example, and the loss takes "
+                "class numbers: use keras.losses.CategoricalCrossentropy for one-hot labels, or "
+                "convert them with tf.argmax(labels, axis=-1)."
+            )
+    elif loss.startswith("categorical") and are_numbers:
+        raise Invalid(
+            f"The {name} labels are class numbers, and the loss takes a value for each class: use "
+            "keras.losses.SparseCategoricalCrossentropy."
+        )
+    elif len(outputs) == len(shape) == 2 and outputs[1] != shape[1]:
+        raise Invalid(
+            f"The {name} targets have {shape[1]} values for each example, and the model has "
+            f"{outputs[1]} outputs: build it with one output per value."
+        )
 
-    Without NVML the free memory of a GPU is not known: the result is infinity.
-    """
-    import tensorflow as tf
 
-    if not tf.config.list_physical_devices("GPU"):
-        return float(memory_info().available)
-    return float(min((gpu.usable_bytes for gpu in list_gpus()), default=math.inf))
+def _output_shape(model: keras.Model) -> Shape | None:
+    """Return the shape of a model's output if it is known and there is only one."""
+    shape = getattr(model, "output_shape", None)  # a subclassed model has none
+    return shape if isinstance(shape, tuple) else None
 
 
-def _num_slots(optimizer: keras.optimizers.Optimizer) -> int:
-    """Return how many numbers an optimizer keeps per parameter: two, except for SGD."""
-    if isinstance(optimizer, keras.optimizers.SGD):
-        return int(optimizer.momentum > 0)
-    return 2
+def _loss_name(model: keras.Model) -> str:
+    loss = model.loss
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
+    return name if isinstance(name, str) else ""
+
+
+def _is_built_in(loss: Any) -> bool:
+    """Return whether a loss is one of Keras', whose targets have the shape of the outputs."""
+    owner = loss if hasattr(loss, "__module__") and callable(loss) else None
+    if isinstance(loss, keras.losses.Loss):
+        owner = type(loss)
+    return isinstance(loss, str) or getattr(owner, "__module__", "").startswith("keras.")

@@ -6,10 +6,10 @@ import keras
 
 
 def snapshot(model: keras.Model) -> Callable[[], None]:
-    """Copy everything that training changes: weights, statistics, seeds, the optimizer's state.
+    """Copy everything that training changes: weights, statistics, seeds, the optimizers' state.
 
     Returns:
-        A function that restores all of it. Variables that the optimizer has created since are set
+        A function that restores all of it. Variables that an optimizer has created since are set
         to 0, their initial value.
     """
     copies = {id(variable): keras.ops.copy(variable.value) for variable in _variables(model)}
@@ -23,4 +23,5 @@ def snapshot(model: keras.Model) -> Callable[[], None]:
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+    optimizers = (value for value in vars(model).values() if isinstance(value, keras.Optimizer))
+    return [*model.variables, *(variable for value in optimizers for variable in value.variables)]

@@ -187,3 +187,10 @@ def test_unknown_input_shape_is_refused() -> None:
     assert models.cost(flexible, (10, 10, 3)).macs == 64 * 54
     with pytest.raises(Invalid, match="does not run on an input of shape 2×2×3"):
         models.cost(flexible, (2, 2, 3))
+
+
+def test_model_keeps_no_losses_of_the_graph_that_is_counted() -> None:
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(2, activity_regularizer="l2")(inputs))
+    models.cost(model)
+    assert not any(tf.is_symbolic_tensor(loss) for loss in model.losses)

@@ -53,8 +53,40 @@ def test_unknown_layer_is_named_as_missing(tmp_path: Path) -> None:
             return inputs
 
     path = saved(tmp_path / "model.keras", Custom())
-    with pytest.raises(Unavailable, match="needs a layer or function that its author wrote"):
+    with pytest.raises(
+        Unavailable, match="needs the class 'Custom', which is not part of Keras: pass it, as in"
+    ):
         models.load_model(path)
+    model = models.load_model(path, custom_objects={"Custom": Custom})
+    assert isinstance(model.layers[0], Custom)
+
+
+def test_class_that_cannot_be_restored_from_its_file_is_not_called_damaged(tmp_path: Path) -> None:
+    class Scaled(layers.Layer):
+        def __init__(self, factor, **options):
+            super().__init__(**options)
+            self.factor = factor
+
+        def get_config(self):
+            return super().get_config()  # without the factor
+
+        def call(self, inputs):
+            return self.factor * inputs
+
+    path = saved(tmp_path / "model.keras", Scaled(2.0))
+    with pytest.raises(
+        Unavailable, match=r"is intact, but a class .*: check its methods get_config"
+    ):
+        models.load_model(path, custom_objects={"Scaled": Scaled})
+
+
+def test_optimizer_is_loaded_on_request(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.train_on_batch(np.zeros((1, 3)), np.zeros((1, 2)))
+    model.save(tmp_path / "model.keras")
+    assert models.load_model(tmp_path, compile=True).compiled
+    assert not models.load_model(tmp_path).compiled
 
 
 def test_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

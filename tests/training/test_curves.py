@@ -98,3 +98,12 @@ def test_unknown_number_of_steps_is_left_out() -> None:
     result.progress = EpochProgress(3, None, None, 0.5)
     result.wait_fraction = 0.25
     assert result.line == "Run: epoch 1 of 9, step 3, 0.0 s, waiting 25%, loss 0.5."
+
+
+def test_loss_of_another_name_is_drawn_and_told() -> None:
+    result = curves({"d_loss": 2.0, "val_d_loss": 3.0, "g_loss": 1.0})
+    assert result.loss == "d_loss"
+    assert result.line.endswith("d loss 2, validation d loss 3.")
+    assert result.draw().axes[0].get_ylabel() == "d loss"
+    result.progress = EpochProgress(3, 8, None, None)
+    assert result.line.endswith("100 images/s.")

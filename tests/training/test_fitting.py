@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from dltlab import data
 from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
-from dltlab.training import fit, fitting, one_cycle, resume, sanity_checks
+from dltlab.training import fit, fitting, memory, one_cycle, resume
 
 STEPS = 22  # per epoch
 LOGGED = {"loss", "accuracy", "val_loss", "val_accuracy"}
@@ -236,7 +236,10 @@ def with_nan(images: tf.Tensor, labels: tf.Tensor) -> Any:
         (lambda x, y: (x, y - 1), "the label -1 is not one of the model's 10 classes, which are"),
         (lambda x, y: (x, 0 * y + 3), "Every label of the training data is 3"),
         (with_nan, "Step 1 of epoch 1: some pixels are NaN or infinite"),
-        (lambda x, y: (x[:, :4], y), "takes inputs of shape 8×8×1 and those of the data are 4×8×1"),
+        (
+            lambda x, y: (x[:, :4], y),
+            "takes inputs of shape 8×8×1 and those of the training data are 4×8×1",
+        ),
         (lambda x, y: x, "The training data have no labels"),
     ],
 )
@@ -266,7 +269,9 @@ def test_other_errors_of_the_data_are_not_changed() -> None:
 def test_number_of_label_values_must_equal_the_number_of_outputs() -> None:
     model = build(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
     wide = train().map(lambda x, y: (x, tf.one_hot(y, 12)))
-    with pytest.raises(LabError, match="for each of 12 classes, and the model has 10 outputs"):
+    with pytest.raises(
+        LabError, match="targets have 12 values for each example, and the model has 10 outputs"
+    ):
         fit(model, wide, epochs=1, title=None)
     fit(model, train().map(lambda x, y: (x, tf.one_hot(y, 10))), epochs=1, title=None)
 
@@ -289,11 +294,11 @@ def test_wrong_argument_is_refused(tmp_path: Path) -> None:
 
 def test_memory_is_checked_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build()
-    monkeypatch.setattr(sanity_checks, "free_bytes", lambda: 200_000.0)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 200_000.0)
     with pytest.raises(Unavailable, match=r"needs at least 0\.0 GB of memory.*: use batches of"):
         fit(model, train(), epochs=1)
     assert int(model.optimizer.iterations) == 0
-    monkeypatch.setattr(sanity_checks, "free_bytes", lambda: 10.0)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10.0)
     with pytest.raises(Unavailable, match="use a smaller model, or smaller images"):
         fit(model, train(), epochs=1)
 
@@ -306,7 +311,9 @@ def test_folder_without_a_complete_training_is_refused(tmp_path: Path) -> None:
         copy = shutil.copytree(tmp_path / "run", tmp_path / name)
         content = (copy / name).read_bytes()
         (copy / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(Damaged, match=r"cannot be read .*: start again in another folder"):
+        with pytest.raises(
+            Damaged, match=r"is damaged or not a Keras model|cannot be read: start again"
+        ):
             resume(copy, train())
 
 
@@ -340,3 +347,367 @@ def test_mixed_precision_and_a_subclassed_model_train() -> None:
 def test_line_has_the_fraction_of_waiting(capsys: pytest.CaptureFixture[str]) -> None:
     fit(build(), train(), epochs=1, title="Digits")
     assert re.search(r"Digits: epoch 1 of 1, .*waiting \d+%, loss", capsys.readouterr().out)
+
+
+ROWS = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
+SUMS = ROWS.sum(axis=1, keepdims=True)
+
+
+class Penalized(keras.layers.Layer):
+    """Adds a loss of its own."""
+
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(0.1 * keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+def regression(*middle: keras.layers.Layer, loss: Any = "mse", **options: Any) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    dense = keras.layers.Dense(1, **options)
+    model = keras.Sequential([keras.Input((3,)), *middle, dense])
+    model.compile("adam", loss, metrics=["mae"])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("middle", "options"),
+    [
+        ([], {"kernel_regularizer": "l2"}),
+        ([], {"activity_regularizer": "l1"}),
+        ([keras.layers.ActivityRegularization(0.1)], {}),
+        ([Penalized()], {}),
+    ],
+)
+def test_regularizers_and_added_losses_count_as_in_keras(middle: Any, options: Any) -> None:
+    dataset = tf.data.Dataset.from_tensor_slices((ROWS, SUMS)).batch(10)
+    expected = (
+        regression(*middle, **options)
+        .fit(dataset, epochs=2, shuffle=False, verbose=0)
+        .history["loss"]
+    )
+    history = fit(regression(*middle, **options), dataset, epochs=2, title=None).history
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+    plain = fit(regression(*middle), dataset, epochs=2, title=None).history
+    assert options == {} or history["loss"][0] > plain["loss"][0]
+
+
+def two_inputs() -> keras.Model:
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    joined = keras.layers.Concatenate()([a, b])
+    model = keras.Model([a, b], keras.layers.Dense(1, name="out")(joined))
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    "inputs", [(ROWS, ROWS[:, :2]), [ROWS, ROWS[:, :2]], {"b": ROWS[:, :2], "a": ROWS}]
+)
+def test_several_inputs_train(inputs: Any) -> None:
+    history = fit(two_inputs(), (inputs, SUMS), epochs=2, validation=(inputs, SUMS), title=None)
+    assert history.history["loss"][1] < history.history["loss"][0]
+
+
+def test_dict_of_inputs_and_targets_trains() -> None:
+    inputs = {"a": keras.Input((3,), name="a"), "b": keras.Input((2,), name="b")}
+    joined = keras.layers.Concatenate()([inputs["a"], inputs["b"]])
+    outputs = {"sum": keras.layers.Dense(1)(joined), "class": keras.layers.Dense(2)(joined)}
+    model = keras.Model(inputs, outputs)
+    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", {"sum": "mse", "class": sparse}, metrics={"class": "accuracy"})
+    targets = {"sum": SUMS, "class": np.int64(SUMS[:, 0] > 0)}
+    dataset = tf.data.Dataset.from_tensor_slices(({"a": ROWS, "b": ROWS[:, :2]}, targets))
+    assert fit(model, dataset.batch(8), epochs=1, title=None).history["class_accuracy"]
+    targets["class"] += 1
+    with pytest.raises(Invalid, match="the label 2 is not one of the model's 2 classes"):
+        fit(model, ({"a": ROWS, "b": ROWS[:, :2]}, targets), epochs=1, title=None)
+
+
+def test_missing_input_is_named() -> None:
+    with pytest.raises(Invalid, match="have no input 'b': the model takes 'a', 'b' and the data"):
+        fit(two_inputs(), ({"a": ROWS, "c": ROWS}, SUMS), epochs=1)
+    with pytest.raises(Invalid, match="The model has 2 inputs and the training data have 1"):
+        fit(two_inputs(), (ROWS, SUMS), epochs=1)
+
+
+class Autoencoder(keras.Model):
+    """Has a training step of its own, and needs no labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+    def train_step(self, inputs: Any) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean(keras.ops.square(self(inputs) - inputs))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"reconstruction_loss": loss}
+
+
+@pytest.mark.parametrize(
+    "data", [ROWS, tf.data.Dataset.from_tensor_slices(ROWS).batch(40)], ids=["array", "data set"]
+)
+def test_model_with_its_own_training_step_needs_no_labels(
+    data: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = Autoencoder()
+    model.compile(keras.optimizers.Adam(0.05))
+    history = fit(model, data, epochs=3, batch_size=40, run_dir=tmp_path).history
+    assert history["reconstruction_loss"][2] < history["reconstruction_loss"][0]
+    output = capsys.readouterr().out
+    assert "reconstruction loss" in output
+    assert "examples/s" not in output  # such a model does not count them
+    with pytest.raises(Invalid, match="patience needs a logged loss, and the model logs"):
+        fit(model, data, epochs=3, patience=1, title=None)
+
+
+def test_loss_that_the_model_adds_itself_needs_no_labels() -> None:
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Penalized()(keras.layers.Dense(3)(inputs)))
+    model.compile("adam")
+    history = fit(model, ROWS, epochs=2, title=None).history["loss"]
+    assert history[1] < history[0]
+
+
+def test_model_without_a_loss_is_refused() -> None:
+    with pytest.raises(Invalid, match="The model has no loss: compile it with one"):
+        fit(regression(loss=None), (ROWS, SUMS), epochs=1, title=None)
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Any:
+        return ROWS[8 * index : 8 * index + 8], SUMS[8 * index : 8 * index + 8]
+
+
+def endless() -> Any:
+    while True:
+        yield from map(Sequence().__getitem__, range(5))
+
+
+@pytest.mark.parametrize(
+    ("make", "steps"),
+    [
+        (lambda: (ROWS, SUMS), None),
+        (lambda: (ROWS, SUMS, SUMS[:, 0] ** 2), 3),
+        (Sequence, None),
+        (endless, 5),
+        (tf.data.Dataset.from_tensor_slices((ROWS, SUMS)).batch(8).repeat, 5),
+        (tf.data.Dataset.from_tensor_slices((ROWS, SUMS)).batch(8).__iter__, 2),
+    ],
+    ids=["arrays", "weights", "PyDataset", "generator", "endless data set", "iterator"],
+)
+def test_data_of_every_kind_train(make: Any, steps: int | None) -> None:
+    history = fit(
+        regression(), make(), epochs=2, validation=(ROWS, SUMS), steps_per_epoch=steps,
+        batch_size=8, title=None,
+    )  # fmt: skip
+    assert history.history["val_loss"][1] < history.history["val_loss"][0]
+    assert int(history.model.optimizer.iterations) == 2 * (steps or 5)
+
+
+def test_endless_data_need_steps_per_epoch() -> None:
+    dataset = tf.data.Dataset.from_tensor_slices((ROWS, SUMS)).batch(8).repeat()
+    with pytest.raises(Invalid, match="The training data have no end: pass steps_per_epoch"):
+        fit(regression(), dataset, epochs=1)
+    with pytest.raises(Invalid, match=r"A generator does not say how many batches .*: pass steps_"):
+        fit(regression(), endless(), epochs=1)
+    with pytest.raises(Invalid, match="The validation data have no end: pass arrays, or a part"):
+        fit(regression(), (ROWS, SUMS), epochs=1, validation=dataset)
+
+
+def test_generator_that_ends_early_is_reported() -> None:
+    batches = map(Sequence().__getitem__, range(5))
+    with pytest.raises(Invalid, match="The training data ended after step 2 of epoch 2"):
+        fit(regression(), batches, epochs=2, steps_per_epoch=3, title=None)
+
+
+def test_ragged_batches_train() -> None:
+    class Mean(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.dense = keras.layers.Embedding(9, 4), keras.layers.Dense(1)
+
+        def call(self, inputs: Any) -> Any:
+            padded = inputs.to_tensor() if isinstance(inputs, tf.RaggedTensor) else inputs
+            return self.dense(keras.ops.mean(self.embedding(padded), axis=1))
+
+    words = tf.ragged.constant([[1, 2], [3], [4, 5, 6], [7]])
+    dataset = tf.data.Dataset.from_tensor_slices((words, np.ones((4, 1)))).batch(2)
+    model = Mean()
+    model.compile("adam", "mse")
+    history = fit(model, dataset, epochs=3, title=None).history["loss"]
+    assert history[2] < history[0]
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_class_weight_counts_as_in_keras(one_hot: bool) -> None:
+    labels = np.int64(SUMS[:, 0] > 0)
+    kind = keras.losses.CategoricalCrossentropy
+    kind = kind if one_hot else keras.losses.SparseCategoricalCrossentropy
+    targets = np.eye(2)[labels] if one_hot else labels
+    dataset = tf.data.Dataset.from_tensor_slices((ROWS, targets)).batch(10)
+    losses, weights = [], {0: 3.0, 1: 0.5}
+    for train in (
+        lambda model: model.fit(dataset, class_weight=weights, shuffle=False, verbose=0),
+        lambda model: fit(model, dataset, epochs=1, class_weight=weights, title=None),
+    ):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile("adam", kind(from_logits=True))
+        losses.append(train(model).history["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_images_without_an_axis_of_channels_train_as_in_keras() -> None:
+    images, labels = data.arrays("digits", "test")
+    history = fit(build(), (images[..., 0], labels), epochs=1, title=None)
+    assert np.isfinite(history.history["loss"]).all()
+    two_dimensional = build().fit  # Keras accepts them, too
+    two_dimensional(images[:64, ..., 0], labels[:64], verbose=0)
+
+
+def test_single_callback_needs_no_list() -> None:
+    epochs: list[int] = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))
+    fit(regression(), (ROWS, SUMS), epochs=2, title=None, callbacks=callback)
+    assert epochs == [0, 1]
+
+
+def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fit(regression(), (ROWS, SUMS), epochs=1, run_dir="~/run", title=None)
+    assert (tmp_path / "run" / "model.keras").exists()
+    history = resume("~/run", (ROWS, SUMS), epochs=2, title=None)
+    assert len(history.history["loss"]) == 2
+
+
+def test_nan_in_the_targets_is_named_and_not_the_learning_rate() -> None:
+    with pytest.raises(Invalid, match="Step 1 of epoch 1: some targets are NaN or infinite: look"):
+        fit(regression(), (ROWS, SUMS * np.nan), epochs=1, title=None)
+
+
+def test_loss_that_is_not_finite_from_the_start_does_not_blame_the_learning_rate() -> None:
+    def logarithm(targets: Any, outputs: Any) -> Any:
+        return keras.ops.log(keras.ops.mean(outputs) * 0.0)
+
+    with pytest.raises(Invalid, match="step 1 of epoch 1, before the weights had changed: look"):
+        fit(regression(loss=logarithm), (ROWS, SUMS), epochs=1, title=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "loss", "message"),
+    [
+        (lambda y: y - 1, None, "label -1 .*: number the classes from 0, and remove examples"),
+        (lambda y: np.eye(10)[y], None, "the loss takes class numbers: use keras.losses.Cat"),
+        (lambda y: y, "categorical_crossentropy", "are class numbers, and the loss takes a value"),
+        (lambda y: y.astype(str), None, "The labels are text: give each class a number"),
+    ],
+)
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_wrong_labels_are_explained(change: Any, loss: Any, message: str, part: str) -> None:
+    images, labels = data.arrays("digits", "test")
+    wrong = (images, change(labels))
+    correct = (images, np.eye(10)[labels] if loss else labels)
+    train, validation = (wrong, correct) if part == "training" else (correct, wrong)
+    with pytest.raises(Invalid, match=message):
+        fit(build(loss=loss), train, epochs=1, validation=validation, title=None)
+
+
+def test_wrong_label_in_the_validation_is_named_with_its_step() -> None:
+    images, labels = data.arrays("digits", "test")
+    wrong = np.where(np.arange(len(labels)) == 100, 12, labels)
+    message = "Step 2 of the validation after epoch 1: the label 12 is not one"
+    with pytest.raises(Invalid, match=message):
+        fit(
+            build(), (images, labels), epochs=1, validation=(images, wrong), batch_size=64,
+            title=None,
+        )  # fmt: skip
+
+
+def test_label_that_the_loss_ignores_is_accepted() -> None:
+    images, labels = data.arrays("digits", "test")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model = build(loss=loss)
+    model.compile("adam", loss)
+    fit(model, (images, np.where(labels == 3, -1, labels)), epochs=1, title=None)
+
+
+class Doubled(keras.layers.Layer):
+    def call(self, inputs: Any) -> Any:
+        return 2 * inputs
+
+
+def custom_loss(targets: Any, outputs: Any) -> Any:
+    return keras.ops.mean(keras.ops.abs(targets - outputs))
+
+
+class Falling(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step: Any) -> Any:
+        return 0.1 / (1.0 + keras.ops.cast(step, "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+class OwnStep(keras.Sequential):
+    def train_step(self, batch: Any) -> Any:
+        return super().train_step(batch)
+
+
+def own_parts(part: str) -> keras.Model:
+    model_class = OwnStep if part == "OwnStep" else keras.Sequential
+    middle = {"Doubled": [Doubled()], "lambda": [keras.layers.Lambda(lambda x: 2 * x)]}
+    model = model_class([keras.Input((3,)), *middle.get(part, []), keras.layers.Dense(1)])
+    model.compile(
+        keras.optimizers.Adam(Falling() if part == "Falling" else 0.01),
+        custom_loss if part == "custom_loss" else "mse",
+        metrics=[custom_loss] if part == "metric" else None,
+    )
+    return model
+
+
+@pytest.mark.parametrize("part", ["Doubled", "custom_loss", "metric", "Falling", "OwnStep"])
+def test_resume_names_what_the_model_needs_and_takes_it(part: str, tmp_path: Path) -> None:
+    fit(own_parts(part), (ROWS, SUMS), epochs=1, patience=3, run_dir=tmp_path, title=None)
+    name = "custom_loss" if part == "metric" else part
+    with pytest.raises(Unavailable, match=f"needs the .* '{name}', .* custom_objects={{'{name}'"):
+        resume(tmp_path, (ROWS, SUMS), epochs=2, title=None)
+    custom_objects = {name: globals()[name]}
+    history = resume(tmp_path, (ROWS, SUMS), epochs=2, title=None, custom_objects=custom_objects)
+    assert len(history.history["loss"]) == 2
+    assert part != "OwnStep" or isinstance(history.model, OwnStep)
+
+
+def test_resume_runs_code_in_the_model_only_if_it_is_trusted(tmp_path: Path) -> None:
+    fit(own_parts("lambda"), (ROWS, SUMS), epochs=1, run_dir=tmp_path, title=None)
+    with pytest.raises(Invalid, match=r"contains Python code .*use trusted=True"):
+        resume(tmp_path, (ROWS, SUMS), epochs=2, title=None)
+    history = resume(tmp_path, (ROWS, SUMS), epochs=2, title=None, trusted=True)
+    assert len(history.history["loss"]) == 2
+
+
+def test_resume_keeps_the_settings_of_fit(tmp_path: Path) -> None:
+    labels = np.int64(SUMS[:, 0] > 0)
+    options: dict[str, Any] = {"batch_size": 5, "steps_per_epoch": 3, "class_weight": {0: 0.0}}
+
+    def classifier() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    fit(classifier(), (ROWS, labels), epochs=1, run_dir=tmp_path, title=None, **options)
+    model = resume(tmp_path, (ROWS, labels), epochs=2, title=None).model
+    assert int(model.optimizer.iterations) == 6
+    saved = json.loads((tmp_path / "history.json").read_text())
+    assert {name: saved[name] for name in ("batch_size", "steps_per_epoch")} == {
+        "batch_size": 5,
+        "steps_per_epoch": 3,
+    }
+    assert saved["class_weight"] == {"0": 0.0}

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dltlab.errors import Invalid
-from dltlab.training import lr_range_test, one_cycle
+from dltlab.training import lr_finder, lr_range_test, one_cycle
 
 
 def build(optimizer: Any) -> keras.Model:
@@ -97,3 +97,32 @@ def test_wrong_argument_is_refused(train: tf.data.Dataset) -> None:
         lr_range_test(model, train.map(lambda x, y: (x * float("nan"), y)))
     with pytest.raises(Invalid, match="The model is not compiled"):
         lr_range_test(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), train)
+
+
+def test_arrays_and_generators_are_tested_too() -> None:
+    x, y = np.ones((40, 4)), np.arange(40) % 3
+    assert len(lr_range_test(build("adam"), (x, y), num_steps=5, batch_size=10).losses) == 5
+    batches = ((x[:8], y[:8]) for _ in range(5))
+    assert len(lr_range_test(build("adam"), batches, num_steps=5).losses) == 5
+
+
+def test_interrupted_test_returns_what_it_has_measured(
+    train: tf.data.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build("adam")
+    before = model.get_weights()
+
+    train_on_batch = model.train_on_batch
+
+    def interrupted(*batch: Any, **options: Any) -> Any:
+        if int(model.optimizer.iterations) == 3:
+            raise KeyboardInterrupt
+        return train_on_batch(*batch, **options)
+
+    monkeypatch.setattr(model, "train_on_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lr_range_test(model, train, num_steps=9)
+    monkeypatch.setattr(lr_finder, "in_notebook", lambda: True)
+    assert len(lr_range_test(model, train, num_steps=9).losses) == 3
+    assert capsys.readouterr().out == "Stopped after 3 of 9 steps.\n"
+    assert all(map(np.array_equal, before, model.get_weights()))

@@ -1,5 +1,7 @@
 """`Monitor` while a network with one weight trains."""
 
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from IPython.core.events import EventManager
 
-from dltlab.training import Monitor, monitor
+from dltlab import training
+from dltlab.training import Monitor, fitting, monitor
 
 NUM_IMAGES = 8
 X = np.ones((NUM_IMAGES, 1), np.float32)
@@ -214,3 +217,49 @@ def test_model_that_does_not_track_its_loss_is_shown_without_a_speed(
     model.compile("sgd")
     fit(model, clock, Monitor(), epochs=1)
     assert capsys.readouterr().out == "Training: epoch 1 of 1, 2.0 s, loss 1.\n"
+
+
+@pytest.mark.parametrize("in_training_fit", [False, True])
+def test_stop_button_ends_plain_fit_of_keras_and_returns_its_history(
+    model: keras.Model,
+    notebook: Notebook,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    in_training_fit: bool,
+) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if in_training_fit:
+            monkeypatch.setattr(fitting, "in_notebook", lambda: True)
+            options: dict[str, Any] = {"title": None, "callbacks": [Stop(), Monitor()]}
+            history = training.fit(model, (X, X), batch_size=1, epochs=4, **options)
+            assert history.history == {}
+        else:
+            options = {"verbose": 0, "callbacks": [Monitor(), Stop()]}
+            history = model.fit(X, X, batch_size=1, epochs=4, **options)
+            assert len(history.history["loss"]) == 1
+            assert "epoch 1 of 4" in notebook.outputs[-1].alt
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Stopped")
+
+
+def test_interrupts_are_as_before_when_the_cell_ends(
+    model: keras.Model, notebook: Notebook
+) -> None:
+    class Fail(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise ValueError
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError):  # noqa: PT011
+        fit(model, Monitor(), Fail())
+    notebook.end_cell()
+    assert signal.getsignal(signal.SIGINT) is before

@@ -47,3 +47,17 @@ def test_variables_that_the_optimizer_created_since_are_0() -> None:
     moments = [variable for variable in model.optimizer.variables if "momentum" in variable.path]
     assert moments
     assert not any(np.array(moment).any() for moment in moments)
+
+
+def test_every_optimizer_of_a_model_is_restored() -> None:
+    class TwoOptimizers(keras.Sequential):
+        """Has a second optimizer, as a generator with its discriminator does."""
+
+    model = TwoOptimizers([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.second = keras.optimizers.Adam()
+    model.second.build(model.trainable_variables)
+    restore = snapshot(model)
+    model.second.iterations.assign(5)
+    restore()
+    assert int(model.second.iterations) == 0
