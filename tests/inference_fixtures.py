@@ -27,15 +27,24 @@ TOKEN = "secret"
 class DoublingEngine(Engine):
     """Doubles its first input; a negative number makes it fail, and `gate` can hold it up.
 
+    Args:
+        inputs: The inputs of its manifest.
+        batch_size: The largest batch.
+        outputs: The number of outputs.
+        fields: Other fields of its manifest.
+
     Attributes:
         calls: The number of examples of each call.
     """
 
-    def __init__(self, *inputs: TensorSpec, batch_size: int = 4, outputs: int = 1) -> None:
+    def __init__(
+        self, *inputs: TensorSpec, batch_size: int = 4, outputs: int = 1, **fields: Any
+    ) -> None:
         self.settings = Settings(batch_size, 1, 1)
         self.manifest = EngineManifest(
             model="doubling", model_hash="", backend="", versions={}, precision="float32",
             machine="", inputs=inputs or (TensorSpec(shape=(2,), dtype="float32"),), layers=(),
+            **fields,
         )  # fmt: skip
         self.outputs = outputs
         self.calls: list[int] = []

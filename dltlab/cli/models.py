@@ -82,7 +82,8 @@ def optimize(
     from dltlab.paths import short_path
 
     loaded = load_model(model, trusted=trust)
-    calibration, validation = load_samples(data_set) if data_set else (None, None)
+    samples = load_samples(data_set) if data_set else (None, None, ())
+    calibration, validation, class_names = samples
     engine = compile_model(
         loaded,
         backend=backend,
@@ -91,6 +92,7 @@ def optimize(
         validation=validation,
         batch_size=batch_size,
         max_accuracy_drop=max_accuracy_drop,
+        class_names=class_names,
     )
     for note in engine.notes:
         typer.echo(note)
@@ -122,4 +124,5 @@ def serve(
             engine = engine.configured(streams=streams)
         address = inference.address_of(listener)
         typer.echo(f"{engine}\n{address}/predict, token: {secret or 'none'}")
+        typer.echo(f"Try it: {inference.curl_command(engine, address, secret)}")
         inference.serve(engine, listener, secret)

@@ -5,7 +5,7 @@ from .load_testing import load_test, predict
 from .optimization import optimize
 from .reporting import report
 from .samples import load_samples
-from .serving import address_of, listener, serve
+from .serving import address_of, curl_command, listener, serve
 from .stepping import step_engine
 from .tuning import tune
 
@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "address_of",
     "benchmark",
+    "curl_command",
     "listener",
     "load_samples",
     "load_test",

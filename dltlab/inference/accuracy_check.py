@@ -1,6 +1,6 @@
 """Compare engines with the float32 model: `AccuracyCheck`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,10 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from dltlab.errors import Damaged, Invalid, Unavailable
+from dltlab.errors import Damaged, Invalid
 from dltlab.inference.arrays import check_arrays, example_inputs
 from dltlab.inference.backends.base import Arrays
+from dltlab.inference.export import Unsupported, reason_of
 from dltlab.inference.manifest import Accuracy, TensorSpec
+from dltlab.inference.signature import call, predict
+from dltlab.models import record_layer_calls
 
 _REFERENCE_BATCH = 32  # examples in a call of the float32 model
 _RANDOM_EXAMPLES = 32
@@ -65,7 +68,7 @@ class AccuracyCheck:
         if len(pair) != 2:
             raise Invalid(
                 f"validation is a tuple of {len(pair)}: pass (examples, labels), and for several "
-                "inputs a list of arrays as the examples."
+                "inputs a list or dict of arrays as the examples."
             )
         arrays = check_arrays(_as_list(pair[0]), specs, "validation")
         labels = None if pair[1] is None else _checked_labels(pair[1], len(arrays[0]))
@@ -81,19 +84,47 @@ class AccuracyCheck:
 
         Raises:
             Damaged: They contain NaN or infinity.
+            Invalid: The model cannot run, or returns something else when it is called again.
         """
-        batches = []
-        for start in range(0, len(self.inputs[0]), _REFERENCE_BATCH):
-            batch = [array[start : start + _REFERENCE_BATCH] for array in self.inputs]
-            outputs = self.model.predict_on_batch(batch[0] if len(batch) == 1 else batch)
-            batches.append([np.asarray(output) for output in keras.tree.flatten(outputs)])
+        try:
+            batches = [
+                predict(
+                    self.model, [array[start : start + _REFERENCE_BATCH] for array in self.inputs]
+                )
+                for start in range(0, len(self.inputs[0]), _REFERENCE_BATCH)
+            ]
+        except Exception as error:  # of a layer, of any type
+            raise Invalid(
+                f"{self.model.name} itself fails on the {self.data}: {reason_of(error)}"
+            ) from error
         expected = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
         if not _is_finite(expected):
             raise Damaged(
                 f"{self.model.name} returns NaN or infinity itself: its weights are damaged, or "
                 f"the {self.data} is. Nothing was built."
             )
+        _require_repeatable(self.model, [array[:_REFERENCE_BATCH] for array in self.inputs])
         return expected
+
+    @cached_property
+    def reference(self) -> float:
+        """The accuracy of the float32 model; 1 for agreement.
+
+        Raises:
+            Damaged: Its outputs contain NaN or infinity.
+            Invalid: It returns something else when it is called again, or the labels do not fit.
+        """
+        return self.score(self.expected, range(len(self.inputs[0])))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of an engine's manifest that describe the data."""
+        smallest, largest = float(self.inputs[0].min()), float(self.inputs[0].max())
+        pixel_max = 1.0 if largest <= 1 else 255.0
+        are_pixels = smallest >= 0 and largest <= pixel_max
+        return {
+            "logits": not are_probabilities(self.expected[0]),
+            "pixel_max": pixel_max if are_pixels else None,
+        }
 
     def compare(self, outputs: Arrays) -> Accuracy:
         """Return the accuracy of an engine's outputs for all inputs.
@@ -104,14 +135,14 @@ class AccuracyCheck:
         """
         actual, expected = _signature(outputs), _signature(self.expected)
         if actual != expected:
-            raise Unavailable(
+            raise Unsupported(
                 f"The engine returns {actual}, and {self.model.name} {expected}: choose another "
                 "backend."
             )
         is_finite, indices = _is_finite(outputs), range(len(self.inputs[0]))
         return Accuracy(
             metric="agreement" if self.labels is None else "accuracy",
-            reference=self.score(self.expected, indices),
+            reference=self.reference,
             engine=self.score(outputs, indices) if is_finite else 0.0,
             num_examples=len(indices),
             data=self.data,
@@ -122,20 +153,49 @@ class AccuracyCheck:
         """Return the accuracy, or the agreement, of outputs for the examples at `indices`.
 
         Raises:
-            Invalid: There is not one output for each class, for each label.
+            Invalid: The labels do not fit the outputs.
         """
         chosen = list(indices)
         if self.labels is None:
             expected = [array[chosen] for array in self.expected]
             return min(map(_agreement, expected, outputs))
-        labels = self.labels[chosen]
-        if len(outputs) != 1 or outputs[0].shape[:-1] != labels.shape or outputs[0].shape[-1] < 2:
-            raise Invalid(
-                f"Labels of shape {labels.shape} do not fit outputs of shape "
-                f"{[output.shape for output in outputs]}: accuracy needs an output for each class. "
-                "Leave the labels out to compare the outputs instead."
-            )
-        return float(np.mean(outputs[0].argmax(-1) == labels))
+        targets, output = self._targets[chosen], outputs[0]
+        if targets.ndim < output.ndim:
+            return float(np.mean(output.argmax(-1) == targets))
+        return float(np.mean((output > self._threshold) == targets))
+
+    @cached_property
+    def _targets(self) -> np.ndarray:
+        """The labels: the number of a class for each vector of outputs, or 0 or 1 for each output.
+
+        Raises:
+            Invalid: They do not fit the outputs.
+        """
+        assert self.labels is not None
+        labels, shapes = self.labels, [output.shape for output in self.expected]
+        shape = shapes[0]
+        if len(shapes) > 1:
+            pass
+        elif shape[-1] > 1 and _without_last_one(labels.shape) == _without_last_one(shape[:-1]):
+            if labels.min() >= 0 and labels.max() < shape[-1]:
+                return labels.reshape(shape[:-1])
+        elif (
+            _without_last_one(labels.shape) == _without_last_one(shape)
+            and np.isin(labels, (0, 1)).all()
+        ):
+            labels = labels.reshape(shape)
+            is_one_hot = len(shape) > 1 < shape[-1] and (labels.sum(-1) == 1).all()
+            return labels.argmax(-1) if is_one_hot else labels
+        raise Invalid(
+            f"Labels of shape {self.labels.shape} from {labels.min()} to {labels.max()} do not fit "
+            f"outputs of shape {', '.join(map(str, shapes))}: pass the number of a class for each "
+            "example, or 0 or 1 for each output. Or leave the labels out to compare the outputs."
+        )
+
+    @property
+    def _threshold(self) -> float:
+        """What a single output must exceed to mean 1: 0.5, or 0 for logits."""
+        return 0.5 if are_probabilities(self.expected[0]) else 0.0
 
 
 def calibration_arrays(calibration: Any, specs: Sequence[TensorSpec]) -> Arrays:
@@ -149,18 +209,57 @@ def calibration_arrays(calibration: Any, specs: Sequence[TensorSpec]) -> Arrays:
     return check_arrays(_as_list(calibration), specs, "calibration")
 
 
-def _as_list(examples: Any) -> list[Any]:
-    return examples if isinstance(examples, list) else [examples]
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Return whether all outputs are in [0, 1]; logits are not."""
+    return bool(outputs.min() >= 0 and outputs.max() <= 1)
+
+
+def _as_list(examples: Any) -> list[Any] | Mapping[str, Any]:
+    return examples if isinstance(examples, list | Mapping) else [examples]
 
 
 def _checked_labels(labels: Any, num_examples: int) -> np.ndarray:
     array = np.asarray(labels)
-    if array.shape[:1] != (num_examples,) or array.dtype.kind not in "iu":
+    is_number = array.dtype.kind in "biuf"
+    if array.shape[:1] != (num_examples,) or not is_number or (array % 1).any():
         raise Invalid(
             f"validation has {num_examples:,} examples and labels of shape {array.shape} and type "
             f"{array.dtype}: pass an integer for each example."
         )
-    return array
+    return array.astype(np.int64)
+
+
+def _require_repeatable(model: keras.Model, inputs: Arrays) -> None:
+    """Refuse a model whose second call returns something else, and name the layer."""
+    import tensorflow as tf
+
+    if _are_equal(predict(model, inputs), predict(model, inputs)):
+        return
+    calls = []
+    for _ in range(2):
+        with record_layer_calls() as recorded:
+            call(model, [tf.constant(array) for array in inputs])
+        calls.append([(one.layer.name, keras.tree.flatten(one.output)) for one in recorded])
+    names = [
+        name
+        for (name, first), (_, second) in zip(*calls, strict=False)
+        if not _are_equal(first, second)
+    ]
+    subject = f"The layer {names[0]} of {model.name}" if names else model.name
+    raise Invalid(
+        f"{subject} returns something else when it is called again with the same input, because it "
+        "is random or keeps a state: an engine cannot be checked against it. Remove that, or make "
+        "it depend on the argument `training`."
+    )
+
+
+def _without_last_one(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:-1] if shape[1:] and shape[-1] == 1 else shape
+
+
+def _are_equal(first: list[Any], second: list[Any]) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(np.array_equal(np.asarray(one), np.asarray(other)) for one, other in pairs)
 
 
 def _agreement(expected: np.ndarray, actual: np.ndarray) -> float:

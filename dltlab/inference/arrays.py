@@ -1,6 +1,6 @@
 """The arrays that a network takes: check them, fill batches, and make examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from dltlab.inference.manifest import TensorSpec
 _ANY_LENGTH = 64  # taken for an axis of any length
 
 
-def check_arrays(values: Sequence[Any], specs: Sequence[TensorSpec], name: str) -> Arrays:
+def check_arrays(
+    values: Sequence[Any] | Mapping[str, Any], specs: Sequence[TensorSpec], name: str
+) -> Arrays:
     """Return inputs as contiguous arrays, after checking that the network takes them.
 
     Args:
-        values: An array for each input, `(n, …)`.
+        values: An array for each input, `(n, …)`, as a list or by the names of the inputs.
         specs: The inputs of the network.
         name: The name of the values in error messages.
 
@@ -24,6 +26,8 @@ def check_arrays(values: Sequence[Any], specs: Sequence[TensorSpec], name: str) 
         Invalid: Their number, shape or dtype is not that of the network's inputs, or there is no
             example.
     """
+    if isinstance(values, Mapping):
+        values = _in_order(values, specs, name)
     if len(values) != len(specs):
         raise Invalid(
             f"{name} has {len(values)} arrays, and the network takes {len(specs)}: pass one array "
@@ -37,6 +41,16 @@ def check_arrays(values: Sequence[Any], specs: Sequence[TensorSpec], name: str) 
             f"{name} has different numbers of examples for the inputs: pass equally many of each."
         )
     return arrays
+
+
+def _in_order(values: Mapping[str, Any], specs: Sequence[TensorSpec], name: str) -> list[Any]:
+    names = [spec.name for spec in specs]
+    if set(values) != set(names):
+        raise Invalid(
+            f"{name} has the keys {', '.join(map(str, values))}, and the network takes "
+            f"{', '.join(names)}: pass one array for each of these."
+        )
+    return [values[key] for key in names]
 
 
 def _check_array(array: np.ndarray, spec: TensorSpec, name: str) -> None:

@@ -15,6 +15,7 @@ from dltlab.inference import cache
 from dltlab.inference.accuracy_check import AccuracyCheck
 from dltlab.inference.backends.base import Arrays, Backend, Precision, Settings
 from dltlab.inference.engine import Engine
+from dltlab.inference.export import Unsupported, exporting
 from dltlab.inference.manifest import (
     EngineManifest,
     TensorSpec,
@@ -23,6 +24,7 @@ from dltlab.inference.manifest import (
     update_manifest,
     write_manifest,
 )
+from dltlab.inference.signature import input_names, output_names
 from dltlab.models import cost
 
 Layers = tuple[tuple[str, str], ...]
@@ -40,6 +42,7 @@ class EngineBuilder:
         calibration: An array for each input; empty where there is no calibration data.
         settings: The settings of the engines.
         model_hash: The hash of the model.
+        class_names: What the engines are told of the classes; empty where that is nothing.
     """
 
     check: AccuracyCheck
@@ -47,6 +50,7 @@ class EngineBuilder:
     calibration: Arrays
     settings: Settings
     model_hash: str
+    class_names: tuple[str, ...] = ()
 
     def build(self, precision: Precision, max_accuracy_drop: float | None = None) -> Engine:
         """Return an engine with its accuracy, from the cache or newly built.
@@ -57,8 +61,10 @@ class EngineBuilder:
                 accuracy is lost. By default all layers are in `precision`.
 
         Raises:
-            Invalid: The model cannot be built.
+            Unsupported: The backend cannot run the model.
             Unavailable: The cache cannot be written.
+            Damaged: The model returns NaN.
+            Invalid: The model is random or keeps a state, or the labels do not fit.
         """
         manifest = self._manifest(precision, max_accuracy_drop)
         data = [*self.check.arrays(), *(self.calibration if precision == "int8" else [])]
@@ -68,9 +74,13 @@ class EngineBuilder:
         with cache.build_lock(folder):
             with suppress(NotFound, Damaged):  # another process may have built it meanwhile
                 return self._open(folder, read_manifest(folder))
+            _ = self.check.reference  # an error in the model or the labels is not the backend's
             with atomic_folder(folder) as new:
                 start = time.perf_counter()
-                self._write(new, manifest)
+                try:
+                    self._write(new, manifest)
+                except Invalid as error:  # such as a layer that does not compute in bfloat16
+                    raise Unsupported(str(error)) from error
                 seconds = time.perf_counter() - start
                 manifest = manifest.model_copy(update={"build_seconds": seconds})
                 manifest = write_manifest(new, manifest)
@@ -79,17 +89,20 @@ class EngineBuilder:
 
     def _open(self, folder: Path, manifest: EngineManifest) -> Engine:
         """Open an engine; compute its accuracy, unless its manifest has it."""
-        engine = Engine(folder, manifest, self.settings)
-        if manifest.accuracy is None:
-            try:
-                outputs = engine(*self.check.inputs)
-                accuracy = self.check.compare(outputs if isinstance(outputs, list) else [outputs])
-            except LabError:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-            engine.manifest = manifest.model_copy(update={"accuracy": accuracy})
-            update_manifest(folder, engine.manifest)
+        try:
+            with exporting(self.check.model, f"run by {self.backend.name}"):
+                engine = Engine(folder, manifest, self.settings)
+                if manifest.accuracy is None:
+                    facts = self.check.facts() | {
+                        "accuracy": self.check.compare(engine.run(self.check.inputs))
+                    }
+                    engine.manifest = manifest.model_copy(update=facts)
+                    update_manifest(folder, engine.manifest)
+        except LabError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         cache.mark_used(folder)
+        engine.manifest = engine.manifest.model_copy(update={"class_names": self.class_names})
         return engine
 
     def _write(self, folder: Path, manifest: EngineManifest) -> None:
@@ -120,6 +133,7 @@ class EngineBuilder:
             max_accuracy_drop=max_accuracy_drop,
             machine=this_machine(),
             inputs=input_specs(model),
+            outputs=tuple(output_names(model)),
             layers=_layers(model),
         )
 
@@ -141,9 +155,11 @@ def input_specs(model: keras.Model) -> tuple[TensorSpec, ...]:
         )
     return tuple(
         TensorSpec(
-            shape=tuple(tensor.shape[1:]), dtype=keras.backend.standardize_dtype(tensor.dtype)
+            name=name,
+            shape=tuple(tensor.shape[1:]),
+            dtype=keras.backend.standardize_dtype(tensor.dtype),
         )
-        for tensor in inputs
+        for name, tensor in zip(input_names(model), inputs, strict=True)
     )
 
 

@@ -1,7 +1,7 @@
 """A compiled network: `Engine`."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -16,12 +16,12 @@ from dltlab.inference.arrays import check_arrays, example_inputs, pad_batch
 from dltlab.inference.backends import get_backend
 from dltlab.inference.backends.base import Arrays, Operation, Runner, Settings
 from dltlab.inference.manifest import (
-    MANIFEST,
     Accuracy,
     EngineManifest,
     is_engine,
     read_manifest,
     require_same_machine,
+    update_manifest,
 )
 
 
@@ -76,9 +76,10 @@ class Engine:
         if folder.exists() and not is_engine(folder):
             raise Invalid(f"{folder} exists and is not an engine: choose another folder.")
         with atomic_folder(folder) as new:
-            for name in (MANIFEST, *self.manifest.files):
+            for name in self.manifest.files:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / name, new / name)
+            update_manifest(new, self.manifest)
         return folder
 
     @property
@@ -90,18 +91,23 @@ class Engine:
         """Run the network.
 
         Args:
-            inputs: An array for each input, `(n, …)`, of the model's dtype.
+            inputs: An array for each input, `(n, …)`, of the model's dtype; or one dict of them.
 
         Returns:
-            The output, `(n, …)`, usually float32; a list where the network has several outputs.
+            The output, `(n, …)`, usually float32; a dict where the model returns one, else a list
+            where it has several outputs.
 
         Raises:
             Invalid: An input has not the model's shape or dtype.
         """
-        outputs = self._run_batches(self.check_inputs(inputs))
+        by_name = len(inputs) == 1 and isinstance(inputs[0], Mapping)
+        outputs = self.run(self.check_inputs(inputs[0] if by_name else inputs))
+        if self.manifest.outputs:
+            return dict(zip(self.manifest.outputs, outputs, strict=True))
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _run_batches(self, inputs: Arrays) -> Arrays:
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return a list of outputs for a list of inputs, as `check_inputs` returns it."""
         batch_size, count = self.settings.batch_size, len(inputs[0])
         outputs: Arrays = []
         for start in range(0, count, batch_size):
@@ -114,8 +120,8 @@ class Engine:
                 output[start : start + batch_size] = result[: count - start]
         return outputs
 
-    def check_inputs(self, inputs: Sequence[Any]) -> Arrays:
-        """Return the inputs as arrays that a runner takes.
+    def check_inputs(self, inputs: Sequence[Any] | Mapping[str, Any]) -> Arrays:
+        """Return the inputs, a list or by their names, as arrays that a runner takes.
 
         Raises:
             Invalid: Their number, shape or dtype is not the model's, or there is no example.

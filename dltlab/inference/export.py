@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from dltlab.errors import Invalid, LabError
+from dltlab.errors import LabError, Unavailable
+from dltlab.inference.signature import call
 from dltlab.models import model_hash
 
 if TYPE_CHECKING:
@@ -18,18 +19,40 @@ if TYPE_CHECKING:
 
 _LARGE = 1_000_000  # numbers in a matrix
 _MAX_QUOTED = 200  # characters of an exporter's message
+_ONNX_RUNTIME_PREFIX = "[ONNXRuntimeError] : "
+_MLIR_ERROR = re.compile(r"error: loc\(.*\): (.+)")  # after the place in the code
 _ANSI_STYLE = re.compile(r"\x1b\[\d*m")  # Keras writes parts of its messages in bold
-_ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes]]" = WeakKeyDictionary()
+_ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes | Unsupported]]" = WeakKeyDictionary()
+
+
+class Unsupported(Unavailable):
+    """A backend cannot run a model: "auto" goes on to the next backend."""
 
 
 def write_saved_model(model: "keras.Model", folder: Path) -> None:
     """Write TensorFlow's SavedModel, with an endpoint `serve` for batches of any size.
 
+    It takes the inputs in order, named `input_0`, `input_1`, …, and returns a dict with `output_0`,
+    `output_1`, …
+
     Raises:
-        Invalid: The model cannot be traced into a graph.
+        Unsupported: The model cannot be traced into a graph.
     """
-    with exporting(model, "a TensorFlow graph"):
-        model.export(str(folder), format="tf_saved_model", verbose=False)
+    import keras
+    import tensorflow as tf
+
+    def serve(*inputs: Any) -> dict[str, Any]:
+        return {f"output_{index}": output for index, output in enumerate(call(model, inputs))}
+
+    signature = [
+        tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, f"input_{index}")
+        for index, tensor in enumerate(model.inputs)
+    ]
+    with exporting(model, "exported to a TensorFlow graph"):
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serve", serve, signature)
+        archive.write_out(str(folder), verbose=False)
 
 
 def to_onnx(model: "keras.Model") -> bytes:
@@ -39,14 +62,19 @@ def to_onnx(model: "keras.Model") -> bytes:
     model need it.
 
     Raises:
-        Invalid: A layer uses an operation that ONNX does not have; the message names the layer.
+        Unsupported: A layer uses an operation that ONNX does not have; the message names the layer.
     """
     current_hash = model_hash(model)
-    cached_hash, content = _ONNX.get(model, ("", b""))
+    cached_hash, result = _ONNX.get(model, ("", b""))
     if cached_hash != current_hash:
-        content = _export_to_onnx(model)
-        _ONNX[model] = current_hash, content
-    return content
+        try:
+            result = _export_to_onnx(model)
+        except Unsupported as error:
+            result = error
+        _ONNX[model] = current_hash, result
+    if isinstance(result, Unsupported):
+        raise result
+    return result
 
 
 def _export_to_onnx(model: "keras.Model") -> bytes:
@@ -59,9 +87,9 @@ def _export_to_onnx(model: "keras.Model") -> bytes:
         f"dltlab_matrix_{index}": weight for index, weight in enumerate(_large_matrices(model))
     }
 
-    def call(inputs: list[Any], values: list[Any]) -> Any:
+    def call_with(inputs: list[Any], values: list[Any]) -> list[Any]:
         with keras.StatelessScope(list(zip(matrices.values(), values, strict=True))):
-            return model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+            return call(model, inputs)
 
     signature = (
         [
@@ -70,26 +98,43 @@ def _export_to_onnx(model: "keras.Model") -> bytes:
         ],
         [tf.TensorSpec(weight.shape, weight.dtype, name) for name, weight in matrices.items()],
     )
-    with exporting(model, "ONNX"):
-        exported, _ = tf2onnx.convert.from_function(tf.function(call), signature)
+    with exporting(model, "exported to ONNX"):
+        function = tf.function(call_with, autograph=False)
+        concrete = function.get_concrete_function(*signature)
+        exported, _ = tf2onnx.convert.from_function(function, signature)
         graph = exported.graph
-        inputs = [tensor for tensor in graph.input if tensor.name not in matrices]
+        constants = matrices | _captured_tensors(concrete)
+        inputs = [tensor for tensor in graph.input if tensor.name not in constants]
         del graph.input[:]
         graph.input.extend(inputs)
         graph.initializer.extend(
-            onnx.numpy_helper.from_array(keras.ops.convert_to_numpy(weight), name)
-            for name, weight in matrices.items()
+            onnx.numpy_helper.from_array(keras.ops.convert_to_numpy(value), name)
+            for name, value in constants.items()
         )
         content: bytes = exported.SerializeToString()
     unknown = [node for node in graph.node if not onnx.defs.has(node.op_type, node.domain)]
     if unknown:
         layers = layers_of(model, [node.name for node in unknown])
-        raise Invalid(
+        raise Unsupported(
             f"{_layers_text(layers) or model.name} uses "
-            f"{', '.join({node.op_type for node in unknown})}, which ONNX does not have: replace "
-            "the layer, or choose the backend tf.function."
+            f"{', '.join({node.op_type for node in unknown})}, which ONNX does not have."
         )
     return content
+
+
+def _captured_tensors(function: Any) -> dict[str, Any]:
+    """Return the tensors that a traced function reads from outside, by their names in the graph.
+
+    They are what a layer holds besides its weights, such as a table of positions: tf2onnx makes
+    inputs of them.
+    """
+    captured = function.captured_inputs
+    placeholders = function.inputs[len(function.inputs) - len(captured) :]
+    return {
+        placeholder.name: tensor
+        for placeholder, tensor in zip(placeholders, captured, strict=True)
+        if tensor.dtype != "resource"
+    }
 
 
 def _large_matrices(model: "keras.Model") -> "list[keras.Variable]":
@@ -140,11 +185,15 @@ def _layers_text(names: list[str]) -> str:
 
 
 @contextmanager
-def exporting(model: "keras.Model", target: str) -> Iterator[None]:
+def exporting(model: "keras.Model", action: str) -> Iterator[None]:
     """Hide an exporter's messages, and turn its exceptions into an error that names the layer.
 
+    Args:
+        model: The model.
+        action: What is done with it, such as "exported to ONNX".
+
     Raises:
-        Invalid: The model cannot be exported to `target`.
+        Unsupported: That is not possible.
     """
     try:
         with _quiet():
@@ -152,14 +201,25 @@ def exporting(model: "keras.Model", target: str) -> Iterator[None]:
     except (LabError, OSError):
         raise
     except Exception as error:  # exporters raise exceptions of any type
-        message = _ANSI_STYLE.sub("", str(error)).strip()
+        message = _ANSI_STYLE.sub("", str(error))
         layers = layers_of(model, re.split(r"[^\w/.-]+", message))
-        lines = message.splitlines()
-        raise Invalid(
-            f"{_layers_text(layers[:1]) or model.name} cannot be exported to {target} "
-            f"({lines[0][:_MAX_QUOTED] if lines else type(error).__name__}): replace it, or choose "
-            "the backend tf.function."
-        ) from error
+        subject = _layers_text(layers[:1]) or model.name
+        raise Unsupported(f"{subject} cannot be {action} ({reason_of(error)}).") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what is wrong in a few words: the line of an exception's message that says it."""
+    text = _ANSI_STYLE.sub("", str(error))
+    text = text.rpartition(_ONNX_RUNTIME_PREFIX)[2]
+    if match := _MLIR_ERROR.search(text):
+        return match[1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[0].startswith("Exception encountered when calling"):  # Keras' heading
+        del lines[0]
+    words = " ".join(lines[:1])
+    if " " not in words:  # a number, the key of a KeyError, or nothing
+        words = f"{type(error).__name__} {words}".strip()
+    return words[:_MAX_QUOTED]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dltlab.files import sha256_of, write_atomically
 from dltlab.inference.backends.base import CACHE_FOLDER, Precision
 
 MANIFEST = "engine.json"
-_FORMAT = 2  # of the manifest and of what backends write
+_FORMAT = 3  # of the manifest and of what backends write
 
 
 class TensorSpec(BaseModel):
@@ -19,12 +19,14 @@ class TensorSpec(BaseModel):
     Attributes:
         shape: The shape of one example; None for an axis of any length.
         dtype: NumPy's name of it.
+        name: Its key in a dict of inputs, else the model's name of it.
     """
 
     model_config = ConfigDict(frozen=True)
 
     shape: tuple[int | None, ...]
     dtype: str
+    name: str = ""
 
 
 class Accuracy(BaseModel):
@@ -77,7 +79,12 @@ class EngineManifest(BaseModel):
         max_accuracy_drop: The fraction of the accuracy that could be lost when single layers were
             kept in float32; None where all layers are in `precision`.
         machine: The processor and GPUs that the engine was built and checked on.
-        inputs: In the model's order.
+        inputs: In the model's order; those of a dict in the order of their keys.
+        outputs: The keys of a dict of outputs; empty where the model returns something else.
+        class_names: In the order of the labels; empty where they are not known.
+        logits: Whether the outputs are logits, no probabilities: some are outside [0, 1].
+        pixel_max: The largest value of a pixel, 1 or 255; None where the engine was checked on
+            other numbers.
         layers: Name and kind of every layer call of the model, in order.
         accuracy: How accurate the engine is; None before that is known.
         build_seconds: Time for export, conversion and quantization.
@@ -95,10 +102,23 @@ class EngineManifest(BaseModel):
     max_accuracy_drop: float | None = None
     machine: str
     inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    logits: bool = False
+    pixel_max: float | None = None
     layers: tuple[tuple[str, str], ...]
     accuracy: Accuracy | None = None
     build_seconds: float = 0.0
     files: dict[str, str] = {}
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Side and channels of the images that the engine takes; None where it takes none."""
+        shape = self.inputs[0].shape if len(self.inputs) == 1 else ()
+        if len(shape) != 3 or shape[0] != shape[1] or self.pixel_max is None:
+            return None
+        side, _, channels = shape
+        return (side, channels) if side and channels in (1, 3) else None
 
     @property
     def title(self) -> str:

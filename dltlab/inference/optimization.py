@@ -1,6 +1,6 @@
 """Compile a Keras model into a fast engine that is still accurate: `optimize`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from dltlab.inference.backends import auto_backends, get_backend
 from dltlab.inference.backends.base import PRECISIONS, Backend, Precision
 from dltlab.inference.building import EngineBuilder, input_specs
 from dltlab.inference.engine import Engine, default_settings
+from dltlab.inference.export import Unsupported
 from dltlab.inference.reporting import report
 from dltlab.models import in_precision, load_model, model_hash
 
@@ -35,6 +36,7 @@ def optimize(
     validation: Any = None,
     batch_size: int = 1,
     max_accuracy_drop: float = 0.01,
+    class_names: Sequence[str] = (),
 ) -> Engine:
     """Compile a model, and check that it is still accurate.
 
@@ -44,10 +46,13 @@ def optimize(
     it) and float32; after bfloat16 and float16 comes float32.
 
     With labels the accuracy is compared: the fraction of examples whose largest output, along the
-    last axis, is at the label. Without labels the agreement is compared: the fraction of examples
-    whose largest output is at the same index as that of the float32 model, or, for a single output,
-    1 minus the relative error in the Euclidean norm. MLPerf Inference, too, requires 0.99 of the
-    reference's accuracy.
+    last axis, is at the label. Where the labels are 0 or 1 for each output, it is the fraction of
+    outputs that are on the label's side of 0.5 (of 0 for logits). Without labels the agreement is
+    compared: the fraction of examples whose largest output is at the same index as that of the
+    float32 model, or, for a single output, 1 minus the relative error in the Euclidean norm. MLPerf
+    Inference, too, requires 0.99 of the reference's accuracy.
+
+    "auto" goes on to the next backend where one cannot run the model, and `Engine.notes` says so.
 
     Engines are cached, and found again for the same model, data, versions and processor, until they
     have not been used for 30 days.
@@ -60,16 +65,18 @@ def optimize(
             calibration data, else bfloat16 where the processor multiplies matrices in it, else
             float32.
         calibration: Examples for int8, `(n, …)`: some hundred that are typical for the use of the
-            model, none of them in `validation`; a list of arrays for several inputs.
-        validation: Examples to compare on, `(n, …)`, or a tuple of them and their labels; by
-            default the calibration data, or random numbers.
+            model, none of them in `validation`; a list or dict of arrays for several inputs.
+        validation: Examples to compare on, `(n, …)`, or a tuple of them and their labels (numbers
+            of classes, one-hot vectors, or 0 or 1 for each output); by default the calibration
+            data, or random numbers.
         batch_size: Examples in a call.
         max_accuracy_drop: The fraction of the accuracy that may be lost, in [0, 1].
+        class_names: The names of the classes, in the order of the labels, for `dltlab serve`.
 
     Raises:
-        Invalid: An argument is not valid, or a layer cannot be exported (the message names it).
-        Unavailable: The backend or the precision is not available here, or not even float32 is
-            accurate.
+        Invalid: An argument is not valid, or the model keeps a state or is random.
+        Unavailable: The backend or the precision is not available here, the backend cannot run the
+            model (the message names the layer), or not even float32 is accurate.
         Damaged: The file is damaged, or the model returns NaN.
     """
     if not isinstance(model, keras.Model):
@@ -78,33 +85,86 @@ def optimize(
         raise Invalid(f"max_accuracy_drop is {max_accuracy_drop}; it must be in [0, 1], as 0.01.")
     settings = default_settings(batch_size)
     specs = input_specs(model)
+    _require_stateless(model)
     reference = in_precision(model, "float32")
     examples = calibration_arrays(calibration, specs)
     check = AccuracyCheck.create(reference, specs, validation, examples)
+    _require_name_for_each_class(model, class_names)
+    digest = model_hash(reference)
     notes: list[str] = []
-    chosen = _choose_backend(backend, notes)
-    builder = EngineBuilder(check, chosen, examples, settings, model_hash(reference))
-    precisions = _precisions(chosen, precision, bool(examples), notes)
-    for candidate, drop in _attempts(chosen, precisions, max_accuracy_drop):
+    for name in auto_backends() if backend == "auto" else [backend]:
+        try:
+            builder = EngineBuilder(
+                check, get_backend(name), examples, settings, digest, tuple(class_names)
+            )
+            engine = _first_accurate(builder, precision, max_accuracy_drop)
+        except Unsupported as error:
+            reason = f"The backend {name} cannot run {reference.name}: {error}"
+            if backend != "auto":
+                raise Unsupported(f"{reason} Change that, or choose another backend.") from error
+            notes.append(reason)
+        except Unavailable as error:
+            if backend != "auto":
+                raise
+            notes.append(str(error))
+        else:
+            engine.notes = [*notes, *engine.notes]
+            return engine
+    raise Unavailable(f"No backend can run {reference.name} here: {' '.join(dict.fromkeys(notes))}")
+
+
+def _require_stateless(model: keras.Model) -> None:
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise Invalid(
+                f"The layer {layer.name} keeps its state from one call to the next "
+                "(stateful=True), which an engine cannot do: build it with stateful=False, or run "
+                "the network symbol by symbol with inference.step_engine."
+            )
+
+
+def _require_name_for_each_class(model: keras.Model, class_names: Sequence[str]) -> None:
+    num_outputs = model.outputs[0].shape[-1]
+    num_classes = 2 if num_outputs == 1 else num_outputs
+    if class_names and (len(class_names) != num_classes or len(model.outputs) > 1):
+        raise Invalid(
+            f"class_names has {len(class_names)} names, and {model.name} has {num_classes} classes "
+            f"in {len(model.outputs)} output{'s' if model.outputs[1:] else ''}: pass one name for "
+            "each class of the only output, in the order of the labels."
+        )
+
+
+def _first_accurate(builder: EngineBuilder, precision: str, max_accuracy_drop: float) -> Engine:
+    """Return the engine in the first precision that is accurate.
+
+    Raises:
+        Invalid: As for `optimize`.
+        Unsupported: The backend cannot run the model.
+        Unavailable: It does not compute in the precision here, or is not accurate in any.
+    """
+    notes: list[str] = []
+    precisions = _precisions(builder.backend, precision, bool(builder.calibration), notes)
+    name = builder.backend.name
+    for candidate, drop in _attempts(builder.backend, precisions, max_accuracy_drop):
         try:
             engine = builder.build(candidate, drop)
-        except Invalid as error:
-            if drop is None:
+        except Unsupported as error:
+            if candidate == precisions[-1]:
                 raise
             notes.append(str(error))
             continue
         accuracy = engine.accuracy
         assert accuracy is not None
         if accuracy.is_within(max_accuracy_drop):
-            result = f"{chosen.name} in {candidate} {accuracy}."
-            engine.notes = [*notes, result, *_float32_layers(engine, reference)]
+            result = f"{name} in {candidate} {accuracy}."
+            engine.notes = [*notes, result, *_float32_layers(engine, builder.check.model)]
             return engine
         notes.append(
             f"{candidate}{'' if drop is None else ' with float32 layers'} {accuracy}: less than "
             f"{1 - max_accuracy_drop:.3g} of it is kept, so the next choice is tried."
         )
     raise Unavailable(
-        f"{reference.name} on {chosen.name} is not accurate in any precision: {' '.join(notes)} "
+        f"{builder.check.model.name} on {name} is not accurate in any precision: {' '.join(notes)} "
         "Choose another backend, or a larger max_accuracy_drop."
     )
 
@@ -117,18 +177,6 @@ def _attempts(
         yield precision, None
         if precision == "int8" and backend.mixes_precisions:
             yield precision, max_accuracy_drop
-
-
-def _choose_backend(name: str, notes: list[str]) -> Backend:
-    """Return the requested backend; for "auto" the first that can run here."""
-    if name != "auto":
-        return get_backend(name)
-    for candidate in auto_backends():
-        try:
-            return get_backend(candidate)
-        except Unavailable as error:
-            notes.append(str(error))
-    raise Unavailable(f"No backend can run here: {' '.join(notes)}")
 
 
 def _precisions(

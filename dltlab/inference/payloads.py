@@ -1,4 +1,4 @@
-"""The bodies of requests and answers, in JSON and in NumPy's `.npy` format."""
+"""The bodies of requests and answers: JSON, NumPy's `.npy` format, and image files."""
 
 import io
 import json
@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dltlab.errors import Invalid
 from dltlab.inference.backends.base import Arrays
-from dltlab.inference.manifest import TensorSpec
+from dltlab.inference.manifest import EngineManifest, TensorSpec
 
 
 def read_json(body: bytes, specs: Sequence[TensorSpec]) -> Arrays:
-    """Return the arrays of `{"inputs": [...]}`, in the dtypes of the network's inputs.
+    """Return the arrays of `{"inputs": ...}`, in the dtypes of the network's inputs.
+
+    It is an array; for several inputs a list of arrays, or an object with an array for each name.
 
     Raises:
         Invalid: The body is not of that form, or a number changes by more than rounding.
@@ -26,7 +29,12 @@ def read_json(body: bytes, specs: Sequence[TensorSpec]) -> Arrays:
         raise Invalid("The body is not valid JSON.") from None
     except (KeyError, TypeError):
         raise Invalid('The body has no "inputs": send {"inputs": [...]}, an array.') from None
-    if len(specs) == 1:
+    names = [spec.name for spec in specs]
+    if isinstance(inputs, dict):
+        if set(inputs) != set(names):
+            raise Invalid(f'"inputs" must have an array for each of {", ".join(names)}.')
+        inputs = [inputs[name] for name in names]
+    elif len(specs) == 1:
         return [_array(inputs, specs[0])]
     if not isinstance(inputs, list) or len(inputs) != len(specs):
         raise Invalid(f'"inputs" must be a list of {len(specs)} arrays, one for each input.')
@@ -53,8 +61,38 @@ def read_npy(body: bytes) -> np.ndarray:
     return array
 
 
-def to_json(outputs: Arrays) -> dict[str, Any]:
-    """Return `{"outputs": [...]}`: an array, or a list of them for several outputs.
+def read_image_file(body: bytes, manifest: EngineManifest) -> np.ndarray:
+    """Return an image as a batch of one, prepared as `dltlab.data.load` prepares images.
+
+    It becomes an upright square of the network's size, of which the middle is kept, in color or
+    gray, with pixels in the range of those that the engine was checked on.
+
+    Raises:
+        Invalid: It is not an image that can be used, or the network takes no images.
+    """
+    from dltlab.data import UnusableImage, read_image
+
+    if manifest.image_shape is None:
+        raise Invalid("The network does not take square images of one size: send JSON or .npy.")
+    side, channels = manifest.image_shape
+    try:
+        pixels = read_image(body, side, "crop")
+    except UnusableImage as error:
+        raise Invalid(f"The image {error}: send a JPEG, PNG, BMP or WebP file.") from None
+    if channels == 1:
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis]
+    dtype = np.dtype(manifest.inputs[0].dtype)
+    if np.issubdtype(dtype, np.floating) and manifest.pixel_max == 1:
+        pixels = pixels / 255
+    return pixels[np.newaxis].astype(dtype)
+
+
+def to_json(outputs: Arrays, manifest: EngineManifest) -> dict[str, Any]:
+    """Return `{"outputs": ...}`, in the structure in which the model returns them.
+
+    It is an array, a list of arrays, or an object with an array for each name. Where the names of
+    the classes are known, `"predictions"` has the most probable class of each example, its
+    probability, and those of all classes.
 
     Raises:
         Invalid: An output contains NaN or infinity, which JSON does not have.
@@ -65,7 +103,30 @@ def to_json(outputs: Arrays) -> dict[str, Any]:
             "application/x-npy instead."
         )
     values = [output.tolist() for output in outputs]
-    return {"outputs": values[0] if len(values) == 1 else values}
+    if manifest.outputs:
+        return {"outputs": dict(zip(manifest.outputs, values, strict=True))}
+    if not manifest.class_names:
+        return {"outputs": values[0] if len(values) == 1 else values}
+    return {"outputs": values[0], "predictions": _predictions(outputs[0], manifest)}
+
+
+def _predictions(outputs: np.ndarray, manifest: EngineManifest) -> list[dict[str, Any]]:
+    """Return the class and the probabilities of each example."""
+    names, scores = manifest.class_names, outputs.astype(np.float64)
+    if scores.shape[-1] == 1:  # the probability of the second of two classes
+        scores = 0.5 + 0.5 * np.tanh(scores / 2) if manifest.logits else scores  # the sigmoid
+        scores = np.concatenate([1 - scores, scores], axis=-1)
+    elif manifest.logits:
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores /= scores.sum(axis=-1, keepdims=True)
+    return [
+        {
+            "class": names[row.argmax()],
+            "probability": row.max(),
+            "probabilities": dict(zip(names, row.tolist(), strict=True)),
+        }
+        for row in scores
+    ]
 
 
 def to_npy(outputs: Arrays) -> bytes:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import ipaddress
+import json
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -15,7 +17,7 @@ from dltlab.errors import Invalid, Unavailable
 from dltlab.inference.backends.base import Arrays
 from dltlab.inference.batching import Batcher, compiled_sizes
 from dltlab.inference.engine import Engine
-from dltlab.inference.payloads import read_json, read_npy, to_json, to_npy
+from dltlab.inference.payloads import read_image_file, read_json, read_npy, to_json, to_npy
 
 try:
     import prometheus_client as prometheus
@@ -33,6 +35,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _JSON = "application/json"
+_IMAGE = "image/"
 _NPY = ("application/x-npy", "application/octet-stream")
 _BATCH_WAIT = 0.002  # seconds to wait for as many examples as in the last batch; see `Batcher`
 _MAX_EXAMPLES = 4096  # in a request
@@ -57,8 +60,11 @@ def service(
 
     `POST /predict` takes JSON, `{"inputs": [...]}`, or an array in NumPy's `.npy` format
     (`Content-Type: application/x-npy`), with the model's input as `(n, …)`; in JSON a list of
-    arrays where the model has several inputs. The answer is `{"outputs": [...]}`, or `.npy` where
-    `Accept` asks for it. These are the names of TensorFlow Serving's REST API, columnar format
+    arrays, or an object with an array for each name, where the model has several inputs. A network
+    for images takes an image file, too (`Content-Type: image/jpeg` or the like). The answer is
+    `{"outputs": [...]}`, or `.npy` where `Accept` asks for it. Where the engine knows the names of
+    its classes, `"predictions"` has the class of each example and the probabilities. The names
+    "inputs" and "outputs" are those of TensorFlow Serving's REST API, columnar format
     (https://www.tensorflow.org/tfx/serving/api_rest). `GET /metrics` is for Prometheus. Both
     require `Authorization: Bearer TOKEN`; `GET /healthz` does not. Errors are
     `{"error": "one sentence"}` with status 401 without the token, 408 for a body that does not
@@ -116,6 +122,26 @@ def address_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def curl_command(engine: Engine, address: str, token: str) -> str:
+    """Return a command line that sends one example to the service of an engine.
+
+    A network for images gets the file `photo.jpg`, others get zeros.
+    """
+    manifest = engine.manifest
+    command = ["curl", f"{address}/predict"]
+    command += ["-H", f"Authorization: Bearer {token}"] if token else []
+    if manifest.image_shape:
+        command += ["-H", f"Content-Type: {_IMAGE}jpeg", "--data-binary", "@photo.jpg"]
+    else:
+        arrays = [
+            np.zeros([1, *(length or 1 for length in spec.shape)], spec.dtype).tolist()
+            for spec in manifest.inputs
+        ]
+        body = json.dumps({"inputs": arrays[0] if len(arrays) == 1 else arrays})
+        command += ["-H", f"Content-Type: {_JSON}", "--data", body]
+    return shlex.join(command)
+
+
 def serve(engine: Engine, listening: socket.socket, token: str) -> None:
     """Answer requests until SIGTERM or Ctrl-C, then finish those in progress.
 
@@ -171,8 +197,10 @@ class _Service:
     async def _predict(self, request: Request) -> Response:
         self._require_token(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type not in (_JSON, *_NPY):
-            raise HTTPException(415, f"The body is '{media_type}': send {_JSON} or {_NPY[0]}.")
+        if media_type not in (_JSON, *_NPY) and not media_type.startswith(_IMAGE):
+            raise HTTPException(
+                415, f"The body is '{media_type}': send {_JSON}, {_NPY[0]} or {_IMAGE}jpeg."
+            )
         if self._requests >= self._max_requests:
             raise HTTPException(
                 429, f"{self._requests} requests are in progress: try again.", {"Retry-After": "1"}
@@ -182,7 +210,7 @@ class _Service:
             with self._metrics.latency.time():
                 inputs = self._inputs(media_type, await self._body(request))
                 outputs = await self._batcher.run(inputs)
-                return _response(outputs, request.headers.get("accept", ""))
+                return self._response(outputs, request.headers.get("accept", ""))
         finally:
             self._requests -= 1
 
@@ -228,8 +256,13 @@ class _Service:
             Invalid: They do not fit the model's inputs.
             HTTPException: There are too many.
         """
-        specs = self._engine.manifest.inputs
-        inputs = read_json(body, specs) if media_type == _JSON else [read_npy(body)]
+        manifest = self._engine.manifest
+        if media_type == _JSON:
+            inputs = read_json(body, manifest.inputs)
+        elif media_type in _NPY:
+            inputs = [read_npy(body)]
+        else:
+            inputs = [read_image_file(body, manifest)]
         arrays = self._engine.check_inputs(inputs)
         if len(arrays[0]) > _MAX_EXAMPLES:
             raise HTTPException(
@@ -238,6 +271,11 @@ class _Service:
         if not all(np.isfinite(array).all() for array in arrays):
             raise Invalid("The input contains NaN or infinity: send finite numbers.")
         return arrays
+
+    def _response(self, outputs: Arrays, accept: str) -> Response:
+        if any(media_type in accept for media_type in _NPY):
+            return Response(to_npy(outputs), media_type=_NPY[0])
+        return JSONResponse(to_json(outputs, self._engine.manifest))
 
 
 class _Metrics:
@@ -286,12 +324,6 @@ class _RequestCounter:
             if scope["type"] == "http":
                 is_known = scope["path"] in ("/predict", "/healthz", "/metrics")
                 self._requests.labels(scope["path"] if is_known else "other", status).inc()
-
-
-def _response(outputs: Arrays, accept: str) -> Response:
-    if any(media_type in accept for media_type in _NPY):
-        return Response(to_npy(outputs), media_type=_NPY[0])
-    return JSONResponse(to_json(outputs))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

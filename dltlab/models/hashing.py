@@ -21,6 +21,7 @@ def model_hash(model: "keras.Model") -> str:
     import numpy as np
 
     config = keras.saving.serialize_keras_object(model) | {"compile_config": None}
+    arrays: dict[str, Any] = {}
     digest = hashlib.sha256(json.dumps(config, default=repr).encode())
     for layer in model._flatten_layers():
         if not _is_from_keras(type(layer)):
@@ -28,11 +29,23 @@ def model_hash(model: "keras.Model") -> str:
         for name, value in sorted(vars(layer).items()):  # such as the activation of a Dense
             if inspect.isfunction(value) and not _is_from_keras(value):
                 digest.update(f"{name} {_instructions(value.__code__)}".encode())
-    for weight in model.weights:
-        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
-        digest.update(f"{weight.path} {array.dtype} {array.shape}".encode())
+            elif _is_array(value):  # such as a table of positions
+                arrays[f"{layer.path} {name}"] = value
+    arrays |= {weight.path: weight.value for weight in model.weights}
+    for path, value in arrays.items():
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(value))
+        digest.update(f"{path} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _is_array(value: Any) -> bool:
+    """Return whether it is an array or tensor with a value; a tensor of a graph has none."""
+    import keras
+    import numpy as np
+
+    is_tensor = keras.ops.is_tensor(value) and hasattr(value, "numpy")
+    return is_tensor or isinstance(value, np.ndarray)
 
 
 def _is_from_keras(definition: Any) -> bool:

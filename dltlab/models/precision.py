@@ -45,6 +45,11 @@ def in_precision(model: "keras.Model", precision: str) -> "keras.Model":
             "built in."
         ) from error
     copy.set_weights(model.get_weights())
+    for layer in copy._flatten_layers():
+        if hasattr(
+            layer, "finalize_state"
+        ):  # as Normalization, which computes tensors from weights
+            layer.finalize_state()
     if precision == "float32":
         return copy
     outputs = [
@@ -71,6 +76,6 @@ def _with_policy(config: Any, policy: str) -> Any:
 
 
 def _compute_dtypes(model: "keras.Model") -> set[str]:
-    """Return the dtypes that the layers with weights compute in."""
-    layers = model._flatten_layers(include_self=False)
-    return {layer.compute_dtype for layer in layers if layer.weights}
+    """Return the dtypes that the layers with weights compute in; of all layers if none has any."""
+    layers = list(model._flatten_layers(include_self=False))
+    return {layer.compute_dtype for layer in [one for one in layers if one.weights] or layers}

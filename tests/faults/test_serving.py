@@ -1,9 +1,11 @@
 """`dltlab serve` under bad requests, clients that disconnect or stall, and SIGTERM."""
 
 import io
+import json
 import os
 import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from dltlab.inference.serving import listener
 from tests.deadlines import HANG_SECONDS, wait_until
@@ -25,6 +28,7 @@ TOKEN = "secret"
 SHAPE = (16, 16, 3)
 REFUSED = {400, 401, 404, 405, 413, 415, 422, 429}
 MAX_REQUESTS = 256
+CLASSES = [f"class {index}" for index in range(10)]
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Server:
 
     process: subprocess.Popen[str]
     address: tuple[str, int]
+    curl: str  # the command line that it prints
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=HANG_SECONDS)
@@ -76,7 +81,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DLTLAB_ENGINE_DIR", str(folder / "cache"))
-        return optimize(model, backend="openvino", precision="float32").save(folder / "engine")
+        engine = optimize(model, backend="openvino", precision="float32", class_names=CLASSES)
+        return engine.save(folder / "engine")
 
 
 @pytest.fixture
@@ -89,11 +95,11 @@ def server(engine: Path, script: str) -> Iterator[Server]:
         text=True,
     )
     try:
-        description, address = process.stdout.readline(), process.stdout.readline()
+        description, address, curl = (process.stdout.readline() for _ in range(3))
         assert description.startswith("tiny on openvino in float32, batch size 8")
         pattern = rf"http://127.0.0.1:(\d+)/predict, token: {TOKEN}\n"
         port = re.fullmatch(pattern, address).group(1)
-        yield Server(process, ("127.0.0.1", int(port)))
+        yield Server(process, ("127.0.0.1", int(port)), curl.removeprefix("Try it: "))
     finally:
         if process.poll() is None:
             process.kill()
@@ -226,6 +232,20 @@ def test_stalled_clients_are_limited_and_after_they_disconnect_others_are_served
         connection.close()
     server.wait_for("dltlab_requests_in_progress", 0)
     assert server.send(good)[0] == 200
+
+
+def test_the_printed_command_line_works_with_a_photo(server, tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.jpg")
+    result = subprocess.run(
+        [*shlex.split(server.curl), "--silent", "--show-error"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    answer = json.loads(result.stdout)
+    assert np.shape(answer["outputs"]) == (1, 10)
+    (prediction,) = answer["predictions"]
+    assert prediction["class"] in CLASSES
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1)
 
 
 def test_a_body_whose_length_is_too_large_is_refused_before_it_arrives(server):

@@ -106,10 +106,89 @@ def test_validation_data_that_does_not_fit_is_refused(linear, validation, messag
         check_of(linear, validation)
 
 
-def test_labels_of_another_shape_than_the_outputs_are_refused(linear):
-    check = check_of(linear, (EXAMPLES[:2], [[0, 1], [1, 0]]))
-    with pytest.raises(Invalid, match=r"Labels of shape \(2, 2\) do not fit"):
+@pytest.mark.parametrize(
+    "labels",
+    [[[0, 1, 0], [1, 0, 0]], [[2, 0], [0, 1]], [[[0, 1]], [[1, 0]]], [0, 2], [-1, 0]],
+    ids=["shape", "values", "axes", "large", "negative"],
+)
+def test_labels_that_do_not_fit_the_outputs_are_refused(linear, labels):
+    check = check_of(linear, (EXAMPLES[:2], labels))
+    with pytest.raises(Invalid, match=r"Labels of shape \(2.*\) from .* do not fit outputs of"):
         check.compare([EXAMPLES[:2, :2]])
+
+
+CLASSES = EXAMPLES[:, :2].argmax(-1)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [CLASSES, CLASSES[:, None], CLASSES.astype("float32"), np.eye(2)[CLASSES]],
+    ids=["numbers", "column", "floats", "one-hot"],
+)
+def test_labels_of_classes_are_numbers_in_a_row_or_column_or_one_hot_vectors(linear, labels):
+    labels = labels.copy()
+    labels[0] = 1 - labels[0]
+    accuracy = check_of(linear, (EXAMPLES, labels)).compare([EXAMPLES[:, [1, 0]]])
+    assert (accuracy.reference, accuracy.engine) == (5 / 6, 1 / 6)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "linear"])
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+@pytest.mark.parametrize("dtype", ["bool", "float32"])
+def test_a_single_output_is_judged_by_its_labels_at_half_or_for_logits_at_zero(
+    activation, shape, dtype
+):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, activation=activation)])
+    model.set_weights([np.array([[8.0], [0.0], [0.0]]), np.array([-4.0])])
+    labels = EXAMPLES[:, 0] > 0.5
+    labels[:2] = ~labels[:2]
+    accuracy = check_of(model, (EXAMPLES, labels.reshape(shape).astype(dtype))).compare(
+        [model.predict(EXAMPLES[::-1], verbose=0)[::-1]]
+    )
+    assert accuracy.metric == "accuracy"
+    assert (accuracy.reference, accuracy.engine) == (4 / 6, 4 / 6)
+
+
+def test_several_labels_of_an_example_are_judged_one_by_one():
+    model = keras.Sequential([keras.Input((3,)), layers.Activation("sigmoid")])
+    examples = EXAMPLES - 0.5
+    labels = examples > 0
+    labels[0] = ~labels[0]
+    accuracy = check_of(model, (examples, labels)).compare([model.predict(examples, verbose=0)])
+    assert accuracy.reference == 15 / 18
+
+
+class Noisy(layers.Layer):
+    """Adds random numbers, also in inference mode."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def test_a_model_that_is_random_is_refused_and_the_layer_is_named():
+    stack = [keras.Input((3,)), layers.Dense(4), Noisy(name="noisy"), layers.Dense(2)]
+    model = keras.Sequential(stack, name="sampler")
+    with pytest.raises(Invalid, match="The layer noisy of sampler returns something else when"):
+        _ = check_of(model, EXAMPLES).reference
+
+
+def test_a_dict_of_inputs_is_taken_by_name_in_any_order():
+    z, a = keras.Input((2,), name="z"), keras.Input((1,), name="a")
+    model = keras.Model({"z": z, "a": a}, layers.Concatenate()([z, a]), name="named")
+    check = check_of(model, {"z": EXAMPLES[:, :2], "a": EXAMPLES[:, 2:]})
+    np.testing.assert_array_equal(check.expected[0], EXAMPLES)
+    with pytest.raises(Invalid, match="validation has the keys z, and the network takes a, z"):
+        check_of(model, {"z": EXAMPLES[:, :2]})
+
+
+def test_the_range_of_pixels_and_of_outputs_is_known(linear):
+    assert check_of(linear, EXAMPLES).facts() == {"logits": False, "pixel_max": 1.0}
+    assert check_of(linear, 200 * EXAMPLES).facts() == {"logits": True, "pixel_max": 255.0}
+    assert check_of(linear, EXAMPLES - 0.5).facts() == {"logits": True, "pixel_max": None}
 
 
 @pytest.mark.parametrize(

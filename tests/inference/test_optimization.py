@@ -10,10 +10,11 @@ import pytest
 from keras import layers
 
 from dltlab.errors import Invalid, LabError, Unavailable
-from dltlab.inference import optimize
+from dltlab.inference import Engine, optimize
 from dltlab.inference.backends.base import Session
 from dltlab.inference.backends.keras_eager import KerasEager
 from dltlab.inference.backends.openvino_runtime import OpenVino
+from dltlab.inference.export import Unsupported
 from dltlab.inference.manifest import Accuracy
 from dltlab.models import load_model
 
@@ -206,6 +207,11 @@ def test_a_mixed_precision_model_is_compared_with_itself_in_float32(empty_cache)
             r"calibration has the shape \(4, 8",
         ),
         ({"validation": (1, 2, 3)}, Invalid, "validation is a tuple of 3"),
+        (
+            {"class_names": ["one", "two"]},
+            Invalid,
+            "class_names has 2 names, and tiny has 4 classes in 1 output: pass",
+        ),
     ],
 )
 def test_invalid_arguments_are_refused(model, empty_cache, arguments, error, message):
@@ -298,7 +304,7 @@ def test_where_mixed_precision_cannot_be_built_the_next_precision_is_tried(
     outlier_model, numbers, monkeypatch, empty_cache
 ):
     def fail(*arguments) -> None:
-        raise Invalid("NNCF is broken.")
+        raise Unsupported("NNCF is broken.")
 
     monkeypatch.setattr(OpenVino, "build_mixed_precision", fail)
     engine = optimize(
@@ -311,3 +317,44 @@ def test_where_mixed_precision_cannot_be_built_the_next_precision_is_tried(
     )
     assert engine.manifest.precision != "int8"
     assert engine.notes[1] == "NNCF is broken."
+
+
+class BesselFunction(layers.Layer):
+    """A layer whose operation exists in TensorFlow only."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return tf.math.bessel_i0(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_auto_goes_on_to_the_next_backend_and_says_which_it_tried(empty_cache):
+    stack = [keras.Input((4,)), BesselFunction(name="bessel"), layers.Dense(2)]
+    model = keras.Sequential(stack, name="odd")
+    engine = optimize(model, precision="float32")
+    assert engine.manifest.backend == "tf.function"
+    *tried, result = engine.notes
+    for name, note in zip(["openvino", "onnxruntime", "litert"], tried, strict=True):
+        assert note.startswith(f"The backend {name} cannot run odd: The layer bessel ")
+    assert result.startswith("tf.function in float32 has an agreement of 1.0000")
+
+
+@pytest.mark.parametrize("backend", ["auto", "keras"])
+def test_a_layer_that_keeps_its_state_is_named(backend):
+    stack = [keras.Input((5, 3), batch_size=1), layers.GRU(2, stateful=True, name="memory")]
+    model = keras.Sequential(stack, name="reader")
+    with pytest.raises(Invalid, match=r"The layer memory keeps its state .*stateful=True"):
+        optimize(model, backend=backend)
+
+
+def test_the_names_of_classes_are_saved_and_need_no_other_build(model, validation, tmp_path):
+    options = {"backend": "keras", "precision": "float32", "validation": validation}
+    names = ["a", "b", "c", "d"]
+    first = optimize(model, **options)
+    second = optimize(model, class_names=names, **options)
+    assert (first.folder, first.manifest.class_names) == (second.folder, ())
+    assert list(Engine.load(second.save(tmp_path / "named")).manifest.class_names) == names
+    assert second.manifest.logits

@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import json
 import logging
+import shlex
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,10 +14,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from dltlab.errors import Invalid, Unavailable
 from dltlab.inference.manifest import TensorSpec
-from dltlab.inference.serving import listener
+from dltlab.inference.serving import curl_command, listener
 from tests.inference_fixtures import (
     ACCEPT_NPY,
     JSON,
@@ -57,6 +60,40 @@ def test_json_is_answered_in_json(client):
     answer = client.predict({"inputs": [[1, 2.5], [3, 4]]})
 
     assert (answer.status_code, answer.json()) == (200, {"outputs": [[2.0, 5.0], [6.0, 8.0]]})
+
+
+def test_an_image_is_answered_with_its_class(monkeypatch):
+    pixels = TensorSpec(shape=(8, 8, 3), dtype="float32")
+    engine = DoublingEngine(pixels, class_names=("dark", "light"), pixel_max=1)
+    monkeypatch.setattr(engine, "runner", lambda: lambda inputs: [inputs[0][:, 0, 0, :2]])
+    stream = io.BytesIO()
+    Image.new("RGB", (20, 10), (51, 204, 0)).save(stream, "PNG")
+    with running_service(engine) as client:
+        answer = client.predict(stream.getvalue(), {"Content-Type": "image/png"})
+        damaged = client.predict(b"no image", {"Content-Type": "image/png"})
+
+    (prediction,) = answer.json()["predictions"]
+    assert prediction["class"] == "light"
+    assert prediction["probabilities"] == pytest.approx({"dark": 0.2, "light": 0.8})
+    assert damaged.status_code == 422
+    assert "is damaged or not an image" in damaged.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("specs", "body"),
+    [
+        ([TensorSpec(shape=(2,), dtype="float32")], {"inputs": [[0, 0]]}),
+        (
+            [TensorSpec(shape=(None,), dtype="int32"), TensorSpec(shape=(), dtype="uint8")],
+            {"inputs": [[[0]], [0]]},
+        ),
+    ],
+)
+def test_the_printed_command_line_has_an_example_that_the_network_takes(specs, body):
+    command = shlex.split(curl_command(DoublingEngine(*specs), "http://host:1", "se'cret"))
+    assert command[:4] == ["curl", "http://host:1/predict", "-H", "Authorization: Bearer se'cret"]
+    assert json.loads(command[-1]) == body
+    assert "Authorization" not in curl_command(DoublingEngine(*specs), "http://host:1", "")
 
 
 @pytest.mark.parametrize("media_type", ["application/x-npy", "application/octet-stream"])

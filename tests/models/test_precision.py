@@ -106,3 +106,18 @@ def test_a_subclassed_model_is_refused_with_the_fix():
 
     with pytest.raises(Invalid, match=r"own cannot be converted to bfloat16.*Build it with"):
         in_precision(model, "bfloat16")
+
+
+def test_the_copy_keeps_what_a_normalization_has_adapted_to():
+    x = np.random.default_rng(0).normal(5, 3, (32, 4)).astype(np.float32)
+    normalization = layers.Normalization()
+    normalization.adapt(x)
+    model = keras.Sequential([keras.Input((4,)), normalization], name="scaled")
+    outputs = in_precision(model, "bfloat16").predict(x, verbose=0)
+    np.testing.assert_allclose(outputs, model.predict(x, verbose=0), atol=0.05)
+
+
+def test_a_model_without_weights_is_returned_itself_in_the_precision_that_it_has():
+    model = keras.Sequential([keras.Input((4,)), layers.Rescaling(2.0)])
+    assert in_precision(model, "float32") is model
+    assert in_precision(model, "bfloat16") is not model

@@ -142,7 +142,7 @@ class Backend(ABC):
             folder: An empty folder.
 
         Raises:
-            Invalid: The backend does not support something in the model.
+            Unsupported: The backend does not support something in the model.
         """
 
     def build_mixed_precision(
@@ -165,7 +165,7 @@ class Backend(ABC):
             folder: An empty folder.
 
         Raises:
-            Invalid: The backend does not support something in the model.
+            Unsupported: The backend does not support something in the model.
         """
         raise NotImplementedError(f"{self.name} cannot mix precisions.")
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dltlab.errors import Invalid
+from dltlab.errors import LabError
 from dltlab.inference.backends.base import (
     Arrays,
     Backend,
@@ -14,6 +14,8 @@ from dltlab.inference.backends.base import (
     Settings,
     widened,
 )
+from dltlab.inference.export import Unsupported
+from dltlab.inference.signature import call
 from dltlab.models import in_precision
 
 if TYPE_CHECKING:
@@ -42,23 +44,38 @@ class KerasEager(Backend):
         """Save the model, converted to `precision`.
 
         Raises:
-            Invalid: The model has a Lambda layer, whose code is not loaded again.
+            Unsupported: The model contains Python code that is not loaded again.
         """
-        import keras
+        from dltlab.models import load_model
 
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.Lambda):
-                raise Invalid(
-                    f"The layer {layer.name} is a Lambda: the backend keras does not load Python "
-                    "code from a file. Replace the layer, or choose the backend tf.function."
-                )
-        in_precision(model, precision).save(folder / _FILE)
+        path = folder / _FILE
+        in_precision(model, precision).save(path)
+        try:
+            load_model(path)
+        except LabError as error:
+            raise Unsupported(
+                f"{_own_code(model)} contains Python code, which Keras loads from a file only if "
+                "its class is decorated with @keras.saving.register_keras_serializable()."
+            ) from error
 
     def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
         """Load the model."""
         from dltlab.models import load_model
 
         return _KerasSession(load_model(folder / _FILE))
+
+
+def _own_code(model: "keras.Model") -> str:
+    """Return the first layer whose code Keras does not load, else the name of the model."""
+    import keras
+
+    for layer in model._flatten_layers():
+        is_from_keras = type(layer).__module__.startswith("keras.")
+        registered_name = keras.saving.get_registered_name(type(layer))
+        is_known = is_from_keras or keras.saving.get_registered_object(registered_name)
+        if isinstance(layer, keras.layers.Lambda) or not is_known:
+            return f"The layer {layer.name}"
+    return str(model.name)
 
 
 class _KerasSession(Session):
@@ -69,8 +86,6 @@ class _KerasSession(Session):
         return self._run
 
     def _run(self, inputs: Arrays) -> Arrays:
-        import keras
         import numpy as np
 
-        outputs: Any = self._model(inputs[0] if len(inputs) == 1 else inputs, training=False)
-        return [widened(np.asarray(output)) for output in keras.tree.flatten(outputs)]
+        return [widened(np.asarray(output)) for output in call(self._model, inputs)]

@@ -1,6 +1,5 @@
 """LiteRT, formerly TensorFlow Lite: a small runtime for phones and processors."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FILE = "model.tflite"
-_INPUT_NAMES = "inputs.json"  # in the model's order
 
 
 class LiteRt(Backend):
@@ -41,20 +39,16 @@ class LiteRt(Backend):
         """Convert the model; for int8 with LiteRT's post-training quantization."""
         import tensorflow as tf
 
-        names = [tensor.name for tensor in model.inputs]
-
         def examples() -> "Iterator[dict[str, np.ndarray]]":
-            for example in calibration:
-                yield dict(zip(names, example, strict=True))  # the converter sorts inputs by name
+            return map(_by_name, calibration)
 
-        with TemporaryDirectory() as temporary, exporting(model, "LiteRT"):
+        with TemporaryDirectory() as temporary, exporting(model, "converted to LiteRT"):
             write_saved_model(model, Path(temporary, "model"))
             converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(temporary, "model")))
             if precision == "int8":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 converter.representative_dataset = examples
             (folder / _FILE).write_bytes(converter.convert())
-        (folder / _INPUT_NAMES).write_text(json.dumps(names))
 
     def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
         """Read the file; each runner compiles it for itself."""
@@ -64,7 +58,6 @@ class LiteRt(Backend):
 class _LiteRtSession(Session):
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._content, self._settings = (folder / _FILE).read_bytes(), settings
-        self._names: list[str] = json.loads((folder / _INPUT_NAMES).read_text())
 
     def runner(self) -> Runner:
         """Return a function with an interpreter of its own: interpreters are not thread-safe."""
@@ -76,7 +69,12 @@ class _LiteRtSession(Session):
         signature = interpreter.get_signature_runner("serving_default")
 
         def run(inputs: Arrays) -> Arrays:
-            outputs = signature(**dict(zip(self._names, inputs, strict=True)))
+            outputs = signature(**_by_name(inputs))
             return [outputs[f"output_{index}"] for index in range(len(outputs))]
 
         return run
+
+
+def _by_name(inputs: Arrays) -> "dict[str, np.ndarray]":
+    """Return the inputs as `write_saved_model` names them."""
+    return {f"input_{index}": array for index, array in enumerate(inputs)}

@@ -57,7 +57,7 @@ class OnnxRuntime(Backend):
         (folder / FILE).write_bytes(to_onnx(model))
         if precision == "int8":
             # Its kernels for x86 processors take unsigned activations.
-            with exporting(model, "int8"):
+            with exporting(model, "quantized"):
                 quantize(folder / FILE, calibration, activations="QUInt8")
 
     def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
@@ -133,7 +133,18 @@ class OnnxSession(Session):
         options.log_severity_level = 3
         for name, value in session_options.items():
             setattr(options, name, value)
-        return ort.InferenceSession(str(self._path), options, providers=self._providers)
+        try:
+            return ort.InferenceSession(str(self._path), options, providers=self._providers)
+        except Exception as error:  # not all messages name the node
+            raise RuntimeError(f"{error}\n{' '.join(self._nodes_in(str(error)))}") from error
+
+    def _nodes_in(self, message: str) -> list[str]:
+        """Return the names of the nodes whose type is in a message."""
+        import onnx
+
+        words = set(re.findall(r"\w+", message))
+        nodes = onnx.load(self._path, load_external_data=False).graph.node
+        return [node.name for node in nodes if node.op_type in words]
 
     def providers(self) -> list[str]:
         """Return the execution providers that it runs on."""

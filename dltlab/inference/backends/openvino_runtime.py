@@ -148,7 +148,7 @@ def _quiet_nncf(model: "keras.Model") -> Iterator[None]:
     before = console.quiet, console.is_jupyter
     console.quiet, console.is_jupyter = True, False
     try:
-        with exporting(model, "int8"):
+        with exporting(model, "quantized"):
             yield
     finally:
         console.quiet, console.is_jupyter = before

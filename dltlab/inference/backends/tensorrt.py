@@ -61,7 +61,7 @@ class TensorRt(OnnxRuntime):
         converted = model if precision == "int8" else in_precision(model, precision)
         (folder / FILE).write_bytes(to_onnx(converted))
         if precision == "int8":
-            with exporting(model, "int8"):
+            with exporting(model, "quantized"):
                 quantize(folder / FILE, calibration, activations="QInt8", ActivationSymmetric=True)
 
     def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:

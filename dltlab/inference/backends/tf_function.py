@@ -83,5 +83,5 @@ class _GraphSession(Session):
 
         tensors = [tf.constant(array) for array in inputs]
         with self._lock:
-            outputs = self._function(tensors[0] if len(tensors) == 1 else tensors)
-        return [widened(output.numpy()) for output in tf.nest.flatten(outputs)]
+            outputs = self._function(*tensors)
+        return [widened(outputs[f"output_{index}"].numpy()) for index in range(len(outputs))]
