@@ -93,3 +93,11 @@ def test_a_split_whose_file_has_no_entry_is_named(card_path: Path) -> None:
     )
     with pytest.raises(Invalid, match=r"split 'test' names the file none\.gz, which has no entry"):
         info("mnist")
+
+
+def test_the_card_in_the_guide_for_contributors_is_valid(card_path: Path, repository: Path) -> None:
+    guide = (repository / "CONTRIBUTING.md").read_text()
+    card = guide.partition("```toml\n")[2].partition("```")[0]
+    card_path.with_name("leaves.toml").write_text(card.replace('"SHA256"', f'"{64 * "0"}"'))
+    assert info("leaves").contents == "1,200 color images 64×64, 2 classes"
+    assert all(f"| `{name}` |" in guide for name in ("cifar", "csv", "idx", "image_folder", "npz"))

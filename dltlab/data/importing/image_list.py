@@ -71,10 +71,10 @@ class ListSource:
             listing.left_out.append((f"line {number}", "does not name image and class"))
             return
         name = self._local_name(field)
-        if not self._is_inside(Path(name)):
+        if not self._is_inside(name):
             listing.left_out.append((name, "leads outside the folder of the list"))
         else:
-            split = split_of(field_in(fields, columns.split))
+            split = None if columns.split is None else split_of(field_in(fields, columns.split))
             listing.candidates.append(Candidate(name, label, split))
 
     def _why_missing(self, candidates: list[Candidate]) -> str:
@@ -90,14 +90,14 @@ class ListSource:
                 return f"{reason}, and these to {folder}: move the list there"
         return reason
 
-    def _is_inside(self, path: Path) -> bool:
-        if not path.is_absolute() and ".." not in path.parts:
+    def _is_inside(self, name: str) -> bool:
+        if not os.path.isabs(name) and ".." not in name:
             return True  # without looking at the disk for each of many lines
-        return (self._folder / path).resolve().is_relative_to(self._folder.resolve())
+        return (self._folder / name).resolve().is_relative_to(self._folder.resolve())
 
     def _local_name(self, field: str) -> str:
         """Return a path with slashes instead of backslashes, unless these are part of a name."""
-        if "\\" in field and not os.path.isfile(self._folder / field):
+        if "\\" in field and not os.path.isfile(os.path.join(self._folder, field)):
             return field.replace("\\", "/")
         return field
 

@@ -102,7 +102,7 @@ def _label_column(
 
 
 def _names_splits(column: tuple[str, ...]) -> bool:
-    splits = set(map(split_of, column))
+    splits = {split_of(text) for text in set(column)}
     return None not in splits and len(splits) > 1
 
 
