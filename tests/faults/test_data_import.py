@@ -359,6 +359,15 @@ def test_a_list_of_images_that_are_elsewhere_says_where_they_are_looked_up(tmp_p
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["../\x1b[31m.png,cat", 'a.png\t"cat"\x1b\nb.png\tdog', "a.png,x\n\0.png,\x1b\n"]
+)
+def test_messages_about_lists_have_no_control_characters(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    assert "cannot be read as a list of images" in refusal(path)
+
+
 def test_images_that_vanish_while_they_are_read_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

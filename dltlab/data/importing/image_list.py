@@ -10,6 +10,7 @@ from dltlab.data.importing.candidates import Candidate, Listing
 from dltlab.data.importing.layout import split_of
 from dltlab.data.importing.list_columns import Columns, columns_of, field_in, names_image
 from dltlab.data.importing.wording import shortened
+from dltlab.display import printable
 from dltlab.errors import Invalid
 
 SUFFIXES_OF_LISTS = (".txt", ".csv", ".tsv")
@@ -50,7 +51,8 @@ class ListSource:
             self._add(listing, number, fields, columns)
         if not listing.candidates:
             name, reason = listing.left_out[-1]
-            raise self._refusal(f"every line is left out, such as {name}, which {reason}", lines)
+            reason = f"every line is left out, such as {shortened(name)}, which {reason}"
+            raise self._refusal(reason, lines)
         if not any(os.path.isfile(self._folder / image.name) for image in listing.candidates):
             raise self._refusal(self._why_missing(listing.candidates), lines)
         listing.candidates.sort(key=lambda candidate: candidate.name)
@@ -129,7 +131,8 @@ class ListSource:
         try:
             return list(parses[scores.index(max(scores))](lines, True))
         except csv.Error as error:
-            raise self._refusal(f"{error}, as where a quote is not closed", lines) from error
+            reason = f"{printable(str(error))}, as where a quote is not closed"
+            raise self._refusal(reason, lines) from error
 
     def _score(self, rows: Iterator[Row]) -> tuple[int, int]:
         """Return how many lines name an image that exists and another field, or any image."""
