@@ -23,7 +23,7 @@ from dltlab.course import (
     solution_notebook,
     without_outputs,
 )
-from dltlab.errors import NotFound, Unavailable
+from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.files import write_atomically
 from dltlab.paths import PROGRESS, short_path
 
@@ -45,8 +45,11 @@ def build(course: Course, labs: list[Lab], report: Callable[[str], None] = print
         SourceError: A cell raised an error, the kernel died, or an answer did not pass its check.
         NotFound: The module of a lab's exercises does not exist.
         LabError: The exercises of a lab fail their verification.
+        Invalid: A notebook in the place of one of a lab was not made by a build.
         Unavailable: A notebook cannot be written.
     """
+    for lab in labs:
+        _require_generated(_learner_path(course, lab), _solution_path(course, lab))
     changed = [lab for lab in labs if _reusable(course, lab) is None]
     for lab in labs:
         if lab in changed:
@@ -187,6 +190,17 @@ def _text(path: Path) -> str | None:
         return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _require_generated(*paths: Path) -> None:
+    """Raise before a notebook is overwritten that somebody has written by hand."""
+    for path in paths:
+        notebook = read_notebook(path)
+        if notebook and "dltlab" not in notebook.metadata:
+            raise Invalid(
+                f"{short_path(path)} was not made by a build, which would overwrite it; move it "
+                "elsewhere."
+            )
 
 
 def _require_writable(folder: Path) -> None:

@@ -21,6 +21,7 @@ _MAKES_A_FIGURE = re.compile(
     r"(plt|pyplot|matplotlib\.pyplot)\.(plot|bar|barh|boxplot|contourf?|errorbar|fill_between|figure|"
     r"hexbin|hist|hist2d|hlines|imshow|loglog|matshow|pcolormesh|pie|quiver|scatter|semilog[xy]|"
     r"stackplot|stem|step|subplot|subplots|subplot_mosaic|violinplot|vlines)"
+    r"|.*\.plot\.\w+|(sns|seaborn)\.\w+plot"  # of pandas and seaborn
 )
 _SHELL_CELL = re.compile(r"%%(bash|sh|script|system|!)")
 _SHELL_LINE = re.compile(r"^\s*([\w, ]+=\s*)?[!%]+\s*")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dltlab.cli.common import print_table, without_greeting
+from dltlab.cli.data import CourseFolder
 from dltlab.inference import BACKENDS
 from dltlab.paths import TOKEN
 
@@ -72,6 +73,7 @@ def optimize(
     trust: Annotated[
         bool, typer.Option("--trust-code", help="Run Python code that is in the file.")
     ] = False,
+    course: CourseFolder = None,
 ) -> None:
     """Compile a trained model into a fast engine that is still accurate."""
     with without_greeting():

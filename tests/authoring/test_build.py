@@ -196,6 +196,18 @@ def test_notebooks_without_a_source_are_reported(built, learner, solution):
     assert [path.name for path in built.without_source()] == ["02_gone.ipynb", "03_gone.ipynb"]
 
 
+@pytest.mark.parametrize("folder", ["labs", "solutions"])
+def test_a_notebook_that_no_build_has_made_is_not_overwritten(built, executed, folder):
+    path = built.root / folder / f"{NAME}.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("mine")]), path)
+    before = path.read_bytes()
+
+    with pytest.raises(Invalid, match="was not made by a build, which would overwrite it"):
+        build(built, built.read())
+    assert path.read_bytes() == before
+    assert executed == []
+
+
 def test_a_failing_cell_leaves_the_old_notebook(built, source, solution, edit):
     before = solution.read_bytes()
     edit(source, "rng = np.random", "1 / 0\nrng = np.random")

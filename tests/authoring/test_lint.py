@@ -23,6 +23,8 @@ VIOLATIONS = [
     ("alt-text", CODE + 'show(figure, alt="")', 1, "a figure without alt text"),
     ("alt-text", CODE + "x = 1\n_ = plt.imshow(x)", 2, "'plt.imshow' makes a figure that the cell"),
     ("alt-text", CODE + "for x in y:\n    plt.figure()", 2, "'plt.figure' makes a figure"),
+    ("alt-text", CODE + 'table["a"].plot.line()', 1, "'table['a'].plot.line' makes a figure"),
+    ("alt-text", CODE + "sns.lineplot(table)", 1, "'sns.lineplot' makes a figure"),
     ("alt-text", CODE + "figure, axis = plt.subplots()", 1, "'plt.subplots' makes a figure"),
     ("axis-labels", CODE + "x = 1\naxis.plot(x)", 2, "a drawing without xlabel and ylabel"),
     ("axis-labels", CODE + 'axis.bar(x, y)\naxis.set(xlabel="s")', 1, "a drawing without ylabel"),

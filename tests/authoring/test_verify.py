@@ -391,3 +391,40 @@ def test_members_have_the_order_of_their_definition(ask):
 
     members = exercises_of(importlib.import_module(MODULE))
     assert [member.name for member in members] == [NAME, "why"]
+
+
+CALLABLES = """
+
+from functools import partial
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, predictions, truth):
+        return self.factor * np.mean((predictions - truth) ** 2)
+
+
+mean_squared_error.accepts(Scaled(1))
+mean_squared_error.mistake("You return twice the mean.")(partial(Scaled(2)))
+mean_squared_error.rejects("has the shape (2,)")(np.add)
+"""
+
+
+def test_declared_answers_may_be_anything_that_can_be_called(checks):
+    checks.write_text(checks.read_text() + CALLABLES)
+
+    faults = verify(MODULE)
+
+    assert {fault.partition(" should get ")[0] for fault in faults if "should" in fault} == {
+        f"{NAME}: the answer <ufunc 'add'>"
+    }
+
+
+def test_the_line_of_a_declared_object_is_that_of_its_call(checks):
+    callables = CALLABLES.replace("accepts(Scaled(1))", "accepts(Scaled(3))")
+    checks.write_text(checks.read_text() + callables)
+
+    line = checks.read_text().splitlines().index("    def __call__(self, predictions, truth):") + 1
+    assert f"{NAME}: the answer of line {line} is not accepted: " in "\n".join(verify(MODULE))

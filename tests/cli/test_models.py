@@ -106,6 +106,13 @@ def test_the_help_of_optimize_names_every_backend_and_precision(dltlab):
     assert {"auto", *BACKENDS, *PRECISIONS} <= {word.strip(",.") for word in words}
 
 
+def test_optimize_looks_for_the_data_set_in_a_course(dltlab, digit_model, tmp_path):
+    result = dltlab("optimize", digit_model, "--data", "digits", "--course", tmp_path)
+
+    assert result.code == 2
+    assert f"{tmp_path} is not a course" in result.err
+
+
 def test_optimize_reports_the_accuracy_and_writes_the_engine(dltlab, digit_model, engines):
     from dltlab import data
     from dltlab.inference import Engine
