@@ -81,7 +81,7 @@ def _explanation(path: Path, error: Exception) -> LabError:
             f"{path} is intact, but a class that it names cannot be restored from it ({reason}): "
             "check its methods get_config, from_config and build."
         )
-    return Damaged(f"{path} is damaged or not a Keras model: save it again.")
+    return Damaged(f"{path} is damaged or not a Keras model: save or train it again.")
 
 
 def _is_intact(path: Path) -> bool:

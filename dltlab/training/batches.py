@@ -115,7 +115,10 @@ class Batches:
         import tensorflow as tf
 
         if self.is_generator:
-            raise Invalid(f"A generator does not say how many batches an epoch has: {fix}.")
+            raise Invalid(
+                f"The {self.name} data come from a generator, which does not say where an epoch "
+                f"ends: {fix}."
+            )
         if self.dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise Invalid(f"The {self.name} data have no end: {fix}.")
 
@@ -135,6 +138,10 @@ def with_class_weight(
     """
     import tensorflow as tf
 
+    if not isinstance(class_weight, Mapping):
+        raise Invalid(
+            f"class_weight is {class_weight!r}; it must be a dict of class numbers and weights."
+        )
     for key in class_weight:
         if not isinstance(key, int | np.integer) or key < 0:
             raise Invalid(f"class_weight has the key {key!r}; its keys must be class numbers.")
@@ -251,7 +258,13 @@ def _from_generator(
 
     if not first:
         raise Invalid(f"The {name} data are empty.")
-    signature = tf.nest.map_structure(_spec, *map(_as_batch, first))
+    first = [*map(_as_batch, first)]
+    if any(len(values.shape) == 0 for values in keras.tree.flatten(first)):
+        raise Invalid(
+            f"A batch of the {name} data contains single numbers: each input and target of a batch "
+            "must be an array; convert lists with numpy.array."
+        )
+    signature = tf.nest.map_structure(_spec, *first)
     return tf.data.Dataset.from_generator(
         lambda: map(_as_batch, read()), output_signature=signature
     )

@@ -27,17 +27,24 @@ class CheckedDataset:
         dataset: Batches of inputs, targets and weights, of which the last two may be missing.
         num_classes: The number of classes of the model; None if labels are not class numbers.
         ignored: A label that the loss ignores.
+        are_probabilities: Whether targets must be between 0 and 1.
 
     Attributes:
         dataset: The same batches, with the checks.
     """
 
     def __init__(
-        self, dataset: "tf.data.Dataset", num_classes: int | None, ignored: int | None = None
+        self,
+        dataset: "tf.data.Dataset",
+        num_classes: int | None,
+        ignored: int | None = None,
+        *,
+        are_probabilities: bool = False,
     ) -> None:
         import tensorflow as tf
 
         self._num_classes, self._ignored = num_classes, ignored
+        self._are_probabilities = are_probabilities
         self._lowest = tf.Variable(tf.int64.max, trainable=False)
         self._highest = tf.Variable(tf.int64.min, trainable=False)
         self.dataset = dataset.map(self._check)
@@ -62,6 +69,12 @@ class CheckedDataset:
         if self._num_classes is not None and targets is not None:
             labels = tf.nest.flatten(targets, expand_composites=True)[0]
             checks += self._label_checks(tf.cast(tf.reshape(labels, [-1]), tf.int64))
+        if self._are_probabilities and targets is not None:
+            message = f"{_MARK}some labels are not between 0 and 1, as a cross-entropy needs them:"
+            is_between = tf.reduce_all((targets >= 0) & (targets <= 1))
+            checks.append(
+                tf.debugging.Assert(is_between, [f"{message} number two classes 0 and 1."])
+            )
         with tf.control_dependencies(checks):
             checked = tf.nest.map_structure(tf.identity, batch)
         return checked if len(checked) > 1 else checked[0]

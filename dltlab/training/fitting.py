@@ -219,8 +219,12 @@ def _epochs(batches: Batches, state: RunState) -> "tf.data.Dataset":
 
 
 def _checked(model: keras.Model, dataset: "tf.data.Dataset") -> CheckedDataset:
-    num_classes = sanity_checks.num_label_classes(model)
-    return CheckedDataset(dataset, num_classes, sanity_checks.ignored_label(model))
+    return CheckedDataset(
+        dataset,
+        sanity_checks.num_label_classes(model),
+        sanity_checks.ignored_label(model),
+        are_probabilities=sanity_checks.takes_probabilities(model),
+    )
 
 
 @contextmanager
@@ -244,12 +248,10 @@ def _reported(model: keras.Model, state: RunState, recorder: Recorder) -> Iterat
             raise
         raise Invalid(f"{recorder.place}: {message}") from None
     except ValueError as error:
-        if "No loss to compute" not in str(error):
+        explanation = sanity_checks.explanation(error)
+        if explanation is None:
             raise
-        raise Invalid(
-            "The model has no loss: compile it with one, as in model.compile("
-            '"adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)).'
-        ) from None
+        raise Invalid(explanation) from None
 
 
 def _stop_message(state: RunState, step: int) -> str:

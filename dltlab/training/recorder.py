@@ -89,9 +89,12 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
                 f"{event}, before the weights had changed: look for a logarithm of 0 or a division "
                 "by 0 in the loss or the model, and for weights that are NaN already."
             )
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        optimizer = self.model.optimizer
+        if optimizer is not None:
+            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            event = f"{event}, with a learning rate of {rate:.3g}"
         return (
-            f"{event}, with a learning rate of {rate:.3g}: try a tenth of it, or clipnorm=1.0 in "
+            f"{event}: try a tenth of the rate, or clipnorm=1.0 in "
             "the optimizer; lr_range_test shows which rates work. The model was restored to its "
             "state " + (f"after epoch {done}." if done else "before training.")
         )

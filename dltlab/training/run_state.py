@@ -2,6 +2,7 @@
 
 import json
 import math
+import numbers
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -51,8 +52,11 @@ class RunState:
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size", "steps_per_epoch"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise Invalid(f"{name} is {value}; it must be 1 or more.")
+            if value is None:
+                continue
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise Invalid(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+            setattr(self, name, int(value))
 
     @classmethod
     def load(
@@ -96,13 +100,14 @@ class RunState:
 
     def _continue_from(self, model: keras.Model) -> None:
         """Drop a row that is ahead of the model, and restore what Keras does not save."""
-        if getattr(model, "optimizer", None) is None:
+        if not hasattr(model, "optimizer"):
             raise Invalid(
                 f"The class {type(model).__name__} of the model has a compile method of its own, "
                 "which Keras cannot repeat: define get_compile_config and compile_from_config."
             )
-        restore_one_cycle(model.optimizer)
-        step = int(model.optimizer.iterations)
+        if model.optimizer is not None:
+            restore_one_cycle(model.optimizer)
+        step = _step(model)
         rows = [row for row in self.rows if row["step"] <= step]
         self.finished = self.finished and rows == self.rows
         self.rows = rows
@@ -122,7 +127,7 @@ class RunState:
     def add_epoch(self, model: keras.Model, values: dict[str, float]) -> None:
         """Record a finished epoch, and keep its weights if it is the best so far."""
         seeds = [keras.ops.convert_to_numpy(seed).tolist() for seed in seed_states(model)]
-        self.rows.append({"step": int(model.optimizer.iterations), "seeds": seeds, **values})
+        self.rows.append({"step": _step(model), "seeds": seeds, **values})
         if self.patience is not None and self.monitored is None:
             raise Invalid(
                 f"patience needs a logged loss, and the model logs {', '.join(values)}: name one "
@@ -170,6 +175,11 @@ class RunState:
             raise cannot_write(self.folder / name, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _step(model: keras.Model) -> int:
+    """Return the number of training steps; 0 for a model with optimizers of its own."""
+    return int(model.optimizer.iterations) if model.optimizer is not None else 0
 
 
 def seed_states(model: keras.Model) -> list[keras.Variable]:

@@ -11,6 +11,22 @@ from dltlab.training.probabilities import fits
 
 Shape = Sequence[int | None]
 
+_ONE_HOT = (
+    "The labels have several values for each example, and the loss takes class numbers: use "
+    "keras.losses.CategoricalCrossentropy for one-hot labels, or convert them with "
+    "tf.argmax(labels, axis=-1)."
+)
+_CLASS_NUMBERS = (
+    "The labels are class numbers, and the loss takes a value for each class: use "
+    "keras.losses.SparseCategoricalCrossentropy."
+)
+_ERRORS_OF_KERAS = {  # of models whose outputs are not known before
+    "No loss to compute": "The model has no loss: compile it with one, as in model.compile("
+    '"adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)).',
+    "must have rank (ndim) `target.ndim - 1`": _ONE_HOT,
+    "must have the same rank (ndim)": _CLASS_NUMBERS,
+}
+
 
 def has_own_step(model: keras.Model) -> bool:
     """Return whether a model computes its loss in its own way, with labels of any kind or none."""
@@ -25,6 +41,12 @@ def num_label_classes(model: keras.Model) -> int | None:
     shape = _output_shape(model)
     is_sparse = _loss_name(model).startswith("sparse_categorical")
     return shape[-1] if is_sparse and shape is not None and len(shape) > 1 else None
+
+
+def takes_probabilities(model: keras.Model) -> bool:
+    """Return whether the model's loss takes targets between 0 and 1, as a cross-entropy does."""
+    is_cross_entropy = _loss_name(model).startswith(("binary_", "categorical_"))
+    return is_cross_entropy and _is_built_in(model.loss)
 
 
 def ignored_label(model: keras.Model) -> int | None:
@@ -61,7 +83,12 @@ def require_trainable(model: keras.Model, batch: Any, name: str = "training") ->
     ):
         raise Invalid(f"The {name} data are not in batches: add .batch(64) to the data set.")
     for tensor, shape in pairs:
-        _require_fitting(tensor.shape, shape, name)
+        if not _fits_as_in_keras(tensor.shape, shape):
+            raise Invalid(
+                f"The model takes inputs of shape {shape_text(shape[1:])} and those of the {name} "
+                f"data are {shape_text(tensor.shape[1:])}: build the model for that shape, or load "
+                "the data in another."
+            )
     if not has_own_step(model):
         _require_targets(model, targets, name)
 
@@ -94,18 +121,12 @@ def _inputs_with_shapes(model: keras.Model, inputs: Any, name: str) -> list[tupl
     return [(value, tensor.shape) for value, tensor in zip(values, tensors, strict=True)]
 
 
-def _require_fitting(shape: Shape, expected: Shape, name: str) -> None:
-    """Raise Invalid if a batch does not fit; Keras itself adds or removes a last axis of 1."""
-    is_fitting = (
+def _fits_as_in_keras(shape: Shape, expected: Shape) -> bool:
+    """Return whether a batch fits; Keras itself adds or removes a last axis of 1."""
+    return (
         fits(shape, expected)
         or (expected[-1] == 1 and fits((*shape, 1), expected))
         or (shape[-1] == 1 and fits(shape[:-1], expected))
-    )
-    if is_fitting:
-        return
-    raise Invalid(
-        f"The model takes inputs of shape {shape_text(expected[1:])} and those of the {name} data "
-        f"are {shape_text(shape[1:])}: build the model for that shape, or load the data in another."
     )
 
 
@@ -123,24 +144,22 @@ def _require_targets(model: keras.Model, targets: Any, name: str) -> None:
     if outputs is None or not hasattr(targets, "shape") or not _is_built_in(model.loss):
         return
     loss, shape = _loss_name(model), tuple(targets.shape)
-    are_numbers = len(shape) < len(outputs) or (shape[-1] == 1 and outputs[-1] != 1)
+    are_numbers = len(shape) < len(outputs) or shape[-1] == 1
     if loss.startswith("sparse_categorical"):
-        if not are_numbers and shape[-1] != 1:
-            raise Invalid(
-                f"The {name} labels have {shape[-1]} values for each example, and the loss takes "
-                "class numbers: use keras.losses.CategoricalCrossentropy for one-hot labels, or "
-                "convert them with tf.argmax(labels, axis=-1)."
-            )
-    elif loss.startswith("categorical") and are_numbers:
+        if not are_numbers:
+            raise Invalid(_ONE_HOT)
+    elif outputs[-1] != 1 and are_numbers and loss.startswith(("categorical", "binary")):
+        raise Invalid(_CLASS_NUMBERS)
+    elif not _fits_as_in_keras(shape, outputs):
         raise Invalid(
-            f"The {name} labels are class numbers, and the loss takes a value for each class: use "
-            "keras.losses.SparseCategoricalCrossentropy."
+            f"The {name} targets are of shape {shape_text(shape[1:]) or 1} and the outputs of the "
+            f"model are {shape_text(outputs[1:])}: build the model with outputs of that shape."
         )
-    elif len(outputs) == len(shape) == 2 and outputs[1] != shape[1]:
-        raise Invalid(
-            f"The {name} targets have {shape[1]} values for each example, and the model has "
-            f"{outputs[1]} outputs: build it with one output per value."
-        )
+
+
+def explanation(error: Exception) -> str | None:
+    """Return a sentence for an error of Keras that only a training step shows, else None."""
+    return next((text for part, text in _ERRORS_OF_KERAS.items() if part in str(error)), None)
 
 
 def _output_shape(model: keras.Model) -> Shape | None:

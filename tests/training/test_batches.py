@@ -127,7 +127,7 @@ def test_data_without_a_known_end_are_refused() -> None:
     for data in (Endless(), tf.data.Dataset.range(3).repeat()):
         with pytest.raises(Invalid, match="The training data have no end: pass more"):
             Batches.of(data, "training").require_end("pass more")
-    with pytest.raises(Invalid, match="A generator does not say how many batches an epoch has"):
+    with pytest.raises(Invalid, match="from a generator, which does not say where"):
         Batches.of(generator(), "training").require_end("pass more")
     Batches.of(Sequence(), "training").require_end("pass more")
 
@@ -143,6 +143,8 @@ def test_data_without_a_known_end_are_refused() -> None:
         ((X, Y.tolist()), "contain a int where an array is needed: convert lists with"),
         (iter(()), "The training data are empty"),
         ((X[:0], Y[:0]), "The training data are empty"),
+        (iter([(X[0], 1)]), "A batch of the training data contains single numbers"),
+        (iter([[[1.0], [2.0]]]), "contains single numbers: .* convert lists with numpy.array"),
     ],
 )
 def test_other_data_are_refused(data: Any, message: str) -> None:
@@ -177,5 +179,7 @@ def test_class_weight_that_cannot_be_used_is_refused() -> None:
     dataset = tf.data.Dataset.from_tensors((X, Y))
     with pytest.raises(Invalid, match="class_weight has the key 'cat'; its keys must be"):
         with_class_weight(dataset, {"cat": 1.0}, are_class_numbers=True)  # type: ignore[dict-item]
+    with pytest.raises(Invalid, match="class_weight is 'balanced'; it must be a dict of class"):
+        with_class_weight(dataset, "balanced", are_class_numbers=True)  # type: ignore[arg-type]
     with pytest.raises(Invalid, match=r"class_weight needs batches \(x, y\)"):
         with_class_weight(tf.data.Dataset.from_tensors((X, Y, Y)), {0: 1.0}, are_class_numbers=True)

@@ -85,3 +85,14 @@ def test_label_that_only_the_loss_of_tensorflow_refuses_is_named() -> None:
         tf.nn.sparse_softmax_cross_entropy_with_logits([5], tf.zeros((1, 3)))
     message = "the label 5 is not one of the model's 3 classes, which are numbered from 0 to 2:"
     assert str(message_in(caught.value)).startswith(message)
+
+
+def test_labels_of_a_cross_entropy_are_between_0_and_1() -> None:
+    for labels in ([0, 1], [0.0, 0.3]):
+        correct = CheckedDataset(dataset(np.eye(2), labels), None, are_probabilities=True)
+        assert len(list(correct.dataset)) == 1
+    for labels in ([-1, 1], [1.0, 2.0]):
+        wrong = CheckedDataset(dataset(np.eye(2), labels), None, are_probabilities=True)
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            list(wrong.dataset)
+        assert str(message_in(caught.value)).startswith("some labels are not between 0 and 1")

@@ -270,16 +270,16 @@ def test_number_of_label_values_must_equal_the_number_of_outputs() -> None:
     model = build(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
     wide = train().map(lambda x, y: (x, tf.one_hot(y, 12)))
     with pytest.raises(
-        LabError, match="targets have 12 values for each example, and the model has 10 outputs"
+        LabError, match="targets are of shape 12 and the outputs of the model are 10: build"
     ):
         fit(model, wide, epochs=1, title=None)
     fit(model, train().map(lambda x, y: (x, tf.one_hot(y, 10))), epochs=1, title=None)
 
 
 def test_wrong_argument_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="epochs is 0; it must be 1 or more"):
+    with pytest.raises(LabError, match="epochs is 0; it must be a whole number, 1 or more"):
         fit(build(), train(), epochs=0)
-    with pytest.raises(LabError, match="patience is 0; it must be 1 or more"):
+    with pytest.raises(LabError, match="patience is 0; it must be a whole number"):
         fit(build(), train(), epochs=1, patience=0)
     with pytest.raises(LabError, match="The training data are empty"):
         fit(build(), train().take(0), epochs=1)
@@ -464,6 +464,64 @@ def test_model_with_its_own_training_step_needs_no_labels(
         fit(model, data, epochs=3, patience=1, title=None)
 
 
+def test_model_with_two_optimizers_trains(tmp_path: Path) -> None:
+    class Pair(keras.Model):
+        """As a generator with its discriminator: it gives Keras no optimizer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = keras.layers.Dense(3), keras.layers.Dense(1)
+
+        def compile(self, *optimizers: keras.optimizers.Optimizer) -> None:
+            super().compile(optimizer=None)
+            self.optimizers = optimizers
+
+        def call(self, inputs: Any) -> Any:
+            return self.second(self.first(inputs))
+
+        def train_step(self, inputs: Any) -> dict[str, Any]:
+            losses = {}
+            layers = {"g_loss": self.first, "d_loss": self.second}
+            for (name, layer), optimizer in zip(layers.items(), self.optimizers, strict=True):
+                with tf.GradientTape() as tape:
+                    losses[name] = keras.ops.mean(keras.ops.square(self(inputs)))
+                variables = layer.trainable_variables
+                gradients = tape.gradient(losses[name], variables)
+                optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return losses
+
+    model = Pair()
+    model.compile(keras.optimizers.Adam(0.05), keras.optimizers.SGD(0.05))
+    history = fit(model, ROWS, epochs=3, batch_size=40, run_dir=tmp_path, title=None).history
+    assert history["d_loss"][2] < history["d_loss"][0]
+    assert len(history["g_loss"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "message"),
+    [
+        ("sparse_categorical_crossentropy", np.eye(2)[[0, 1] * 20], "CategoricalCrossentropy for"),
+        ("sparse_categorical_crossentropy", np.array([0, 5] * 20), "the label 5 is not one of the"),
+        ("categorical_crossentropy", np.array([0, 1] * 20), "The labels are class numbers, and"),
+    ],
+)
+def test_wrong_labels_of_a_model_with_unknown_outputs_are_explained(
+    loss: str, labels: np.ndarray, message: str
+) -> None:
+    class Subclassed(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(inputs)
+
+    model = Subclassed()
+    model.compile("adam", loss)
+    with pytest.raises(Invalid, match=message):
+        fit(model, (ROWS, labels), epochs=1, title=None)
+
+
 def test_loss_that_the_model_adds_itself_needs_no_labels() -> None:
     inputs = keras.Input((3,))
     model = keras.Model(inputs, Penalized()(keras.layers.Dense(3)(inputs)))
@@ -515,7 +573,9 @@ def test_endless_data_need_steps_per_epoch() -> None:
     dataset = tf.data.Dataset.from_tensor_slices((ROWS, SUMS)).batch(8).repeat()
     with pytest.raises(Invalid, match="The training data have no end: pass steps_per_epoch"):
         fit(regression(), dataset, epochs=1)
-    with pytest.raises(Invalid, match=r"A generator does not say how many batches .*: pass steps_"):
+    with pytest.raises(
+        Invalid, match=r"from a generator, which does not say .*: pass steps_per_epoch"
+    ):
         fit(regression(), endless(), epochs=1)
     with pytest.raises(Invalid, match="The validation data have no end: pass arrays, or a part"):
         fit(regression(), (ROWS, SUMS), epochs=1, validation=dataset)

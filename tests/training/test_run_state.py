@@ -62,5 +62,11 @@ def test_class_with_a_compile_method_of_its_own_is_named(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["epochs", "patience", "batch_size", "steps_per_epoch"])
 def test_numbers_below_one_are_refused(name: str) -> None:
-    with pytest.raises(Invalid, match=f"{name} is 0; it must be 1 or more"):
+    with pytest.raises(Invalid, match=f"{name} is 0; it must be a whole number, 1 or more"):
         RunState(None, **({"epochs": 1} | {name: 0}))  # type: ignore[arg-type]
+
+
+def test_texts_and_fractions_are_no_numbers_of_epochs() -> None:
+    for epochs in ("3", 2.5):
+        with pytest.raises(Invalid, match=f"epochs is {epochs!r}; it must be a whole number"):
+            RunState(None, epochs)  # type: ignore[arg-type]

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from dltlab.errors import Invalid
-from dltlab.training.sanity_checks import ignored_label, num_label_classes, require_trainable
+from dltlab.training.sanity_checks import (
+    ignored_label,
+    num_label_classes,
+    require_trainable,
+    takes_probabilities,
+)
 
 
 def dense(units: int, loss: Any, optimizer: Any = "adam") -> keras.Model:
@@ -74,7 +79,7 @@ def test_last_axis_of_one_may_be_missing_as_in_keras(shape: tuple[int, ...]) -> 
 def test_targets_of_a_loss_that_keras_does_not_know_may_have_any_shape() -> None:
     model = dense(2, lambda targets, outputs: outputs)
     require_trainable(model, (np.ones((4, 3)), np.ones((4, 5))))
-    with pytest.raises(Invalid, match="have 5 values for each example, and the model has 2"):
+    with pytest.raises(Invalid, match="targets are of shape 5 and the outputs of the model are 2"):
         require_trainable(dense(2, "mse"), (np.ones((4, 3)), np.ones((4, 5))))
 
 
@@ -89,3 +94,32 @@ def test_number_of_classes_of_every_step_is_known() -> None:
     assert num_label_classes(model) == 4
     assert ignored_label(model) == -1
     assert ignored_label(dense(2, "mse")) is None
+
+
+def test_cross_entropies_of_keras_take_probabilities() -> None:
+    assert takes_probabilities(dense(1, "binary_crossentropy"))
+    assert takes_probabilities(dense(3, keras.losses.CategoricalCrossentropy()))
+    for loss in ("mse", "sparse_categorical_crossentropy", lambda targets, outputs: outputs):
+        assert not takes_probabilities(dense(3, loss))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "labels", "message"),
+    [
+        (2, "binary_crossentropy", np.zeros(4), "are class numbers, and the loss takes a value"),
+        (10, "mse", np.zeros(4), "targets are of shape 1 and the outputs of the model are 10"),
+        (3, "sparse_categorical_crossentropy", np.zeros((4, 3)), "several values for each example"),
+        (1, "binary_crossentropy", np.zeros(4), None),
+        (1, "mse", np.zeros(4), None),
+        (1, "mse", np.zeros((4, 1, 1)), None),
+    ],
+)
+def test_targets_have_the_shape_that_the_loss_takes(
+    outputs: int, loss: str, labels: np.ndarray, message: str | None
+) -> None:
+    model, batch = dense(outputs, loss), (np.ones((4, 3)), labels)
+    if message is None:
+        require_trainable(model, batch)
+    else:
+        with pytest.raises(Invalid, match=message):
+            require_trainable(model, batch)
