@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 NEUTRAL = "#777777"  # for context: baselines, grids, annotations
 
-_RUN_AGAIN = "Run this cell again to bring it back to life."
+# The plain text of the output that is shown in the place of a widget without a kernel.
+RUN_AGAIN = "Run this cell again to bring it back to life."
 
 # The output before this one, if it is a widget that no kernel listens to: JupyterLab marks it as
 # disconnected, or shows an error where it has not saved it, or says that the kernel ends. A new
@@ -271,13 +272,13 @@ def show_widget(widget: Any, text: str, stored: str = "") -> Callable[[str], Non
     box = ipywidgets.VBox([ipywidgets.HTML(_KEYS), widget]).add_class("dltlab-widget")
     _publish({**box._repr_mimebundle_(), "text/plain": text})
     name = uuid.uuid4().hex
-    show_html(_stopped(stored), _RUN_AGAIN, display_id=name)
-    return lambda stored: show_html(_stopped(stored), _RUN_AGAIN, display_id=name, update=True)
+    show_html(_stopped(stored), RUN_AGAIN, display_id=name)
+    return lambda stored: show_html(_stopped(stored), RUN_AGAIN, display_id=name, update=True)
 
 
 def _stopped(stored: str) -> str:
     """Return what is shown in the place of a widget that has no kernel."""
-    return f'{_STYLE}<div class="dltlab-stopped">{stored}<p><em>{_RUN_AGAIN}</em></p></div>'
+    return f'{_STYLE}<div class="dltlab-stopped">{stored}<p><em>{RUN_AGAIN}</em></p></div>'
 
 
 def _publish(bundle: dict[str, Any], display_id: str | None = None, update: bool = False) -> None:

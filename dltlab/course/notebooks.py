@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from dltlab.course.catalog import Course
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import Cell, Lab
+from dltlab.display import RUN_AGAIN
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -72,9 +73,16 @@ def execute_notebook(notebook: NotebookNode, lab: Lab, environment: dict[str, st
         asyncio.run(_run_cells(client, lab, variables))
     notebook.metadata = metadata  # without the kernel's additions
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(_WIDGET_VIEW, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_run_again(output)]
+            for output in cell.outputs:
+                output.get("data", {}).pop(_WIDGET_VIEW, None)
     return notebook
+
+
+def _is_run_again(output: NotebookNode) -> bool:
+    """Return whether an output is shown in the place of a widget; its plain text is there, too."""
+    return bool(output.get("data", {}).get("text/plain") == RUN_AGAIN)
 
 
 def without_outputs(notebook: NotebookNode) -> NotebookNode:

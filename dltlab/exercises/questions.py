@@ -14,6 +14,14 @@ from dltlab.exercises.messages import Outcome, Verdict, verdict
 from dltlab.exercises.progress import try_record_outcome
 from dltlab.exercises.source import lab_of
 
+# ipywidgets gives each option one line: the lines of a long option would overlap the next one.
+_STYLE = """<style>
+.dltlab-question .widget-html-content { line-height: 1.5; }
+.dltlab-question .widget-radio-box label { display: flex; flex-direction: row-reverse;
+  justify-content: flex-end; gap: 6px; height: auto; line-height: 1.5; margin-bottom: 2px; }
+.dltlab-question .widget-radio-box input { flex: none; margin: 3px 0 0 !important; }
+</style>"""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -104,7 +112,7 @@ class Question:
         import ipywidgets
 
         prompt = ipywidgets.HTML()
-        prompt.value = f"<b>{html.escape(self.text)}</b>"
+        prompt.value = f"{_STYLE}<b>{html.escape(self.text)}</b>"
         choices = ipywidgets.RadioButtons(
             options=[(f"{letter}) {o.text}", letter) for letter, o in self.options.items()],
             index=None,
@@ -127,4 +135,5 @@ class Question:
 
         choices.observe(enable, "value")
         button.on_click(check)
-        return ipywidgets.VBox([prompt, choices, button, message])
+        box = ipywidgets.VBox([prompt, choices, button, message])
+        return box.add_class("dltlab-question")

@@ -1,6 +1,7 @@
 """Cards, figures and widgets in JupyterLab: the keyboard, the pointer, and without a kernel."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ RUN_AGAIN = "Run this cell again to bring it back to life."
 CELLS = {
     "card": "def softmax(logits):\n    return logits\n\nex.softmax.check(softmax)",
     "question": "ex.first_loss.ask()",
+    "long question": "ex.why_shift.ask()",
     "pad": "DigitPad(lambda image: np.eye(10)[int(image.sum()) % 10]).show()",
     "figure": "figure, axis = plt.subplots()\nshow(figure, 'Two empty axes.')",
     "text": "print('a long sentence of many words ' * 20)",
@@ -87,6 +89,7 @@ def expect_stopped(page: Page) -> None:
 
 def test_pointer_keyboard_and_screen_reader_reach_everything(page: Page) -> None:
     paint_by_dragging_and_with_the_keyboard(cell(page, "pad"))
+    expect_no_overlapping_options(cell(page, "long question"))
     move_between_options_with_the_arrow_keys(cell(page, "question"))
     open_a_hint_with_the_keyboard(cell(page, "card"))
 
@@ -131,6 +134,20 @@ def move_between_options_with_the_arrow_keys(question: Locator) -> None:
     expect(radios.nth(2)).to_be_checked()
     question.get_by_role("button", name="Check").press("Enter")
     expect(question.locator("[data-outcome=passed]:visible")).to_have_count(1)
+
+
+def expect_no_overlapping_options(question: Locator) -> None:
+    page = question.page
+    size = page.viewport_size
+    assert size
+    page.set_viewport_size({"width": 700, "height": size["height"]})
+    options = question.locator("label:has(input)")
+    expect(options).to_have_count(4)
+    boxes = [box for option in options.all() if (box := option.bounding_box())]
+    assert max(box["height"] for box in boxes) > 1.5 * min(box["height"] for box in boxes)
+    for box, next_box in pairwise(boxes):
+        assert box["y"] + box["height"] <= next_box["y"]
+    page.set_viewport_size(size)
 
 
 def open_a_hint_with_the_keyboard(card: Locator) -> None:

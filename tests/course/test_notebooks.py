@@ -150,12 +150,18 @@ def test_executing_stores_outputs_and_without_outputs_removes_them(lab_of_cells)
 
 
 def test_a_widget_is_stored_as_text_only(lab_of_cells):
-    lab = lab_of_cells("# %%\nimport ipywidgets\n\nipywidgets.IntSlider(value=3)\n")
+    lab = lab_of_cells(
+        "# %%\nimport ipywidgets\n\nfrom dltlab.display import show_widget\n\n"
+        'ignored = show_widget(ipywidgets.IntSlider(), "a slider", "<b>at 0</b>")\n'
+        "ipywidgets.IntSlider(value=3)\n"
+    )
     text = notebook_text(execute_notebook(solution_notebook(lab), lab, {}))
 
     assert "IntSlider(value=3)" in text
     assert "widget-view" not in text
     assert "widget-state" not in text
+    assert text.count("a slider") == 2  # the source and the output
+    assert "Run this cell again" not in text
 
 
 def test_a_lab_runs_in_a_temporary_folder_with_the_given_environment(lab_of_cells, tmp_path):

@@ -90,7 +90,7 @@ def test_an_unknown_letter_is_an_error_that_lists_the_options(why, letter):
 def test_the_widget_offers_every_option_and_selects_none(widget):
     prompt, choices, button, message = widget
 
-    assert prompt.value == "<b>What is one &lt; two?</b>"
+    assert prompt.value.endswith("<b>What is one &lt; two?</b>")
     assert choices.options == (("a) <b>less</b>", "a"), ("b) more", "b"))
     assert choices.value is None
     assert button.disabled
