@@ -62,16 +62,16 @@ def _explanation(path: Path, error: Exception) -> LabError:
     if "safe_mode" in text:
         return Invalid(
             f"{path} contains Python code (a Lambda layer), which could do anything. If you trust "
-            "it, use trusted=True, or --trust-code on the command line; or load it with "
-            "keras.saving.load_model(..., safe_mode=False) and pass the model."
+            "it, pass trusted=True to training.resume or models.load_model, or use --trust-code on "
+            "the command line."
         )
     missing = re.search(r"Could not locate (\w+) '([^']+)'", text)
     if missing:
         kind, name = missing.groups()
         return Unavailable(
-            f"{path} needs the {kind} {name!r}, which is not part of Keras: pass it, as in "
-            f"custom_objects={{{name!r}: {name.rpartition('>')[2]}}}, or import the module that "
-            "registers it with keras.saving.register_keras_serializable."
+            f"{path} needs the {kind} {name!r}, which is not part of Keras: pass custom_objects="
+            f"{{{name!r}: {name.rpartition('>')[2]}}} to training.resume or models.load_model, or "
+            "import the module that registers it with keras.saving.register_keras_serializable."
         )
     if isinstance(error, TypeError | ValueError) and _is_intact(path):
         reason = (
@@ -87,6 +87,6 @@ def _explanation(path: Path, error: Exception) -> LabError:
 def _is_intact(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            return "metadata.json" in archive.namelist() and archive.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False

@@ -155,10 +155,11 @@ def with_class_weight(
     weights = tf.constant([class_weight.get(number, 1.0) for number in range(last + 1)], tf.float32)
 
     def add(inputs: Any, labels: "tf.Tensor") -> Any:
-        if labels.shape.rank > 1 and labels.shape[-1] == 1:
+        rank = labels.shape.rank or 1  # None if it is not known
+        if rank > 1 and labels.shape[-1] == 1:
             classes = labels[..., 0]
         else:
-            is_number = are_class_numbers or labels.shape.rank == 1
+            is_number = are_class_numbers or rank == 1
             classes = labels if is_number else tf.argmax(labels, axis=-1)
         classes = tf.minimum(tf.cast(classes, tf.int64), last)
         return inputs, labels, tf.gather(weights, classes)

@@ -106,7 +106,7 @@ def classify(
     problems, scores = _classify_entries(model, entries, shape, read, multi_label)
     table = _table([str(path) for path, _ in entries], problems, scores, names, multi_label)
     if out is not None:
-        write_atomically(Path(out), _csv(table, len(names)))
+        write_atomically(Path(out).expanduser(), _csv(table, len(names)))
     return table
 
 

@@ -4,18 +4,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from dltlab.errors import Invalid
+from dltlab.training.batches import Batches
 from dltlab.training.evaluation_results import Evaluation, Mistake
 from dltlab.training.probabilities import checked_class_names, is_multi_label, probabilities
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_BATCH_SIZE = 256  # of arrays
 _TOP = 5
 _THRESHOLD = 0.5
 _MAX_MISTAKES = 64
@@ -24,7 +26,7 @@ _SUM_TOLERANCE = 1e-3  # of a row of labels, which may be bfloat16
 
 def evaluate(
     model: keras.Model,
-    dataset: "tf.data.Dataset",
+    dataset: "tf.data.Dataset | tuple[np.ndarray, np.ndarray]",
     class_names: Sequence[str] | None = None,
     *,
     multi_label: bool | None = None,
@@ -38,7 +40,7 @@ def evaluate(
     Args:
         model: A model with outputs `(b, classes)`, logits or probabilities.
         dataset: Batches of float32 images `(b, height, width, channels)` and labels: whole numbers
-            `(b,)`, or a value for each class `(b, classes)`.
+            `(b,)`, or a value for each class `(b, classes)`. Or a pair of such arrays.
         class_names: The names of the classes, in the order of the labels; by default their
             numbers.
         multi_label: Whether an image may have several labels; by default, whether the model was
@@ -207,7 +209,7 @@ class _MultiLabelCounter(_Counter):
         )  # fmt: skip
 
 
-def _batches(dataset: "tf.data.Dataset") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(dataset: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the images, float32, and labels, float64, of each batch.
 
     Raises:
@@ -215,10 +217,12 @@ def _batches(dataset: "tf.data.Dataset") -> Iterator[tuple[np.ndarray, np.ndarra
     """
     import tensorflow as tf
 
+    if isinstance(dataset, tuple):
+        dataset = Batches.of(dataset, "test", batch_size=_BATCH_SIZE).dataset
     if not isinstance(dataset, tf.data.Dataset):
         raise Invalid(
             f"The data set is a {type(dataset).__name__}; it must be a tf.data.Dataset of images "
-            "and labels, as dltlab.data.load returns it."
+            "and labels, as dltlab.data.load returns it, or a pair of arrays."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise Invalid("The data set has no end: leave out .repeat(), or take a part of it.")

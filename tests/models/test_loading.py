@@ -54,7 +54,8 @@ def test_unknown_layer_is_named_as_missing(tmp_path: Path) -> None:
 
     path = saved(tmp_path / "model.keras", Custom())
     with pytest.raises(
-        Unavailable, match="needs the class 'Custom', which is not part of Keras: pass it, as in"
+        Unavailable,
+        match="needs the class 'Custom', which is not part of Keras: pass custom_objects=",
     ):
         models.load_model(path)
     model = models.load_model(path, custom_objects={"Custom": Custom})

@@ -185,6 +185,13 @@ class TestCsv:
             result["blue"].to_numpy(), abs=1e-6, nan_ok=True
         )
 
+    def test_home_folder_is_expanded(
+        self, model: keras.Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        classify(model, folder, COLORS, out="~/found.csv")
+        assert (tmp_path / "found.csv").exists()
+
     def test_unusual_file_names_are_kept(self, model: keras.Model, tmp_path: Path) -> None:
         names = ["ünï ☃.png", 'quo"te,comma.png', "new\nline.png", os.fsdecode(b"\xff\xfe.png")]
         files = [write(tmp_path / name) for name in names]

@@ -41,6 +41,11 @@ def test_matrix_has_true_classes_in_rows_and_predicted_ones_in_columns(
     assert (evaluation.accuracy, evaluation.num_images) == (0.8, 5)
 
 
+def test_arrays_are_evaluated_as_batches_are(evaluation: Evaluation) -> None:
+    arrays = images(one_hot([0, 0, 1, 1, 1], 3)), np.array([0, 0, 0, 1, 1])
+    assert evaluate(echo(3), arrays, NAMES).as_dict() == evaluation.as_dict()
+
+
 def test_scores_of_each_class_follow_their_definitions(evaluation: Evaluation) -> None:
     table = evaluation.table
     assert table.index.tolist() == NAMES
@@ -188,7 +193,7 @@ class TestSeveralLabels:
         (lambda: batches(one_hot([0], 3), [0]).unbatch(), "not in batches"),
         (lambda: batches(one_hot([0], 3), [[0, 0, 1]]).unbatch(), "not in batches"),
         (lambda: batches(one_hot([0], 3), [0]).map(lambda x, y: x), "has no labels"),
-        (lambda: (images([[0, 1, 2]]), [0]), "is a tuple; it must be a tf.data.Dataset"),
+        (lambda: [images([[0, 1, 2]]), [0]], "is a list; it must be a tf.data.Dataset"),
         (
             lambda: batches(one_hot([0, 1], 3), [0, 3]),
             "label 3 is not one of the model's 3",

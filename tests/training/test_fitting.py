@@ -122,6 +122,18 @@ def test_interrupted_training_continues_as_without_interruption(
         np.testing.assert_allclose(weight, expected, atol=1e-5)
 
 
+def test_epochs_of_some_steps_continue_where_the_data_were_left(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"title": None}
+    uninterrupted = fit(build(0.01), train(), epochs=4, steps_per_epoch=15, **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            build(0.01), train(), epochs=4, steps_per_epoch=15, run_dir=tmp_path,
+            callbacks=StopAt(35), **options,
+        )  # fmt: skip
+    resumed = resume(tmp_path, train(), **options)
+    np.testing.assert_allclose(resumed.history["loss"], uninterrupted.history["loss"], rtol=1e-4)
+
+
 def test_stop_button_of_a_notebook_returns_the_history(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -746,7 +758,7 @@ def test_resume_names_what_the_model_needs_and_takes_it(part: str, tmp_path: Pat
 
 def test_resume_runs_code_in_the_model_only_if_it_is_trusted(tmp_path: Path) -> None:
     fit(own_parts("lambda"), (ROWS, SUMS), epochs=1, run_dir=tmp_path, title=None)
-    with pytest.raises(Invalid, match=r"contains Python code .*use trusted=True"):
+    with pytest.raises(Invalid, match=r"contains Python code .*trusted=True to training.resume"):
         resume(tmp_path, (ROWS, SUMS), epochs=2, title=None)
     history = resume(tmp_path, (ROWS, SUMS), epochs=2, title=None, trusted=True)
     assert len(history.history["loss"]) == 2
