@@ -11,7 +11,7 @@ import numpy as np
 from dltlab.errors import Damaged, Invalid
 from dltlab.inference.arrays import check_arrays, example_inputs
 from dltlab.inference.backends.base import Arrays
-from dltlab.inference.export import Unsupported, reason_of
+from dltlab.inference.export import Unsupported, reason_of, subject_of
 from dltlab.inference.manifest import Accuracy, TensorSpec
 from dltlab.inference.signature import call, predict
 from dltlab.models import record_layer_calls
@@ -95,7 +95,8 @@ class AccuracyCheck:
             ]
         except Exception as error:  # of a layer, of any type
             raise Invalid(
-                f"{self.model.name} itself fails on the {self.data}: {reason_of(error)}"
+                f"{subject_of(self.model, error)} fails on the {self.data} in Keras itself "
+                f"({reason_of(error)}): correct the model, or pass data that it takes."
             ) from error
         expected = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
         if not _is_finite(expected):

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 _LARGE = 1_000_000  # numbers in a matrix
 _MAX_QUOTED = 200  # characters of an exporter's message
-_ONNX_RUNTIME_PREFIX = "[ONNXRuntimeError] : "
+_ONNX_RUNTIME_HEADING = "[ONNXRuntimeError] : "
+_KERAS_HEADING = re.compile(r"Exception encountered when calling (\w+)\.call\(\)\.")
 _MLIR_ERROR = re.compile(r"error: loc\(.*\): (.+)")  # after the place in the code
 _ANSI_STYLE = re.compile(r"\x1b\[\d*m")  # Keras writes parts of its messages in bold
 _ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes | Unsupported]]" = WeakKeyDictionary()
@@ -83,6 +85,8 @@ def _export_to_onnx(model: "keras.Model") -> bytes:
     import tensorflow as tf
     import tf2onnx
 
+    import dltlab.inference.onnx_operations  # noqa: F401 - tf2onnx learns them
+
     matrices = {
         f"dltlab_matrix_{index}": weight for index, weight in enumerate(_large_matrices(model))
     }
@@ -100,7 +104,8 @@ def _export_to_onnx(model: "keras.Model") -> bytes:
     )
     with exporting(model, "exported to ONNX"):
         function = tf.function(call_with, autograph=False)
-        concrete = function.get_concrete_function(*signature)
+        with _inlining_functions():
+            concrete = function.get_concrete_function(*signature)
         exported, _ = tf2onnx.convert.from_function(function, signature)
         graph = exported.graph
         constants = matrices | _captured_tensors(concrete)
@@ -117,9 +122,25 @@ def _export_to_onnx(model: "keras.Model") -> bytes:
         layers = layers_of(model, [node.name for node in unknown])
         raise Unsupported(
             f"{_layers_text(layers) or model.name} uses "
-            f"{', '.join({node.op_type for node in unknown})}, which ONNX does not have."
+            f"{', '.join(sorted({node.op_type for node in unknown}))}, which ONNX does not have."
         )
     return content
+
+
+@contextmanager
+def _inlining_functions() -> Iterator[None]:
+    """Trace the functions that a traced function calls into the same graph.
+
+    Keras compiles a convolution in groups with XLA, as a function that ONNX does not have.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _captured_tensors(function: Any) -> dict[str, Any]:
@@ -201,25 +222,35 @@ def exporting(model: "keras.Model", action: str) -> Iterator[None]:
     except (LabError, OSError):
         raise
     except Exception as error:  # exporters raise exceptions of any type
-        message = _ANSI_STYLE.sub("", str(error))
-        layers = layers_of(model, re.split(r"[^\w/.-]+", message))
-        subject = _layers_text(layers[:1]) or model.name
-        raise Unsupported(f"{subject} cannot be {action} ({reason_of(error)}).") from error
+        raise Unsupported(
+            f"{subject_of(model, error)} cannot be {action} ({reason_of(error)})."
+        ) from error
+
+
+def subject_of(model: "keras.Model", error: Exception) -> str:
+    """Return the layer that an exception's message names, else the name of the model."""
+    message = _ANSI_STYLE.sub("", str(error))
+    if layers := layers_of(model, re.split(r"[^\w/.-]+", message)):
+        return f"The layer {layers[0]}"
+    if match := _KERAS_HEADING.match(message):  # names the class of a layer
+        layers = [
+            layer.name
+            for layer in model._flatten_layers(include_self=False)
+            if type(layer).__name__ == match[1]
+        ]
+    return _layers_text(layers) or str(model.name)
 
 
 def reason_of(error: Exception) -> str:
-    """Return what is wrong in a few words: the line of an exception's message that says it."""
-    text = _ANSI_STYLE.sub("", str(error))
-    text = text.rpartition(_ONNX_RUNTIME_PREFIX)[2]
-    if match := _MLIR_ERROR.search(text):
+    """Return what is wrong: the line of an exception's message that says it."""
+    message = _ANSI_STYLE.sub("", str(error)).rpartition(_ONNX_RUNTIME_HEADING)[2]
+    if match := _MLIR_ERROR.search(message):
         return match[1]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and lines[0].startswith("Exception encountered when calling"):  # Keras' heading
-        del lines[0]
-    words = " ".join(lines[:1])
-    if " " not in words:  # a number, the key of a KeyError, or nothing
-        words = f"{type(error).__name__} {words}".strip()
-    return words[:_MAX_QUOTED]
+    lines = _KERAS_HEADING.sub("", message).split("\n")
+    line = next((line.strip() for line in lines if line.strip()), "")
+    if " " not in line:  # a number, the key of a KeyError, or nothing
+        line = f"{type(error).__name__} {line}".strip()
+    return textwrap.shorten(line, _MAX_QUOTED, placeholder=" …")
 
 
 @contextmanager

@@ -209,6 +209,24 @@ def test_a_model_that_returns_nan_is_refused():
         _ = check_of(model, EXAMPLES).expected
 
 
+class Failing(layers.Layer):
+    """A layer that fails when it is called, though its output has a shape."""
+
+    def call(self, x):
+        return x if x[0, 0] > 0 else -x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_model_that_fails_itself_is_refused_in_one_line_and_the_layer_is_named():
+    model = keras.Sequential([keras.Input((3,)), Failing(name="branch")], name="failing")
+    message = "The layer branch fails on the validation data in Keras itself .*not allowed"
+    with pytest.raises(Invalid, match=message) as caught:
+        _ = check_of(model, EXAMPLES).reference
+    assert "\n" not in str(caught.value)
+
+
 def test_everything_that_the_result_depends_on_is_listed(linear):
     assert len(check_of(linear, EXAMPLES).arrays()) == 1
     assert len(check_of(linear, (EXAMPLES, np.zeros(6, int))).arrays()) == 2

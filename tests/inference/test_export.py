@@ -60,6 +60,19 @@ def test_a_recurrent_layer_becomes_one_operation(exported):
     assert "LSTM" in {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_operations_that_keras_computes_in_its_own_way_are_exported(name):
+    stack = [
+        layers.Conv2D(8, 3, groups=4, activation="gelu"),
+        layers.Flatten(),
+        layers.Dense(4, activation="celu"),
+    ]
+    model = keras.Sequential([keras.Input((6, 6, 4)), *stack], name="smooth")
+    x = np.random.default_rng(0).normal(0, 4, (16, 6, 6, 4)).astype(np.float32)
+    engine = optimize(model, backend=name, precision="float32", validation=x)
+    np.testing.assert_allclose(engine(x), model.predict(x, verbose=0), atol=1e-4)
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_an_engine_of_a_large_model_computes_what_the_model_computes(
@@ -135,21 +148,62 @@ class Untraceable(OnlyInTensorFlow):
     """A layer that raises an exception when it is traced."""
 
     def call(self, x):
-        raise TypeError(f"{self.name} cannot read {type(x).__name__}")
+        raise TypeError(f"it cannot read {type(x).__name__}")
 
 
 def test_a_layer_that_cannot_be_traced_is_named(tmp_path):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Untraceable(name="untraceable")(inputs), name="odd")
-    message = r"The layer untraceable cannot be .*TensorFlow graph \(untraceable cannot read"
+    message = r"The layer untraceable cannot be .*TensorFlow graph \(it cannot read Symbolic"
     with pytest.raises(Unavailable, match=message):
         write_saved_model(model, tmp_path / "saved")
 
 
-def test_an_exporter_without_a_message_is_named_by_its_exception(odd_model):
-    message = r"odd cannot be exported to ONNX \(KeyError\)"
-    with pytest.raises(Unavailable, match=message), exporting(odd_model, "exported to ONNX"):
-        raise KeyError
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError(), r"odd cannot be compiled \(KeyError\)\."),
+        (KeyError(0), r"odd cannot be compiled \(KeyError 0\)\."),
+        (ValueError(""), r"odd cannot be compiled \(ValueError\)\."),
+        (
+            RuntimeError(
+                'Could not translate MLIR.<unknown>:0: error: loc(callsite(fused["FFT:", '
+                '"odd_1/strange_1/FFT@f"] at "g")): \'tf.FFT\' op is neither a custom op nor a '
+                "flex op\n<unknown>:0: note: loc(fused[1]): called from"
+            ),
+            r"The layer strange cannot be compiled \('tf.FFT' op is neither .* nor a flex op\)\.",
+        ),
+        (
+            RuntimeError(
+                "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: upsample.h:314 "
+                "[ONNXRuntimeError] : 1 : FAIL : 'Cubic' mode has too many axes\nodd/strange/Resize"
+            ),
+            r"The layer strange cannot be compiled \(.*'Cubic' mode has too many axes\)\.",
+        ),
+        (
+            ValueError(
+                "Exception encountered when calling OnlyInTensorFlow.call().\n\n\x1b[1mIt has no "
+                "axis 7.\x1b[0m\n\nArguments received by OnlyInTensorFlow.call():"
+            ),
+            r"The layer strange cannot be compiled \(It has no axis 7\.\)\.",
+        ),
+    ],
+    ids=["nothing", "a number", "an empty text", "LiteRT", "ONNX Runtime", "Keras"],
+)
+def test_a_message_names_the_layer_and_the_reason(odd_model, error, message):
+    with pytest.raises(Unavailable, match=message), exporting(odd_model, "compiled"):
+        raise error
+
+
+def test_a_node_that_a_runtime_refuses_is_traced_to_its_layer(empty_cache):
+    """ONNX Runtime refuses to resize images in this way, and names only the type of the node."""
+    resizing = layers.Resizing(4, 4, interpolation="bicubic", name="smaller")
+    model = keras.Sequential([keras.Input((8, 8, 3)), resizing], name="images")
+    with pytest.raises(
+        Unavailable, match=r"onnxruntime cannot run images: The layer smaller .*ubic"
+    ):
+        optimize(model, backend="onnxruntime", precision="float32")
+    assert not list(empty_cache.glob("*/engine"))
 
 
 def test_a_full_disk_is_not_an_export_error(odd_model):

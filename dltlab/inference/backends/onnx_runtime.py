@@ -130,21 +130,24 @@ class OnnxSession(Session):
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._settings.threads_per_stream
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised
         for name, value in session_options.items():
             setattr(options, name, value)
         try:
             return ort.InferenceSession(str(self._path), options, providers=self._providers)
         except Exception as error:  # not all messages name the node
-            raise RuntimeError(f"{error}\n{' '.join(self._nodes_in(str(error)))}") from error
+            raise RuntimeError(f"{error}\n{' '.join(self._names_in(str(error)))}") from error
 
-    def _nodes_in(self, message: str) -> list[str]:
-        """Return the names of the nodes whose type is in a message."""
+    def _names_in(self, message: str) -> list[str]:
+        """Return the names of the nodes whose type is in a message, and of those that follow."""
         import onnx
 
         words = set(re.findall(r"\w+", message))
         nodes = onnx.load(self._path, load_external_data=False).graph.node
-        return [node.name for node in nodes if node.op_type in words]
+        refused = [node for node in nodes if node.op_type in words]
+        outputs = {name for node in refused for name in node.output}
+        following = [node for node in nodes if outputs & {*node.input}]
+        return [node.name for node in (*refused, *following)]
 
     def providers(self) -> list[str]:
         """Return the execution providers that it runs on."""
