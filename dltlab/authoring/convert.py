@@ -39,13 +39,19 @@ def read_foreign(path: Path) -> NotebookNode:
     if path.suffix not in _SUFFIXES:
         raise Invalid(f"{short_path(path)} is neither a notebook (.ipynb) nor a script (.py).")
     try:
-        is_notebook = path.suffix == ".ipynb"
-        notebook = nbformat.read(path, as_version=4) if is_notebook else jupytext.read(path)
-        nbformat.validate(notebook)
+        text = path.read_text(encoding="utf-8")
+        # Not validated: Jupyter, too, opens notebooks whose metadata is not complete.
+        if path.suffix == ".ipynb":
+            notebook = nbformat.convert(nbformat.reader.reads(text), 4)
+        else:
+            notebook = jupytext.reads(text, fmt="py")
+        kinds = {(cell.cell_type, type(cell.source)) for cell in notebook.cells}
     except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise Damaged(f"{short_path(path)} cannot be read as a notebook ({reason}).") from error
-    metadata = notebook.metadata
+    if not kinds <= {("code", str), ("markdown", str), ("raw", str)}:
+        raise Damaged(f"{short_path(path)} has cells that are neither code nor text.")
+    metadata = notebook.get("metadata", {})
     named = (metadata.get("kernelspec", {}), metadata.get("language_info", {}))
     language = next(filter(None, [named[0].get("language"), named[1].get("name")]), "python")
     if language.lower() not in ("python", "ipython"):
@@ -55,7 +61,8 @@ def read_foreign(path: Path) -> NotebookNode:
 
 def to_percent(notebook: NotebookNode) -> dict[str, str]:
     """Return the values of a lab's template: the cells, and the title if the notebook has one."""
-    cells = [_converted(cell) for cell in _without_header(notebook.cells) if cell.source.strip()]
+    body = notebook.cells[1 if has_header(notebook) else 0 :]
+    cells = [_converted(cell) for cell in body if cell.source.strip()]
     values = {}
     for cell in cells:
         if cell.cell_type == "markdown" and (title := _TITLE.search(cell.source)):
@@ -68,10 +75,10 @@ def to_percent(notebook: NotebookNode) -> dict[str, str]:
     return values | {"cells": jupytext.writes(new, fmt="py:percent").strip("\n")}
 
 
-def _without_header(cells: list[NotebookNode]) -> list[NotebookNode]:
-    """Leave out a raw cell with YAML at the beginning, which jupytext makes of a header."""
-    has_header = cells and cells[0].cell_type == "raw" and cells[0].source.startswith("---")
-    return cells[1:] if has_header else cells
+def has_header(notebook: NotebookNode) -> bool:
+    """Return whether a notebook begins with a raw cell of YAML, as jupytext reads front matter."""
+    first = notebook.cells[:1]
+    return any(cell.cell_type == "raw" and cell.source.startswith("---") for cell in first)
 
 
 def _converted(cell: NotebookNode) -> NotebookNode:
@@ -81,7 +88,7 @@ def _converted(cell: NotebookNode) -> NotebookNode:
         ((mime_type, content), *_) = formats.items()
         address = f"data:{mime_type};base64,{''.join(content).strip()}"
         source = source.replace(f"attachment:{name}", address)
-    tags = [re.sub(r"[^\w-]+", "-", tag) for tag in cell.metadata.get("tags", [])]
+    tags = [re.sub(r"[^\w-]+", "-", tag) for tag in cell.get("metadata", {}).get("tags", [])]
     metadata = {"tags": tags} if tags else {}
     if cell.cell_type == "code":
         if not _is_python(source):

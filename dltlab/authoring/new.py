@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from dltlab.authoring.convert import read_foreign, to_percent, topic_of
+from dltlab.authoring.convert import has_header, read_foreign, to_percent, topic_of
 from dltlab.course import Course
 from dltlab.errors import Invalid, Unavailable
 from dltlab.files import cannot_write, write_atomically
@@ -32,7 +32,8 @@ def new_lab(
     Args:
         topic: Lower-case words joined by `_`; by default the name of `notebook`.
         folder: The course, created if it does not exist; by default the current course.
-        notebook: A notebook, or a script in percent format, to make a lab of.
+        notebook: A notebook, or a script in percent format, to make a lab of. A script that lies in
+            the place of a source becomes that source.
 
     Returns:
         The files written: the source, the checks, and those of a new course.
@@ -50,20 +51,18 @@ def new_lab(
         raise Invalid(
             f"'{topic}' cannot be a topic: use lower-case words joined by '_', as in my_topic."
         )
-    cells = read_foreign(notebook) if notebook else None
+    content = read_foreign(notebook) if notebook else None
     course_files = _make_course(folder) if folder else []
     course = Course.find(folder)
-    source = course.solutions / f"{_free_number(course, topic):02}_{topic}.py"
     package, checks = _checks(course, topic)
     values = {"topic": topic, "title": topic.replace("_", " ").capitalize(), "package": package}
-    if cells:
-        if source.with_suffix(".ipynb").exists():
-            raise Invalid(
-                f"{short_path(source.with_suffix('.ipynb'))} is where the build writes; move the "
-                "notebook elsewhere, then make a lab of it."
-            )
-        write_atomically(source, _template("notebook.txt", values | to_percent(cells)))
+    if notebook and content:
+        in_place = notebook.resolve() in course.sources() and not has_header(content)
+        source = notebook.resolve() if in_place else _new_source(course, topic)
+        _require_free(source.with_suffix(".ipynb"))
+        write_atomically(source, _template("notebook.txt", values | to_percent(content)))
         return [source, *course_files]
+    source = _new_source(course, topic)
     if checks.exists():
         raise Invalid(f"{short_path(checks)} already exists; rename it or choose another topic.")
     write_atomically(checks, _template("checks.py.txt", values))
@@ -71,14 +70,23 @@ def new_lab(
     return [source, checks, *course_files]
 
 
-def _free_number(course: Course, topic: str) -> int:
+def _require_free(path: Path) -> None:
+    if path.exists():
+        raise Invalid(
+            f"{short_path(path)} is where the build writes; move the notebook elsewhere, then make "
+            "a lab of it."
+        )
+
+
+def _new_source(course: Course, topic: str) -> Path:
+    """Return the path of a source with the next free number."""
     names = course.lab_names()
     if any(name.partition("_")[2] == topic for name in names):
         raise Invalid(f"There is already a lab '{topic}'; choose another topic.")
     number = max((int(name.partition("_")[0]) for name in names), default=0) + 1
     if number > 99:
         raise Invalid("99 is the last number of a lab; rename a lab to a number that is free.")
-    return number
+    return course.solutions / f"{number:02}_{topic}.py"
 
 
 def _checks(course: Course, topic: str) -> tuple[str, Path]:

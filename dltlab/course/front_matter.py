@@ -84,7 +84,8 @@ class Block:
         self.path = path
         lines = text.splitlines()
         if not lines or lines[0].rstrip() != "# ---":
-            raise SourceError(path, 1, "the front matter is missing: open the lab with '# ---'")
+            message = "the front matter is missing: open the lab with '# ---', or add it with: "
+            raise SourceError(path, 1, message + self._conversion)
         ends = [n for n, line in enumerate(lines[1:], start=1) if line.rstrip() == "# ---"]
         if not ends:
             raise SourceError(path, 1, "the front matter is not closed: end it with '# ---'")
@@ -117,8 +118,7 @@ class Block:
             raise SourceError(
                 self.path,
                 1,
-                "the front matter has no keys; make a lab of a script with: dltlab "
-                f"new --from {shlex.quote(short_path(self.path))}",
+                f"the keys of the front matter are missing; add them with: {self._conversion}",
             )
         try:
             return FrontMatter.model_validate(values)
@@ -126,6 +126,12 @@ class Block:
             # A misspelled key is also a missing one; the unknown key is the more helpful message.
             first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
             raise SourceError(self.path, self.line(*first["loc"]), _sentence(first)) from error
+
+    @property
+    def _conversion(self) -> str:
+        """The command that adds the front matter to a script in `solutions/`."""
+        course = short_path(self.path.parents[1])
+        return shlex.join(["dltlab", "new", "--from", short_path(self.path), "--course", course])
 
     def line(self, *keys: str | int) -> int:
         """Return the line (from 1) of the value under `keys`, or of its nearest parent."""

@@ -39,6 +39,8 @@ returned, and the known mistakes:
 - *Cases.* Each is a tuple of arguments (one argument: `yield (x,)`). Give at least two, of
   different sizes, so that an answer with a size written into it fails; let no two dimensions of
   the first be equal, and none be 1 or 2, which hides factors. An answer gets copies.
+- *Answers* may be anything that can be called: a function, a `functools.partial`, a bound method,
+  an object with `__call__`, a class, a layer.
 - *Returns.* `Array`, `Number`, `Integer`, `Text`, `Equal` (anything, by `==`). A tuple of them for
   a fixed number of values, in anything that can be unpacked; `[Array("gradient")]` for any number
   of values. Shape and kind of dtype are those of the author's solution on that case. float32 or

@@ -128,6 +128,16 @@ def test_a_notebook_of_the_third_format_is_read(tmp_path):
     assert "x = 1" in to_percent(read_foreign(path))["cells"]
 
 
+def test_a_notebook_whose_metadata_is_not_complete_is_read(tmp_path):
+    path = tmp_path / "old.ipynb"
+    cell = {"cell_type": "code", "source": ["x = 1\n", "y = 2"], "metadata": {}, "outputs": []}
+    metadata = {"kernelspec": {"name": "python3"}}
+    content = {"nbformat": 4, "nbformat_minor": 2, "metadata": metadata, "cells": [cell]}
+    path.write_text(json.dumps(content))
+
+    assert "x = 1\ny = 2" in to_percent(read_foreign(path))["cells"]
+
+
 def test_what_jupytext_makes_of_a_notebook_becomes_the_same_lab(tmp_path, lab_of):
     lab = lab_of(
         markdown("# Waves\n\nThey go up."),
@@ -150,6 +160,13 @@ def test_what_jupytext_makes_of_a_notebook_becomes_the_same_lab(tmp_path, lab_of
         ("waves.ipynb", b"", Damaged, "cannot be read as a notebook"),
         ("waves.ipynb", b"[]", Damaged, "cannot be read as a notebook"),
         ("waves.ipynb", b'{"nbformat": 4, "cells": [{}]}', Damaged, "cannot be read as a notebook"),
+        (
+            "waves.ipynb",
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, '
+            b'"cells": [{"cell_type": "x", "source": "", "metadata": {}}]}',
+            Damaged,
+            "has cells that are neither code nor text",
+        ),
         ("waves.py", b"\xff", Damaged, "cannot be read as a notebook"),
         ("waves.docx", b"", Invalid, "is neither a notebook"),
     ],

@@ -1,4 +1,5 @@
 import re
+import shlex
 import subprocess
 from typing import Any
 
@@ -179,6 +180,32 @@ def test_a_notebook_where_the_build_would_write_is_refused(course):
         new_lab(folder=course.root, notebook=path)
     assert path.read_bytes() == before
     assert course.lab_names() == ["01_my_topic"]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "# ---\n# jupyter:\n#   jupytext:\n#     main_language: python\n# ---\n\n"]
+)
+def test_a_script_in_the_place_of_a_source_becomes_it_with_the_command_of_its_error(
+    course, dltlab, header
+):
+    script = course.solutions / "04_waves.py"
+    script.write_text(f"{header}# %% [markdown]\n# # Big waves\n\n# %%\nx = 1\n")
+    error = dltlab("build", "--course", course.root).err
+
+    command = shlex.split(error.partition("with: dltlab ")[2])
+    assert dltlab(*command).code == 0
+
+    lab = read_lab(script)
+    assert lab.front_matter.title == "Big waves"
+    assert [cell.source for cell in lab.cells] == ["x = 1"]
+
+
+def test_a_source_with_front_matter_is_not_converted(course, source):
+    before = source.read_bytes()
+
+    with pytest.raises(Invalid, match="There is already a lab 'my_topic'"):
+        new_lab(folder=course.root, notebook=source)
+    assert source.read_bytes() == before
 
 
 def test_a_notebook_that_cannot_be_read_makes_no_course(tmp_path):

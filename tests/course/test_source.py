@@ -409,7 +409,7 @@ def test_what_jupytext_adds_to_a_source_is_accepted(source, edit):
 def test_a_script_of_jupytext_is_an_error_with_the_command_that_makes_it_a_lab(source):
     source.write_text(f"# ---\n{JUPYTEXT_HEADER}# ---\n\n# %%\nx = 1\n")
 
-    with pytest.raises(SourceError, match="make a lab of a script with: dltlab new --from "):
+    with pytest.raises(SourceError, match="keys of the front matter are missing; add them with: "):
         read_lab(source)
 
 
