@@ -188,6 +188,15 @@ def test_a_figure_in_a_saved_notebook_has_its_alt_text_in_the_html_export(output
     assert str(image["src"]).startswith("data:image/png;base64,")
 
 
+def test_a_figure_is_sharp_when_the_page_is_enlarged_to_150_percent(outputs):
+    show(line_figure(), ALT)
+
+    ((bundle, _),) = outputs
+    (width,) = re.findall(r'<img [^>]*width="(\d+)"', bundle["text/html"])
+    assert 350 < int(width) < 450
+    assert image_in(bundle).width == pytest.approx(1.5 * int(width), abs=1)
+
+
 def test_a_figure_with_many_colors_keeps_them(outputs):
     figure, axis = plt.subplots(figsize=(2, 2))
     axis.imshow(np.random.default_rng(1).integers(0, 256, (64, 64, 3), "uint8"))

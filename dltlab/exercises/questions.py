@@ -19,7 +19,7 @@ _STYLE = """<style>
 .dltlab-question .widget-html-content { line-height: 1.5; }
 .dltlab-question .widget-radio-box label { display: flex; flex-direction: row-reverse;
   justify-content: flex-end; gap: 6px; height: auto; line-height: 1.5; margin-bottom: 2px; }
-.dltlab-question .widget-radio-box input { flex: none; margin: 3px 0 0 !important; }
+.dltlab-question .widget-radio-box input { flex: none; margin: 0 !important; }
 </style>"""
 
 

@@ -248,7 +248,8 @@ def _bars(probabilities: np.ndarray | None, message: str) -> str:
     best = None if probabilities is None else probabilities.argmax()
     rows = "".join(_bar(digit, value, digit == best) for digit, value in enumerate(values))
     return (
-        '<div class="dltlab-bars" style="width: 320px; font-variant-numeric: tabular-nums">'
+        '<div class="dltlab-bars" '
+        'style="width: 320px; max-width: 100%; font-variant-numeric: tabular-nums">'
         f'<div aria-live="polite" style="line-height: 1.4; margin-bottom: 6px">'
         f"{html.escape(message)}</div>{rows}</div>"
     )

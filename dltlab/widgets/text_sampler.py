@@ -63,7 +63,7 @@ class TextSampler:
         self._num_characters = num_characters
         self._prompt = ipywidgets.Textarea(
             prompt, description="Prompt", placeholder="the text to continue",
-            rows=2, style=_WIDE, layout=ipywidgets.Layout(width="34em"),
+            rows=2, style=_WIDE, layout=ipywidgets.Layout(width="34em", max_width="100%"),
         )  # fmt: skip
         self._temperature = ipywidgets.FloatSlider(
             0.8, min=0, max=2, step=0.05, description="Temperature", style=_WIDE,
