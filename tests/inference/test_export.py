@@ -60,17 +60,13 @@ def test_a_recurrent_layer_becomes_one_operation(exported):
     assert "LSTM" in {node.op_type for node in model.graph.node}
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_operations_that_keras_computes_in_its_own_way_are_exported(name):
-    stack = [
-        layers.Conv2D(8, 3, groups=4, activation="gelu"),
-        layers.Flatten(),
-        layers.Dense(4, activation="celu"),
-    ]
-    model = keras.Sequential([keras.Input((6, 6, 4)), *stack], name="smooth")
-    x = np.random.default_rng(0).normal(0, 4, (16, 6, 6, 4)).astype(np.float32)
-    engine = optimize(model, backend=name, precision="float32", validation=x)
-    np.testing.assert_allclose(engine(x), model.predict(x, verbose=0), atol=1e-4)
+def test_a_convolution_in_groups_is_exported():
+    """Keras compiles it with XLA, as a function inside the graph."""
+    stack = [keras.Input((6, 6, 4)), layers.Conv2D(8, 3, groups=4), layers.Flatten()]
+    model = keras.Sequential(stack, name="groups")
+    x = np.random.default_rng(0).random((8, 6, 6, 4), dtype=np.float32)
+    engine = optimize(model, backend="onnxruntime", precision="float32", validation=x)
+    np.testing.assert_allclose(engine(x), model.predict(x, verbose=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
