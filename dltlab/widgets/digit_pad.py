@@ -1,4 +1,4 @@
-"""Paint a digit pixel by pixel and see how a network classifies it: `DigitPad`."""
+"""Paint a digit on a grid of pixels and see how a network classifies it: `DigitPad`."""
 
 import html
 import itertools
@@ -223,13 +223,13 @@ class DigitPad:
         self._store(self._stored())
 
     def _stored(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return f'<pre style="font-family: monospace">{html.escape(str(self))}</pre>'
 
     def _classify(self) -> tuple[np.ndarray | None, str]:
         """Return the network's probabilities, None if there are none, and a sentence."""
         image = self.image
         if not image.any():
-            return None, "Paint a digit: click the pixels."
+            return None, "Paint a digit: drag over the pixels."
         try:
             output = np.asarray(self._predict(image[np.newaxis, ..., np.newaxis]), float)
         except Exception as error:  # the learner's function may raise anything

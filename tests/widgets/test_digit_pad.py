@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dltlab.errors import Invalid
-from dltlab.widgets import DigitPad
+from dltlab.widgets import DigitPad, digit_pad
 
 
 class Network:
@@ -168,6 +168,26 @@ def test_error_in_predict_is_shown_escaped_and_the_pad_works_on() -> None:
     click(pad, "Clear")
     pixels(pad)[0].value = True
     assert "reads this as 1" in bars(pad)
+
+
+def test_notebook_keeps_the_painted_image(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[str] = []
+
+    def show_widget(widget: Any, text: str, first: str) -> Any:
+        stored.append(first)
+        return stored.append
+
+    monkeypatch.setattr(digit_pad, "show_widget", show_widget)
+    pad = DigitPad(network)
+    pad.show()
+    pixels(pad)[0].value = True
+
+    empty, painted = stored
+    assert "██" not in empty
+    assert "██" in painted
+    assert "The network reads this as 1." in painted
 
 
 def test_pad_is_printed_without_a_front_end(

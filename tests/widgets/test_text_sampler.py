@@ -1,5 +1,6 @@
 """`TextSampler`: what its sliders and its button do, and what it shows."""
 
+import html
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras import layers
 
 from dltlab.data import Vocabulary
 from dltlab.errors import Invalid, LabError
-from dltlab.widgets import TextSampler
+from dltlab.widgets import TextSampler, text_sampler
 from tests.deadlines import wait_until
 
 VOCABULARY = Vocabulary.of("\n<abc>")
@@ -128,6 +129,23 @@ def test_every_control_has_a_name(model: keras.Model) -> None:
     widgets = descendants(TextSampler(model, VOCABULARY).widget)
     names = [widget.description for widget in widgets if getattr(widget, "tooltip", None)]
     assert names == ["Temperature", "Top-k", "Top-p", "Write"]
+
+
+def test_notebook_keeps_the_last_text(model: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: list[str] = []
+
+    def show_widget(widget: Any, text: str, first: str) -> Any:
+        stored.append(first)
+        return stored.append
+
+    monkeypatch.setattr(text_sampler, "show_widget", show_widget)
+    sampler = TextSampler(model, VOCABULARY, prompt="<", num_characters=20)
+    sampler.show()
+    first = sampler.text
+    write(sampler)
+
+    assert f"<b>&lt;</b>{html.escape(first)}</pre>" in stored[0]
+    assert f"<b>&lt;</b>{html.escape(sampler.text)}</pre>" in stored[-1]
 
 
 def test_text_is_printed_without_a_front_end(
