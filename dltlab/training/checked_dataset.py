@@ -106,7 +106,7 @@ def message_in(error: Exception) -> str | None:
 
 
 def _label_message(label: int, num_classes: int) -> str:
-    fix = "give the model as many outputs as there are classes"
+    fix = "give the model as many outputs as there are classes, and number them from 0"
     if label < 0:
         fix = (
             "number the classes from 0, and remove examples without a label, or let the loss "

@@ -161,17 +161,9 @@ def _train(
     create_variables(model, first)
     checked, input_wait = _checked(model, _epochs(batches, state)), InputWait()
     recorder = Recorder(state, None if state.steps_per_epoch else checked)
-    all_callbacks = [*_as_list(callbacks), recorder]
-    if title is not None:
-        all_callbacks.append(Monitor(title, input_wait=input_wait))
-    for callback in all_callbacks:
-        if isinstance(callback, Monitor):
-            callback.stops_training = False  # `_reported` handles interrupts
-    if state.folder is not None:
-        if sources is not None:  # a resumed training has its record already
-            known = [part.dataset for part in (batches, validation_batches) if part]
-            write_provenance(state.folder, [*known, *sources])
-        all_callbacks.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
+    if state.folder is not None and sources is not None:
+        known = [part.dataset for part in (batches, validation_batches) if part]
+        write_provenance(state.folder, [*known, *sources])
     dataset = checked.dataset
     if state.class_weight is not None:
         are_numbers = sanity_checks.num_label_classes(model) is not None
@@ -186,11 +178,31 @@ def _train(
             validation_data=checked_validation,
             initial_epoch=len(state.rows),
             epochs=state.epochs,
-            callbacks=all_callbacks,
+            callbacks=_all_callbacks(callbacks, state, recorder, title, input_wait),
             shuffle=False,  # the data set shuffles itself
             verbose=0,
         )
     return state.history(model)
+
+
+def _all_callbacks(
+    callbacks: Callbacks,
+    state: RunState,
+    recorder: Recorder,
+    title: str | None,
+    input_wait: InputWait,
+) -> list[keras.callbacks.Callback]:
+    """Return the user's callbacks and those of `fit`."""
+    is_single = isinstance(callbacks, keras.callbacks.Callback)
+    result = [*([callbacks] if is_single else callbacks or ()), recorder]
+    if title is not None:
+        result.append(Monitor(title, input_wait=input_wait))
+    if state.folder is not None:
+        result.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
+    for callback in result:
+        if isinstance(callback, Monitor):
+            callback.stops_training = False  # `_reported` handles interrupts
+    return result
 
 
 def _validation_batches(
@@ -263,9 +275,3 @@ def _stop_message(state: RunState, step: int) -> str:
         f"Stopped at step {step} of epoch {done + 1} of {state.epochs}. The model can be used as "
         f"it is; {advice}."
     )
-
-
-def _as_list(callbacks: Callbacks) -> list[keras.callbacks.Callback]:
-    if isinstance(callbacks, keras.callbacks.Callback):
-        return [callbacks]
-    return list(callbacks or ())
