@@ -36,15 +36,22 @@ build: $(READY) ## build the notebooks from solutions/*.py
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	  f"dltlab needs Python 3.11 to 3.13, and {sys.executable} is {v[0]}.{v[1]}: choose another with PYTHON=…")'
+	@echo "Step 1 of 3: create the Python environment $(VENV)."
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@echo "Step 2 of 3: install TensorFlow, JupyterLab and what they need; 3 GB, a minute or more."
+	@$(UV) pip install --python $(BIN)/python -r requirements.lock
+	@echo "Step 3 of 3: install dltlab."
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 else
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --editable .
+	@echo "Step 2 of 3: install TensorFlow, JupyterLab and what they need; 3 GB, three minutes or more."
+	@echo "After its last download, pip writes the files for a minute or two and prints nothing."
+	@$(BIN)/pip install --disable-pip-version-check -r requirements.lock
+	@echo "Step 3 of 3: install dltlab."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 endif
+	@echo "dltlab is set up."
 	@touch $@
 
 COMPILE = $(or $(UV),$(BIN)/uv) pip compile pyproject.toml --quiet --upgrade --universal \

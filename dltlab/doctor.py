@@ -24,6 +24,7 @@ from dltlab.devices import (
     visible_gpus,
 )
 from dltlab.errors import Invalid, Unavailable
+from dltlab.files import is_writable
 from dltlab.paths import (
     COLD_KERNELS,
     DATA_MIRROR,
@@ -83,6 +84,7 @@ def diagnose(deep: bool = False) -> list[Finding]:
         "GPU": _check_gpus,
         "memory": _check_memory,
         "disk": _check_disk,
+        "home": _check_home,
         "data sets": _check_data_store,
         "ports": _check_ports,
         "warm kernels": _check_warm_kernels,
@@ -255,6 +257,16 @@ def _check_disk() -> Iterator[Finding]:
         yield _warning("disk", message, "Free some space")
 
 
+def _check_home() -> Iterator[Finding]:
+    from dltlab.course import unwritable_jupyter_folder
+
+    if folder := unwritable_jupyter_folder():
+        message = f"JupyterLab must write to {folder}, and you may not"
+        yield _problem("home", message, "Set HOME to a folder that you may write to")
+    else:
+        yield _ok("home", "JupyterLab can write its settings")
+
+
 def _check_data_store() -> Iterator[Finding]:
     store = data_dir()
     existing = next(folder for folder in (store, *store.parents) if folder.exists())
@@ -262,7 +274,7 @@ def _check_data_store() -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     message = f"{used / 2**20:.0f} MiB used in {store}, {free / _GIB:.1f} GiB free there"
     fix = "Name another folder in DLTLAB_DATA_DIR"
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    if not is_writable(store):
         yield _problem("data sets", f"{existing} cannot be written", fix)
     elif free < _GIB:
         yield _warning("data sets", message, fix)

@@ -94,6 +94,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_writable(folder: Path) -> bool:
+    """Return whether files can be written in `folder`, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 hash of a file as 64 hexadecimal digits.
 

@@ -1,11 +1,19 @@
 """The command line: its output, its exit codes, and what it imports."""
 
+import os
+import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
+
+from dltlab import __version__
+from dltlab.cli import app
+from tests.conftest import CommandResult
 
 LAB = "01_my_topic"
 HEAVY = {"tensorflow", "keras", "numpy", "matplotlib", "pandas", "IPython", "jupytext", "nbformat"}
@@ -57,6 +65,48 @@ def test_reading_the_course_does_not_import_tensorflow(command):
     assert not {"tensorflow", "keras"} & set(done.stderr.split())
 
 
+def every_command(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the words and the object of each command."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
+ALL_COMMANDS = dict(every_command(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
+def test_every_help_has_examples_that_parse(name):
+    command = ALL_COMMANDS[name]
+
+    heading, *lines = (command.epilog or "").split("\n\n")
+
+    assert heading.startswith("Example")
+    assert lines
+    for line in lines:
+        assert line.startswith(f"dltlab {name}")
+        arguments = line.removeprefix(f"dltlab {name}").partition(" > ")[0]
+        command.make_context(name, shlex.split(arguments))
+
+
+def test_the_version_is_printed(dltlab):
+    assert dltlab("--version") == CommandResult(0, f"dltlab {__version__}\n", "")
+
+
+def test_a_shell_completes_commands_and_labs(script):
+    def completions(line: str) -> list[str]:
+        variables = {"_DLTLAB_COMPLETE": "complete_bash", "COMP_WORDS": line}
+        variables["COMP_CWORD"] = str(len(line.split()) - 1)
+        environment = {**os.environ, **variables}
+        done = subprocess.run([script], env=environment, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert completions("dltlab prog") == ["progress"]
+    assert completions("dltlab lab 01") == ["01_first_network"]
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that is in use."""
@@ -102,7 +152,7 @@ def test_a_usage_error_has_exit_code_2_and_no_traceback(dltlab, words):
     assert "Usage: " in result.err
 
 
-@pytest.mark.parametrize("command", ["list", "progress", "build", "build --check"])
+@pytest.mark.parametrize("command", ["build", "build --check"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -113,7 +163,7 @@ def test_a_usage_error_has_exit_code_2_and_no_traceback(dltlab, words):
     ],
     ids=["a typo in the front matter", "not Python", "not text", "two labs with one number"],
 )
-def test_every_command_reports_an_invalid_source(dltlab, course, source, command, damage, message):
+def test_building_reports_an_invalid_source(dltlab, course, source, command, damage, message):
     damage(source)
 
     result = dltlab(*command.split(), "--course", course.root)

@@ -72,8 +72,8 @@ def test_the_doctor_does_not_import_tensorflow():
 def test_every_subject_is_checked(no_nvml):
     subjects = [finding.subject for finding in diagnose()]
     assert list(dict.fromkeys(subjects)) == [
-        "Python", "packages", "TensorFlow", "CPU", "GPU", "memory", "disk", "data sets", "ports",
-        "warm kernels", "browser",
+        "Python", "packages", "TensorFlow", "CPU", "GPU", "memory", "disk", "home", "data sets",
+        "ports", "warm kernels", "browser",
     ]  # fmt: skip
 
 
@@ -81,6 +81,14 @@ def test_every_finding_that_is_not_ok_has_a_fix(no_nvml, monkeypatch):
     monkeypatch.setattr(webbrowser, "get", no_browser)
 
     assert all(finding.fix for finding in diagnose() if finding.level is not Level.OK)
+
+
+def test_a_home_that_cannot_be_written_is_a_problem(no_nvml, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "file" / "runtime"))
+
+    message = f"JupyterLab must write to {tmp_path}/file/runtime, and you may not"
+    assert text("home", Level.PROBLEM) == f"{message} → Set HOME to a folder that you may write to"
 
 
 def test_another_version_of_python_is_a_problem(no_nvml, monkeypatch):

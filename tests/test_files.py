@@ -8,6 +8,7 @@ import pytest
 from dltlab.errors import Unavailable
 from dltlab.files import (
     atomic_folder,
+    is_writable,
     lock_folder,
     remove_unfinished,
     sha256_of,
@@ -235,3 +236,12 @@ def test_sha256_of_is_the_hash_of_the_content(tmp_path):
 
     # The first example of FIPS 180-2, appendix B.
     assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_writable_where_it_or_the_folder_above_it_is(tmp_path):
+    (tmp_path / "file").touch()
+
+    assert is_writable(tmp_path)
+    assert is_writable(tmp_path / "new" / "folder")
+    assert not is_writable(tmp_path / "file")
+    assert not is_writable(tmp_path / "file" / "folder")

@@ -1,22 +1,42 @@
 """The command line: one module per command group; each command calls a function of a room."""
 
+from typing import Annotated
+
 import typer
 
+from dltlab import __version__
 from dltlab.cli import author, data, doctor, kernels, learn, models
+from dltlab.cli.common import examples
 from dltlab.errors import LabError
 
 _STOPPED = 130  # the exit code of Typer after Ctrl-C
 
 app = typer.Typer(
     help="dltlab: learn accelerated deep learning by doing.",
+    epilog=examples("dltlab lab", "dltlab progress", "dltlab doctor", "dltlab lab --help"),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for group in (learn, doctor, author, models):
     app.add_typer(group.app)
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(data.app, name="data")
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"dltlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 def main() -> None:

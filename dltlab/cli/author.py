@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dltlab.cli.common import CourseFolder, Labs
+from dltlab.cli.common import CourseFolder, Labs, examples
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples("dltlab new my_topic", "dltlab new my_topic --course my-course"))
 def new(
     topic: Annotated[
         str | None,
@@ -35,7 +35,7 @@ def new(
     typer.echo(f"Edit the lab, then run: {commands}")
 
 
-@app.command()
+@app.command(epilog=examples("dltlab build", "dltlab build my_topic --course my-course"))
 def build(
     names: Labs = None,
     check: Annotated[bool, typer.Option("--check", help="Only compare; write nothing.")] = False,
@@ -60,7 +60,7 @@ def build(
     typer.echo(f"Built: {len(labs)}. Executed: {executed}.")
 
 
-@app.command()
+@app.command(epilog=examples("dltlab verify 01"))
 def verify(names: Labs = None, course: CourseFolder = None) -> None:
     """Verify that the checks of labs tell correct answers from wrong ones."""
     from dltlab import authoring
@@ -75,7 +75,7 @@ def verify(names: Labs = None, course: CourseFolder = None) -> None:
     raise typer.Exit(1 if messages else 0)
 
 
-@app.command()
+@app.command(epilog=examples("dltlab lint", "dltlab lint my_topic --course my-course"))
 def lint(names: Labs = None, course: CourseFolder = None) -> None:
     """Check the sources of labs: headings, alt text, axis labels, paths, and more."""
     from dltlab import authoring

@@ -2,13 +2,33 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Labs = Annotated[list[str] | None, typer.Argument(help="Labs by number or name; all by default.")]
+from dltlab.errors import LabError
+
+
+def complete_lab(incomplete: str) -> list[str]:
+    """Return the names of labs that a shell offers after `incomplete`."""
+    from dltlab.course import Course
+
+    with suppress(LabError):
+        return [name for name in Course.find().lab_names() if name.startswith(incomplete)]
+    return []
+
+
+def examples(*commands: str) -> str:
+    """Return the last part of a command's help, one example in each line."""
+    return "\n\n".join(["Examples:" if len(commands) > 1 else "Example:", *commands])
+
+
+Labs = Annotated[
+    list[str] | None,
+    typer.Argument(help="Labs by number or name; all by default.", autocompletion=complete_lab),
+]
 CourseFolder = Annotated[
     Path | None,
     typer.Option(

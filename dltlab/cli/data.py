@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dltlab.cli.common import print_table
+from dltlab.cli.common import examples, print_table
 from dltlab.errors import LabError
 from dltlab.paths import COURSE
 
@@ -47,7 +47,7 @@ CourseFolder = Annotated[
 DataSet = Annotated[str, typer.Argument(metavar="NAME", help="The data set.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples("dltlab data list"))
 def list_data(course: CourseFolder = None) -> None:
     """List every data set and where its bytes are."""
     from rich.table import Table
@@ -60,7 +60,7 @@ def list_data(course: CourseFolder = None) -> None:
     print_table(table)
 
 
-@app.command("info")
+@app.command("info", epilog=examples("dltlab data info shapes"))
 def data_info(name: DataSet, course: CourseFolder = None) -> None:
     """Show what is known of a data set."""
     from dltlab.data import describe
@@ -69,7 +69,13 @@ def data_info(name: DataSet, course: CourseFolder = None) -> None:
         typer.echo(f"{heading:<13} {text}")
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog=examples(
+        "dltlab data import my-images --name pets",
+        "dltlab data import photos.zip --name pets --size 96",
+    ),
+)
 def import_data(
     source: Annotated[Path, typer.Argument(help="A folder, a tar or zip archive, or a list.")],
     name: Annotated[str, typer.Option(help="The name of the new data set.")],
@@ -109,7 +115,7 @@ def import_data(
     typer.echo(result)
 
 
-@app.command()
+@app.command(epilog=examples("dltlab data show shapes --out shapes.png"))
 def show(
     name: DataSet,
     out: Annotated[Path | None, typer.Option(help="The PNG file; by default NAME.png.")] = None,
@@ -130,7 +136,7 @@ def show(
     typer.echo(f"{sheet.alt}\nWrote {short_path(path)}.")
 
 
-@app.command()
+@app.command(epilog=examples("dltlab data fetch mnist"))
 def fetch(name: DataSet, course: CourseFolder = None) -> None:
     """Download a data set's files, so that it can be used without a network."""
     from dltlab.data import fetch as fetch_files
@@ -138,7 +144,7 @@ def fetch(name: DataSet, course: CourseFolder = None) -> None:
     typer.echo(fetch_files(name))
 
 
-@app.command()
+@app.command(epilog=examples("dltlab data verify"))
 def verify(
     name: Annotated[str | None, typer.Argument(help="The data set; by default all.")] = None,
     course: CourseFolder = None,
@@ -154,7 +160,7 @@ def verify(
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command()
+@app.command(epilog=examples("dltlab data remove pets@1"))
 def remove(
     name: DataSet,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dltlab.cli.common import examples
+
 if TYPE_CHECKING:
     from dltlab.doctor import Finding
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples("dltlab doctor", "dltlab doctor --deep"))
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Also start TensorFlow.")] = False,

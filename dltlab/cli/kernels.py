@@ -2,12 +2,12 @@
 
 import typer
 
-from dltlab.cli.common import print_table
+from dltlab.cli.common import examples, print_table
 
 app = typer.Typer(help="Show and stop the processes behind warm kernels.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog=examples("dltlab kernels status"))
 def status() -> None:
     """Show the processes that have TensorFlow loaded for your next kernel."""
     from datetime import datetime
@@ -25,7 +25,7 @@ def status() -> None:
     print_table(table)
 
 
-@app.command()
+@app.command(epilog=examples("dltlab kernels stop"))
 def stop() -> None:
     """Stop these processes; running kernels go on."""
     from dltlab.kernels import stop_zygotes

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dltlab.cli.common import print_table, without_greeting
+from dltlab.cli.common import examples, print_table, without_greeting
 from dltlab.cli.data import CourseFolder
 from dltlab.inference import BACKENDS
 from dltlab.paths import TOKEN
@@ -15,7 +15,7 @@ app = typer.Typer()
 _SHOWN_ROWS = 20
 
 
-@app.command()
+@app.command(epilog=examples("dltlab classify runs/one my-images --out answers.csv"))
 def classify(
     model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a training run.")],
     images: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
@@ -54,7 +54,7 @@ def classify(
         typer.echo(f"Wrote {short_path(out)}.")
 
 
-@app.command()
+@app.command(epilog=examples("dltlab optimize network.keras --data shapes --precision int8"))
 def optimize(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
     data_set: Annotated[
@@ -102,7 +102,7 @@ def optimize(
     typer.echo(f"Wrote {short_path(engine.save(out))}.")
 
 
-@app.command()
+@app.command(epilog=examples("dltlab serve engine --port 8000"))
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="ENGINE", help="The folder of an engine.")],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",

@@ -8,7 +8,7 @@ from .notebooks import (
     solution_notebook,
     without_outputs,
 )
-from .server import jupyterlab_command, jupyterlab_environment
+from .server import jupyterlab_command, jupyterlab_environment, unwritable_jupyter_folder
 from .source import Cell, Lab, parse_code, read_lab
 from .workspace import Workspace
 
@@ -28,5 +28,6 @@ __all__ = [
     "read_lab",
     "read_notebook",
     "solution_notebook",
+    "unwritable_jupyter_folder",
     "without_outputs",
 ]

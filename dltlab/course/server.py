@@ -1,12 +1,16 @@
 """Start JupyterLab on a learner's workspace, on loopback and with a token."""
 
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
 
+from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_runtime_dir
+
 from dltlab.course.workspace import Workspace
 from dltlab.errors import Unavailable
+from dltlab.files import is_writable
 
 _SETTINGS = Path(__file__).parent / "jupyter"
 
@@ -17,11 +21,18 @@ def jupyterlab_command(
     """Return the command that serves `workspace`, opened at `lab` (`NN_topic`) or its start page.
 
     Raises:
-        Unavailable: `port` is in use.
+        Unavailable: `port` is in use, or Jupyter's folders cannot be written.
     """
+    if folder := unwritable_jupyter_folder():
+        raise Unavailable(
+            f"JupyterLab must write to {folder}, and you may not: set HOME to a folder that you "
+            "may write to, then run the command again."
+        )
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={workspace.folder.resolve()}", "--log-level=WARN"]
     command += ["--KernelManager.transport_encryption=auto"]  # between server and kernels
+    # Jupyter's own default is above the limit of Tornado, which warns of it.
+    command += ["--ServerApp.tornado_settings={'ws_ping_timeout': 30000}"]
     if lab:
         command += [f"--LabApp.default_url=/lab/tree/{lab}.ipynb"]
     if port is not None:
@@ -29,27 +40,39 @@ def jupyterlab_command(
         command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if not browser:
         command += ["--no-browser"]
-    if os.name == "posix" and os.geteuid() == 0:
-        command += ["--allow-root"]  # in a container, root is the only user
+    if os.name == "posix":
+        # Not a login shell, which may replace PATH.
+        shell = shlex.quote(os.environ.get("SHELL", "sh"))
+        command += [f"--ServerApp.terminado_settings=shell_command={shell}"]
+        if os.geteuid() == 0:
+            command += ["--allow-root"]  # in a container, root is the only user
     return command
+
+
+def unwritable_jupyter_folder() -> Path | None:
+    """Return a folder that Jupyter needs and this user may not write, or None."""
+    folders = map(Path, (jupyter_config_dir(), jupyter_data_dir(), jupyter_runtime_dir()))
+    return next((folder for folder in folders if not is_writable(folder)), None)
 
 
 def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
     """Return this process's environment with the course and our settings for JupyterLab added.
 
-    With the kernelspec in these settings, what libraries write to the file descriptors, such as
-    TensorFlow's messages about a missing GPU, stays in the terminal.
+    Terminals and notebooks find the commands of this Python environment, such as `dltlab`. With the
+    kernelspec in these settings, what libraries write to the file descriptors, such as TensorFlow's
+    messages about a missing GPU, stays in the terminal.
     """
 
-    def with_settings(variable: str) -> str:
-        return os.pathsep.join(filter(None, [str(_SETTINGS), os.environ.get(variable)]))
+    def prepend(path: Path, variable: str) -> str:
+        return os.pathsep.join(filter(None, [str(path), os.environ.get(variable)]))
 
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **os.environ,
         **workspace.course.environment,
-        "JUPYTER_CONFIG_PATH": with_settings("JUPYTER_CONFIG_PATH"),
-        "JUPYTER_PATH": with_settings("JUPYTER_PATH"),
+        "PATH": prepend(Path(sys.executable).parent, "PATH"),
+        "JUPYTER_CONFIG_PATH": prepend(_SETTINGS, "JUPYTER_CONFIG_PATH"),
+        "JUPYTER_PATH": prepend(_SETTINGS, "JUPYTER_PATH"),
     }
 
 

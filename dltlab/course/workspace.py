@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dltlab.course.catalog import Course
 from dltlab.course.notebooks import read_notebook
-from dltlab.errors import Unavailable
+from dltlab.errors import NotFound, Unavailable
 from dltlab.files import write_atomically
 from dltlab.paths import short_path
 
@@ -27,6 +27,13 @@ class Workspace:
 
     folder: Path
     course: Course
+
+    @classmethod
+    def find(cls, folder: Path | None, course: Course) -> "Workspace":
+        """Return the workspace in `folder`, else in the working folder, else in `workspace`."""
+        if folder is None:
+            folder = Path.cwd() if Path(_HASHES).is_file() else Path("workspace")
+        return cls(folder, course)
 
     def copy(self, name: str) -> Path:
         """Return the path of the learner's copy of the lab `name` (`NN_topic`)."""
@@ -68,10 +75,16 @@ class Workspace:
             Where the old copy was moved to, or None if there was none.
 
         Raises:
+            NotFound: The folder is not a workspace.
             Unavailable: The folder cannot be written; the old copy stays where it was.
         """
-        content = self._course_copy(name)
         copy, backup = self.copy(name), None
+        if not copy.exists() and not (self.folder / _HASHES).is_file():
+            raise NotFound(
+                f"{self.folder.resolve()} is not a workspace: name yours with --dir, or make one "
+                "with: dltlab lab"
+            )
+        content = self._course_copy(name)
         if copy.exists():
             old = _read(copy)
             now = f"{datetime.now():%Y-%m-%d %H.%M.%S}"

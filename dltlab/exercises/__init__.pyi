@@ -6,7 +6,7 @@ from .declared import DeclaredExercise
 from .decorator import exercise
 from .leaderboard import LeaderboardEntry, add_to_leaderboard, show_leaderboard
 from .messages import Outcome, Verdict
-from .progress import course_progress
+from .progress import LabProgress, course_progress, lab_to_continue, restart_lab
 from .questions import Question, correct, question, wrong
 from .source import lab_of, reference
 from .specs import Array, Equal, Integer, Number, Text
@@ -18,6 +18,7 @@ __all__ = [
     "Equal",
     "Exercise",
     "Integer",
+    "LabProgress",
     "LeaderboardEntry",
     "Number",
     "Outcome",
@@ -31,11 +32,13 @@ __all__ = [
     "exercise",
     "in_float32",
     "lab_of",
+    "lab_to_continue",
     "line_of",
     "question",
     "random_arrays",
     "reference",
     "require",
+    "restart_lab",
     "show_leaderboard",
     "wrong",
 ]

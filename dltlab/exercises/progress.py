@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dltlab.course import Course
+from dltlab.course import Course, Lab
 from dltlab.errors import LabError, Unavailable
 from dltlab.exercises.messages import Message, Outcome
 from dltlab.paths import PROGRESS, progress_file
+
+ALL_EXERCISES = "*"  # in a record: the lab was started over, and what came before does not count
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Record:
     Attributes:
         time: When it was checked, in UTC, as in "2017-06-27T09:30:00+00:00".
         lab: Name of the lab, as in "01_first_network".
-        exercise: Name of the exercise or question.
+        exercise: Name of the exercise or question; `ALL_EXERCISES` where the lab was started over.
         outcome: Outcome of the check.
     """
 
@@ -100,6 +102,15 @@ def record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
         ) from error
 
 
+def restart_lab(lab: str) -> None:
+    """Start the progress in a lab over; the earlier records stay in the file.
+
+    Raises:
+        Unavailable: The file cannot be written.
+    """
+    record_outcome(lab, ALL_EXERCISES, Outcome.UNATTEMPTED)
+
+
 def try_record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
     """Append one record; where that fails, show a message and go on."""
     try:
@@ -135,16 +146,28 @@ def course_progress(course: Course) -> list[LabProgress]:
         Unavailable: The file of the progress cannot be read.
     """
     records = read_records()
-    labs = []
-    for lab in course.read_valid()[0]:
-        outcomes = dict.fromkeys(lab.exercises, Outcome.UNATTEMPTED)
-        last = None
-        for record in records:
-            if record.lab != lab.name or record.exercise not in outcomes:
-                continue
+    return [
+        _lab_progress(lab, [record for record in records if record.lab == lab.name])
+        for lab in course.read_valid()[0]
+    ]
+
+
+def lab_to_continue(labs: list[LabProgress]) -> LabProgress | None:
+    """Return the lab where the learner stopped, else the next with open exercises, else None."""
+    last = max(labs, key=lambda lab: lab.last or "", default=None)
+    position = labs.index(last) if last else 0
+    return next((lab for lab in labs[position:] + labs[:position] if lab.still_open), None)
+
+
+def _lab_progress(lab: Lab, records: list[Record]) -> LabProgress:
+    """Return the progress in one lab, given its records."""
+    outcomes, last = dict.fromkeys(lab.exercises, Outcome.UNATTEMPTED), None
+    for record in records:
+        if record.exercise == ALL_EXERCISES:
+            outcomes, last = dict.fromkeys(lab.exercises, Outcome.UNATTEMPTED), None
+        elif record.exercise in outcomes:
             if record.outcome is not Outcome.UNATTEMPTED:
                 last = record.time
             if outcomes[record.exercise] is not Outcome.PASSED:
                 outcomes[record.exercise] = record.outcome
-        labs.append(LabProgress(lab.name, lab.front_matter.title, outcomes, last))
-    return labs
+    return LabProgress(lab.name, lab.front_matter.title, outcomes, last)

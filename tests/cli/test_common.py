@@ -3,7 +3,7 @@ import os
 import pytest
 from rich.table import Table
 
-from dltlab.cli.common import print_table, without_greeting
+from dltlab.cli.common import complete_lab, examples, print_table, without_greeting
 
 
 def test_what_is_written_to_stderr_in_the_block_is_suppressed(capfd):
@@ -34,3 +34,17 @@ def test_a_table_is_as_wide_as_the_terminal(capsys, monkeypatch):
     print_table(table)
 
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 10
+
+
+def test_a_shell_offers_the_labs_of_the_course(course, monkeypatch):
+    monkeypatch.setenv("DLTLAB_COURSE", str(course.root))
+    assert complete_lab("0") == ["01_my_topic"]
+    assert complete_lab("2") == []
+
+    monkeypatch.setenv("DLTLAB_COURSE", "nowhere")
+    assert complete_lab("0") == []
+
+
+def test_examples_are_lines_of_a_help():
+    assert examples("dltlab lab") == "Example:\n\ndltlab lab"
+    assert examples("dltlab lab", "dltlab lab 02") == "Examples:\n\ndltlab lab\n\ndltlab lab 02"

@@ -2,12 +2,14 @@ import json
 import os
 
 import pytest
+import yaml
 
 from dltlab.authoring import new_lab
+from dltlab.course import Workspace
 from dltlab.exercises import Outcome
 from dltlab.exercises.progress import record_outcome
 
-LAB = "01_my_topic"
+LAB, NAME = "01_my_topic", "mean_squared_error"
 
 
 def test_list_shows_title_time_and_needs_of_each_lab(dltlab, course):
@@ -21,16 +23,41 @@ def test_list_shows_title_time_and_needs_of_each_lab(dltlab, course):
     assert result.code == 0
 
 
-def test_progress_is_a_table_or_json(dltlab, course):
-    assert "0 of 1" in dltlab("progress", "--course", course.root).out
+def test_progress_is_one_bar_for_each_lab_within_80_columns(dltlab, course, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    new_lab("second", course.root)
+    record_outcome(LAB, NAME, Outcome.PASSED)
 
-    record_outcome(LAB, "mean_squared_error", Outcome.NOT_YET)
-    assert "mean_squared_error (not yet)" in dltlab("progress", "--course", course.root).out
+    lines = dltlab("progress", "--course", course.root).out.splitlines()
 
-    record_outcome(LAB, "mean_squared_error", Outcome.PASSED)
-    assert "1 of 1" in dltlab("progress", "--course", course.root).out
+    assert lines[0].split() == ["lab", "progress", "passed"]
+    assert lines[1].split() == ["01", "My", "topic", 20 * "━", "1", "of", "1"]
+    assert lines[2].split()[:2] == ["02", "Second"]
+    assert lines[-1] == f"Next: {NAME} in lab 02"
+    assert max(map(len, lines)) <= 80
+
+
+def test_progress_shows_each_exercise_on_request(dltlab, course):
+    record_outcome(LAB, NAME, Outcome.NOT_YET)
+    assert NAME not in dltlab("progress", "--course", course.root).out.partition("Next:")[0]
+
+    lines = dltlab("progress", "--details", "--course", course.root).out.splitlines()
+
+    assert [NAME, "not", "yet"] in [line.split() for line in lines]
+
+
+def test_progress_is_json_on_request(dltlab, course):
+    record_outcome(LAB, NAME, Outcome.PASSED)
+
     (lab,) = json.loads(dltlab("progress", "--json", "--course", course.root).out)
+
     assert (lab["lab"], lab["passed"]) == (LAB, 1)
+
+
+def test_progress_names_no_next_exercise_where_all_are_passed(dltlab, course):
+    record_outcome(LAB, NAME, Outcome.PASSED)
+
+    assert "Next" not in dltlab("progress", "--course", course.root).out
 
 
 @pytest.fixture
@@ -83,12 +110,12 @@ def test_lab_reports_a_new_version_of_an_edited_lab(dltlab, built, tmp_path, edi
     assert "Our topic" in (tmp_path / "mine" / f"{LAB}-new.ipynb").read_text()
 
 
-def test_reset_names_the_backup_of_the_old_copy(dltlab, built, tmp_path):
-    options = ("1", "--dir", tmp_path / "mine", "--course", built.root)
-
-    assert "is fresh.\n" in dltlab("reset", *options).out
-    assert "Your old copy: " in dltlab("reset", *options).out
-    assert len(list((tmp_path / "mine" / "old").iterdir())) == 1
+@pytest.fixture
+def workspace(built, tmp_path):
+    """A learner's folder."""
+    workspace = Workspace(tmp_path / "workspace", built)
+    workspace.update()
+    return workspace
 
 
 @pytest.fixture
@@ -119,3 +146,57 @@ def test_an_unfinished_lab_does_not_keep_the_course_from_opening(
     assert (result.code, len(started)) == (0, 1)
     assert "02_second is left out: " in result.out
     assert dltlab("lab", "2", *options).code == 2
+
+
+def test_reset_starts_the_lab_and_its_progress_over(dltlab, workspace):
+    record_outcome(LAB, NAME, Outcome.PASSED)
+    options = ("--course", workspace.course.root)
+
+    result = dltlab("reset", "1", "--dir", workspace.folder, *options)
+
+    assert f"{LAB}.ipynb is new, and nothing in it counts as passed." in result.out
+    (backup,) = (workspace.folder / "old").iterdir()
+    assert f"Your old copy: {backup}" in result.out
+    assert "0 of 1" in dltlab("progress", *options).out
+
+
+@pytest.mark.parametrize("folder", [".", "workspace"])
+def test_reset_finds_the_workspace_from_inside_and_from_its_parent(
+    dltlab, workspace, monkeypatch, folder
+):
+    monkeypatch.chdir(workspace.folder.parent / folder)
+
+    assert dltlab("reset", "1", "--course", workspace.course.root).code == 0
+    assert len(list((workspace.folder / "old").iterdir())) == 1
+    assert not (workspace.folder / "workspace").exists()
+
+
+def test_reset_elsewhere_is_an_error_and_changes_nothing(dltlab, built, tmp_path, monkeypatch):
+    record_outcome(LAB, NAME, Outcome.PASSED)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    result = dltlab("reset", "1", "--course", built.root)
+
+    assert (result.code, result.err) == (
+        2,
+        f"dltlab: {tmp_path}/elsewhere/workspace is not a workspace: name yours with --dir, or "
+        "make one with: dltlab lab\n",
+    )
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert "1 of 1" in dltlab("progress", "--course", built.root).out
+
+
+def test_profile_prints_all_parameters_as_yaml(dltlab, course, source, edit):
+    edit(source, "smoke: {SAMPLES: 10}", "smoke: {SAMPLES: 3}")
+
+    result = dltlab("profile", "1", "smoke", "--course", course.root)
+
+    assert yaml.safe_load(result.out) == course.read()[0].parameters | {"SAMPLES": 3}
+
+
+def test_an_unknown_profile_is_a_usage_error(dltlab, course):
+    result = dltlab("profile", "1", "huge", "--course", course.root)
+
+    assert result.code == 2
+    assert "huge" in result.err

@@ -1,10 +1,19 @@
 import os
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from dltlab.course import Course, Workspace, jupyterlab_command, jupyterlab_environment
+from dltlab.course import (
+    Course,
+    Workspace,
+    jupyterlab_command,
+    jupyterlab_environment,
+    unwritable_jupyter_folder,
+)
 from dltlab.errors import Unavailable
+from tests.deadlines import HANG_SECONDS, drop_root_permissions
 
 LAB = "01_my_topic"
 
@@ -54,3 +63,54 @@ def test_the_environment_adds_no_course_for_dltlabs_own(tmp_path, monkeypatch):
 
     assert "DLTLAB_COURSE" not in environment
     assert environment["TF_CPP_MIN_LOG_LEVEL"] == "0"
+
+
+def test_terminals_and_notebooks_find_the_commands_of_this_environment(workspace, monkeypatch):
+    monkeypatch.setenv("PATH", "theirs")
+    monkeypatch.setenv("SHELL", "/bin/my shell")
+
+    folder, *others = jupyterlab_environment(workspace)["PATH"].split(os.pathsep)
+
+    assert (Path(folder) / "dltlab").exists()
+    assert others == ["theirs"]
+    # Not a login shell ("-l"), which may replace PATH.
+    setting = "--ServerApp.terminado_settings=shell_command='/bin/my shell'"
+    assert setting in jupyterlab_command(workspace, None, None, browser=False)
+
+
+@pytest.fixture
+def unwritable_home(tmp_path):
+    """A home folder that may not be written."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o500)
+    yield home
+    home.chmod(0o700)
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence_and_nothing_starts(
+    script, unwritable_home, tmp_path
+):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("XDG_", "JUPYTER_", "IPYTHON"))
+    }
+    done = subprocess.run(
+        [script, "lab", "--no-browser"],
+        env=environment | {"HOME": str(unwritable_home)},
+        cwd=tmp_path,
+        preexec_fn=drop_root_permissions,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"dltlab: JupyterLab must write to {unwritable_home}/.jupyter, and you may not: set HOME "
+        "to a folder that you may write to, then run the command again.\n"
+    )
+
+
+def test_the_folders_of_jupyter_are_writable_here():
+    assert unwritable_jupyter_folder() is None

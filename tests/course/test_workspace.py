@@ -1,12 +1,13 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 
 from dltlab.authoring import new_lab
 from dltlab.course import Workspace
-from dltlab.errors import Unavailable
+from dltlab.errors import NotFound, Unavailable
 
 LAB = "01_my_topic"
 
@@ -250,11 +251,29 @@ def test_reset_of_a_deleted_copy_has_no_backup(workspace, course_copy):
     assert workspace.copy(LAB).read_bytes() == course_copy.read_bytes()
 
 
-def test_reset_in_a_new_folder_copies_the_lab(built, tmp_path):
+def test_reset_in_a_folder_that_is_no_workspace_is_an_error(built, tmp_path):
     workspace = Workspace(tmp_path / "new", built)
 
-    assert workspace.reset(LAB) is None
-    assert workspace.update() == []
+    with pytest.raises(NotFound, match=r"new is not a workspace: .* --dir"):
+        workspace.reset(LAB)
+    assert not workspace.folder.exists()
+
+
+def test_reset_needs_only_a_copy_where_the_hashes_are_lost(workspace):
+    (workspace.folder / ".dltlab.json").unlink()
+
+    assert workspace.reset(LAB) is not None
+
+
+def test_a_workspace_is_found_in_the_working_folder_or_in_its_folder_workspace(
+    workspace, monkeypatch
+):
+    course = workspace.course
+
+    assert Workspace.find(None, course).folder.resolve() == workspace.folder
+    monkeypatch.chdir(workspace.folder)
+    assert Workspace.find(None, course).folder == workspace.folder
+    assert Workspace.find(Path("mine"), course).folder == Path("mine")
 
 
 def test_a_file_in_the_place_of_the_workspace_is_an_error(built, tmp_path):

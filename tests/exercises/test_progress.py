@@ -5,11 +5,18 @@ import sys
 import pytest
 
 from dltlab.errors import Unavailable
-from dltlab.exercises import Outcome, course_progress
+from dltlab.exercises import (
+    LabProgress,
+    Outcome,
+    course_progress,
+    lab_to_continue,
+    restart_lab,
+)
 from dltlab.exercises.progress import read_records, record_outcome, try_record_outcome
 from tests.deadlines import HANG_SECONDS
 
 LAB, NAME = "01_my_topic", "mean_squared_error"
+NUMBERS = ("01", "02", "03")
 
 APPEND = """
 import sys
@@ -75,6 +82,46 @@ def test_a_summary_has_the_passed_the_open_and_the_last_time(summary):
         "last": read_records()[-1].time,
         "passed": 1,
     }
+
+
+def test_a_lab_that_was_started_over_has_no_progress_and_keeps_its_records(summary):
+    record_outcome(LAB, NAME, Outcome.PASSED)
+    restart_lab("02_other")
+    assert summary().passed == 1
+
+    restart_lab(LAB)
+    assert (summary().outcomes, summary().last) == ({NAME: Outcome.UNATTEMPTED}, None)
+    assert Outcome.PASSED in [record.outcome for record in read_records()]
+
+    record_outcome(LAB, NAME, Outcome.NOT_YET)
+    assert summary().outcomes == {NAME: Outcome.NOT_YET}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([], "01"),
+        ([("01", Outcome.PASSED)], "02"),
+        ([("02", Outcome.NOT_YET)], "02"),
+        ([("02", Outcome.NOT_YET), ("03", Outcome.ERROR)], "03"),
+        ([("03", Outcome.PASSED)], "01"),
+        ([("01", Outcome.PASSED), ("02", Outcome.PASSED), ("03", Outcome.PASSED)], None),
+    ],
+    ids=["nothing", "first", "started", "last", "skipped", "all"],
+)
+def test_the_lab_to_continue_is_where_the_learner_stopped_or_the_next(records, expected):
+    labs = [LabProgress(number, number, {NAME: Outcome.UNATTEMPTED}, None) for number in NUMBERS]
+    for time, (number, outcome) in enumerate(records):
+        labs[NUMBERS.index(number)] = LabProgress(number, number, {NAME: outcome}, str(time))
+
+    lab = lab_to_continue(labs)
+
+    assert (lab and lab.lab) == expected
+
+
+def test_a_lab_without_exercises_is_never_the_one_to_continue():
+    assert lab_to_continue([LabProgress("01", "", {}, None)]) is None
+    assert lab_to_continue([]) is None
 
 
 def test_other_labs_and_removed_exercises_do_not_count(summary):
