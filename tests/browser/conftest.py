@@ -47,7 +47,8 @@ def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[
 
     yield start
     for server in servers:
-        os.killpg(server.pid, signal.SIGTERM)
+        # Not SIGTERM: Jupyter's threads that have just read a file may keep it from ending.
+        os.killpg(server.pid, signal.SIGKILL)
         server.communicate(timeout=HANG_SECONDS)
 
 

@@ -1,0 +1,75 @@
+// Shows the start page, which dltlab/start_page.py writes, as a tab of JupyterLab.
+(() => {
+  const REFRESH_MILLISECONDS = 2000;
+  let sharedModules;
+
+  const style = document.createElement("link");
+  style.rel = "stylesheet";
+  style.href = new URL("start_page.css", document.currentScript.src);
+  document.head.append(style);
+
+  // Return a module of JupyterLab's own, such as "@lumino/widgets".
+  async function load(name) {
+    const [version] = Object.values(sharedModules[name]);
+    return (await version.get())();
+  }
+
+  async function activate(app) {
+    const { Widget } = await load("@lumino/widgets");
+    const { baseUrl } = app.serviceManager.serverSettings;
+    const opensNotebook = location.pathname.includes("/tree/");
+
+    class StartPage extends Widget {
+      constructor() {
+        super();
+        this.id = "dltlab-start-page";
+        this.title.label = "Start";
+        this.node.tabIndex = 0; // the arrow keys scroll
+        this.node.addEventListener("click", openNotebook);
+        setInterval(() => this.isVisible && this.refresh(), REFRESH_MILLISECONDS);
+      }
+
+      onAfterShow() {
+        this.refresh();
+      }
+
+      onActivateRequest() {
+        this.node.focus();
+      }
+
+      async refresh() {
+        const response = await fetch(`${baseUrl}dltlab/start`).catch(() => null);
+        const html = response?.ok ? await response.text() : this.html; // the server may be down
+        if (html !== this.html) {
+          this.html = html;
+          this.node.innerHTML = html;
+        }
+      }
+    }
+
+    function openNotebook(event) {
+      const path = event.target.closest("a")?.dataset.path;
+      if (path && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+        event.preventDefault();
+        app.commands.execute("docmanager:open", { path });
+      }
+    }
+
+    app.restored.then(() => {
+      const page = new StartPage();
+      app.shell.add(page, "main", { activate: !opensNotebook });
+      page.refresh();
+    });
+  }
+
+  window._JUPYTERLAB = window._JUPYTERLAB || {};
+  window._JUPYTERLAB.dltlab = {
+    init: (modules) => {
+      sharedModules = modules;
+    },
+    get: async () => () => ({
+      __esModule: true,
+      default: { id: "dltlab:start-page", autoStart: true, activate },
+    }),
+  };
+})();

@@ -1,0 +1,174 @@
+"""The start page in JupyterLab: the labs, the learner's progress, and how to go on.
+
+An extension of Jupyter's server, turned on in `dltlab/course/jupyter`. The script in
+`dltlab/course/jupyter/labextensions` shows the page as a tab of JupyterLab and keeps it up to date.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.utils import url_path_join
+from tornado.web import authenticated
+
+from dltlab.course import Course, Lab, Workspace
+from dltlab.doctor import Level, diagnose
+from dltlab.errors import LabError
+from dltlab.exercises import LabProgress, course_progress, lab_to_continue
+from dltlab.paths import progress_file
+
+_GPU = {"none": "no GPU needed", "optional": "faster on a GPU", "required": "needs a GPU"}
+
+
+class StartPage:
+    """The start page of a workspace, written anew when the labs or the progress have changed."""
+
+    def __init__(self, workspace: Workspace, base_url: str = "/") -> None:
+        """Begin to check the machine.
+
+        Args:
+            workspace: The learner's folder, which the server serves.
+            base_url: The path of the server's URL.
+        """
+        self._workspace = workspace
+        self._base_url = base_url
+        executor = ThreadPoolExecutor(1)
+        self._verdict = executor.submit(machine_verdict)
+        executor.shutdown(wait=False)
+        self._state: object = None
+        self._html = ""
+
+    def html(self) -> str:
+        """Return the page, or the sentence of an error that the user can fix, as HTML."""
+        try:
+            state = self._current_state()
+            if state != self._state:
+                self._html, self._state = self._render(), state
+        except LabError as error:
+            return f'<p role="alert">{escape(str(error))}</p>'
+        return self._html
+
+    def _current_state(self) -> object:
+        """Return a value that changes whenever the page does."""
+        sources = self._workspace.course.sources()
+        copies = [self._copy_exists(path.stem) for path in sources]
+        times = [_modified(path) for path in (*sources, progress_file())]
+        return self._verdict.done(), copies, times
+
+    def _render(self) -> str:
+        course = self._workspace.course
+        title = "Accelerated deep learning" if course.is_own else course.root.name
+        labs, left_out = course.read_valid()
+        progress = course_progress(course)
+        verdict = self._verdict.result() if self._verdict.done() else "It is being checked."
+        return "\n".join(
+            [
+                f"<h1>{escape(title)}</h1>",
+                self._next_step(progress),
+                "<h2>Labs</h2>",
+                "<ol>",
+                *(self._lab(lab, state) for lab, state in zip(labs, progress, strict=True)),
+                "</ol>",
+                *(f"<p>{escape(message)}</p>" for message in left_out),
+                "<h2>This machine</h2>",
+                f"<p>{escape(verdict)}</p>",
+            ]
+        )
+
+    def _next_step(self, progress: list[LabProgress]) -> str:
+        lab = lab_to_continue(progress)
+        if lab is None:
+            return "<p>You have passed every exercise of this course.</p>"
+        verb = "Continue" if any(state.last for state in progress) else "Start"
+        link = self._link(lab.lab, f"{verb} with lab {lab.lab[:2]}: {lab.title}", True)
+        passed, count = (sum(values) for values in zip(*map(_counts, progress), strict=True))
+        exercise = escape(next(iter(lab.still_open)))
+        return (
+            f"<p>{link}</p>\n"
+            f"<p>Your next exercise there is <code>{exercise}</code>. You have passed {passed} of "
+            f"the {count} exercises and questions of this course.</p>"
+        )
+
+    def _lab(self, lab: Lab, progress: LabProgress) -> str:
+        passed, count = _counts(progress)
+        minutes = sum(lab.front_matter.minutes.model_dump().values())
+        required = ", ".join(self._link(name, name) for name in lab.front_matter.requires)
+        facts = [f"{minutes} minutes", _GPU[lab.front_matter.devices.gpu]]
+        facts += [f"after {required}"] if required else []
+        outcomes = "".join(
+            f"<li><code>{escape(name)}</code>: {outcome.value}</li>"
+            for name, outcome in progress.outcomes.items()
+        )
+        return (
+            f"<li>\n<h3>{self._link(lab.name, f'{lab.number} {progress.title}')}</h3>\n"
+            f"<p>{escape(lab.front_matter.summary)}</p>\n<p>{' · '.join(facts)}</p>\n"
+            f'<details><summary><progress max="{max(count, 1)}" value="{passed}" '
+            f'aria-hidden="true"></progress> {passed} of {count} passed</summary>'
+            f"<ul>{outcomes}</ul></details>\n</li>"
+        )
+
+    def _link(self, name: str, text: str, is_next: bool = False) -> str:
+        """Return a link that opens a lab; only the text where the learner has no copy of it."""
+        if not self._copy_exists(name):
+            return escape(text)
+        url = url_path_join(self._base_url, "lab/tree", f"{name}.ipynb")
+        attributes = f'href="{escape(url)}" data-path="{name}.ipynb"'
+        if is_next:
+            attributes = f'class="dltlab-next" {attributes}'
+        return f"<a {attributes}>{escape(text)}</a>"
+
+    def _copy_exists(self, name: str) -> bool:
+        return self._workspace.copy(name).is_file()
+
+
+class StartPageHandler(JupyterHandler):  # type: ignore[misc]
+    """Answers requests for the start page."""
+
+    def initialize(self, page: StartPage) -> None:
+        """Keep the page, which all requests share."""
+        self._page = page
+
+    @authenticated
+    async def get(self) -> None:
+        """Send the page as a fragment of HTML."""
+        self.finish(await asyncio.to_thread(self._page.html))
+
+
+def machine_verdict() -> str:
+    """Return in one line whether this machine is fit for the labs, as `dltlab doctor` finds it."""
+    findings = [finding for finding in diagnose() if finding.level is not Level.OK]
+    findings.sort(key=lambda finding: finding.level is not Level.PROBLEM)
+    if not findings:
+        return "This machine has all that the labs need."
+    first, *others = findings
+    more = f", and {len(others)} more" if others else ""
+    return (
+        f"{first.subject}: {first.message}{more}. The command dltlab doctor in a terminal "
+        "(File > New > Terminal) says what to do."
+    )
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": __name__}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    """Add the page to a Jupyter server: the hook that it calls."""
+    workspace = Workspace(Path(server.root_dir), Course.find())
+    page = StartPage(workspace, server.base_url)
+    url = url_path_join(server.base_url, "dltlab/start")
+    server.web_app.add_handlers(".*$", [(url, StartPageHandler, {"page": page})])
+
+
+def _counts(progress: LabProgress) -> tuple[int, int]:
+    return progress.passed, len(progress.outcomes)
+
+
+def _modified(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

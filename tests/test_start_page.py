@@ -1,0 +1,105 @@
+import re
+
+import pytest
+
+from dltlab import start_page
+from dltlab.authoring import new_lab
+from dltlab.course import Workspace
+from dltlab.doctor import Finding, Level
+from dltlab.exercises import Outcome
+from dltlab.exercises.progress import record_outcome
+from dltlab.start_page import StartPage, machine_verdict
+from tests.deadlines import wait_until
+
+LAB, NAME = "01_my_topic", "mean_squared_error"
+LINK = f'href="/base/lab/tree/{LAB}.ipynb" data-path="{LAB}.ipynb"'
+
+
+@pytest.fixture(autouse=True)
+def findings(monkeypatch):
+    """What the doctor finds on this machine."""
+    findings = [Finding("CPU", Level.OK, "a fast one")]
+    monkeypatch.setattr(start_page, "diagnose", lambda: findings)
+    return findings
+
+
+@pytest.fixture
+def workspace(built, tmp_path):
+    """The workspace of a course of one lab."""
+    workspace = Workspace(tmp_path / "workspace", built)
+    workspace.update()
+    return workspace
+
+
+@pytest.fixture
+def page(workspace):
+    return StartPage(workspace, "/base/")
+
+
+def test_a_new_learner_starts_with_the_first_lab(page):
+    html = page.html()
+
+    assert f"{LINK}>Start with lab 01: My topic</a>" in html
+    assert f"Your next exercise there is <code>{NAME}</code>." in html
+    assert f"{LINK}>01 My topic</a></h3>" in html
+    assert f"<li><code>{NAME}</code>: unattempted</li>" in html
+    assert "0 of 1 passed" in html
+
+
+def test_the_page_shows_what_was_recorded_since(page):
+    page.html()
+
+    record_outcome(LAB, NAME, Outcome.NOT_YET)
+    assert "Continue with lab 01: My topic" in page.html()
+
+    record_outcome(LAB, NAME, Outcome.PASSED)
+    assert "1 of 1 passed" in page.html()
+    assert "You have passed every exercise" in page.html()
+
+
+def test_a_lab_links_to_those_that_it_requires(page, workspace, built, edit):
+    source, _ = new_lab("second", built.root)
+    edit(source, "requires: []", f"requires: [{LAB}]")
+
+    html = page.html()
+
+    assert f"after <a {LINK}>{LAB}</a>" in html
+    assert "<h3>02 Second</h3>" in html  # not a link: the learner has no copy of it
+
+
+def test_the_page_is_the_same_until_something_changes(page):
+    wait_until(lambda: "all that the labs need" in page.html())
+
+    assert page.html() is page.html()
+
+
+def test_text_of_a_course_is_escaped(page, source, edit):
+    edit(source, 'title: "My topic"', "title: a < b")
+
+    assert "01 a &lt; b" in page.html()
+
+
+def test_a_lab_that_is_not_valid_is_left_out_with_the_reason(page, source, edit):
+    edit(source, "title:", "titel:")
+
+    assert "<p>01_my_topic is left out: " in page.html()
+
+
+def test_an_error_is_shown_on_the_page(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLTLAB_PROGRESS", str(tmp_path))
+
+    assert page.html().startswith(f'<p role="alert">{tmp_path} cannot be read')
+
+
+def test_headings_have_an_order_without_gaps(page):
+    assert re.findall("<h([1-6])>", page.html()) == ["1", "2", "3", "2"]
+
+
+def test_the_verdict_on_the_machine_is_one_line(findings):
+    assert machine_verdict() == "This machine has all that the labs need."
+
+    findings.append(Finding("disk", Level.WARNING, "is nearly full", "Free some space"))
+    assert machine_verdict().startswith("disk: is nearly full. The command dltlab doctor")
+
+    findings.append(Finding("GPU", Level.PROBLEM, "has no driver", "Install it"))
+    assert machine_verdict().startswith("GPU: has no driver, and 1 more. The command")
