@@ -114,7 +114,11 @@ def serve(
         typer.Option(envvar=TOKEN, help="By default a new one; '' for none."),
     ] = None,
 ) -> None:
-    """Answer HTTP requests with an engine, until Ctrl-C or SIGTERM."""
+    """Answer HTTP requests with an engine, until Ctrl-C or SIGTERM.
+
+    POST /predict takes JSON, an array in .npy format, or an image file. The printed curl command
+    sends an example; the README describes requests and answers.
+    """
     import secrets
 
     from dltlab import inference

@@ -142,7 +142,7 @@ def input_specs(model: keras.Model) -> tuple[TensorSpec, ...]:
     """Return the shape and dtype of each input of a model.
 
     Raises:
-        Invalid: The model does not know its inputs, as a subclassed one.
+        Invalid: The model does not know its inputs, as a subclassed one, or takes texts.
     """
     try:
         inputs = model.inputs
@@ -152,6 +152,11 @@ def input_specs(model: keras.Model) -> tuple[TensorSpec, ...]:
         raise Invalid(
             f"{model.name} does not know the shape of its input: wrap it, as in inputs = "
             "keras.Input((32, 32, 3)); keras.Model(inputs, model(inputs))."
+        )
+    if any(tensor.dtype == "string" for tensor in inputs):
+        raise Invalid(
+            f"{model.name} takes texts, and engines take numbers: leave out the layer that reads "
+            "the texts, such as TextVectorization, and call it before the engine."
         )
     return tuple(
         TensorSpec(

@@ -23,6 +23,7 @@ _MAX_QUOTED = 200  # characters of an exporter's message
 _ONNX_RUNTIME_HEADING = "[ONNXRuntimeError] : "
 _KERAS_HEADING = re.compile(r"Exception encountered when calling (\w+)\.call\(\)\.")
 _MLIR_ERROR = re.compile(r"error: loc\(.*\): (.+)")  # after the place in the code
+_GRAPH_NAME = re.compile(r" __inference_\S+")  # TensorFlow's name for a traced function
 _ANSI_STYLE = re.compile(r"\x1b\[\d*m")  # Keras writes parts of its messages in bold
 _ONNX: "WeakKeyDictionary[keras.Model, tuple[str, bytes | Unsupported]]" = WeakKeyDictionary()
 
@@ -243,7 +244,8 @@ def subject_of(model: "keras.Model", error: Exception) -> str:
 
 def reason_of(error: Exception) -> str:
     """Return what is wrong: the line of an exception's message that says it."""
-    message = _ANSI_STYLE.sub("", str(error)).rpartition(_ONNX_RUNTIME_HEADING)[2]
+    message = _GRAPH_NAME.sub("", _ANSI_STYLE.sub("", str(error)))
+    message = message.rpartition(_ONNX_RUNTIME_HEADING)[2]
     if match := _MLIR_ERROR.search(message):
         return match[1]
     lines = _KERAS_HEADING.sub("", message).split("\n")

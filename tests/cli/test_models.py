@@ -129,7 +129,9 @@ def test_optimize_reports_the_accuracy_and_writes_the_engine(dltlab, digit_model
     assert "layers became" in result.out
     assert lines[-1] == "Wrote engine."
     images, _ = data.arrays("digits", "test")
-    assert Engine.load("engine")(images[:3]).shape == (3, 10)
+    engine = Engine.load("engine")
+    assert engine(images[:3]).shape == (3, 10)
+    assert list(engine.manifest.class_names) == data.info("digits").class_names
 
 
 @pytest.mark.parametrize(

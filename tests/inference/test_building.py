@@ -172,3 +172,10 @@ def test_a_subclassed_model_is_refused_with_how_to_wrap_it():
 
     with pytest.raises(Invalid, match="own does not know the shape of its input: wrap it"):
         input_specs(Subclassed(name="own"))
+
+
+def test_a_model_of_texts_is_refused():
+    reader = layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=3)
+    model = keras.Sequential([keras.Input((1,), dtype="string"), reader], name="reader")
+    with pytest.raises(Invalid, match="reader takes texts, and engines take numbers"):
+        input_specs(model)

@@ -183,8 +183,15 @@ def test_a_layer_that_cannot_be_traced_is_named(tmp_path):
             ),
             r"The layer strange cannot be compiled \(It has no axis 7\.\)\.",
         ),
+        (
+            ValueError(
+                "Detected unsupported operations in graph __inference_restored_body_1[_XlaMust=1,"
+                "executor=2] on CPU: BesselI0 (No kernel){{node odd_1/strange_1/BesselI0}}"
+            ),
+            r"The layer strange .*operations in graph on CPU: BesselI0 \(No kernel\)",
+        ),
     ],
-    ids=["nothing", "a number", "an empty text", "LiteRT", "ONNX Runtime", "Keras"],
+    ids=["nothing", "a number", "an empty text", "LiteRT", "ONNX Runtime", "Keras", "XLA"],
 )
 def test_a_message_names_the_layer_and_the_reason(odd_model, error, message):
     with pytest.raises(Unavailable, match=message), exporting(odd_model, "compiled"):
