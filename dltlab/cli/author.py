@@ -11,7 +11,13 @@ from dltlab.cli.common import CourseFolder, Labs, examples
 app = typer.Typer()
 
 
-@app.command(epilog=examples("dltlab new my_topic", "dltlab new my_topic --course my-course"))
+@app.command(
+    epilog=examples(
+        "dltlab new my_topic",
+        "dltlab new my_topic --course my-course",
+        "dltlab new --from notebook.ipynb --course my-course",
+    )
+)
 def new(
     topic: Annotated[
         str | None,

@@ -82,7 +82,7 @@ class Workspace:
         if not copy.exists() and not (self.folder / _HASHES).is_file():
             raise NotFound(
                 f"{self.folder.resolve()} is not a workspace: name yours with --dir, or make one "
-                "with: dltlab lab"
+                f"with: {self.course.command('lab')}"
             )
         content = self._course_copy(name)
         if copy.exists():
