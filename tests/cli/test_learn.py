@@ -181,7 +181,7 @@ def test_reset_elsewhere_is_an_error_and_changes_nothing(dltlab, built, tmp_path
     assert (result.code, result.err) == (
         2,
         f"dltlab: {tmp_path}/elsewhere/workspace is not a workspace: name yours with --dir, or "
-        "make one with: dltlab lab\n",
+        f"make one with: {built.command('lab')}\n",
     )
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert "1 of 1" in dltlab("progress", "--course", built.root).out
