@@ -78,4 +78,5 @@ def _with_policy(config: Any, policy: str) -> Any:
 def _compute_dtypes(model: "keras.Model") -> set[str]:
     """Return the dtypes that the layers with weights compute in; of all layers if none has any."""
     layers = list(model._flatten_layers(include_self=False))
-    return {layer.compute_dtype for layer in [one for one in layers if one.weights] or layers}
+    with_weights = [layer for layer in layers if layer.weights]
+    return {layer.compute_dtype for layer in with_weights or layers}

@@ -209,6 +209,14 @@ def test_a_model_that_returns_nan_is_refused():
         _ = check_of(model, EXAMPLES).expected
 
 
+def test_outputs_that_are_booleans_are_compared():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, inputs[:, 0] > 0.5, name="bools")
+    check = check_of(model, EXAMPLES)
+    assert check.compare(check.expected).engine == 1
+    assert check.compare([~check.expected[0]]).engine == 0
+
+
 class Failing(layers.Layer):
     """A layer that fails when it is called, though its output has a shape."""
 
