@@ -1,0 +1,141 @@
+"""The commands and scripts in README.md run as they are written, on data sets that are shortened.
+
+They run from top to bottom in one folder, as a reader would run them.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from dltlab.course import Course, Workspace
+from tests.deadlines import HANG_SECONDS, spawn
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NOISE = re.compile("cuInit|Traceback")
+# What these commands start is tested elsewhere, and installs packages or opens a browser.
+NOT_RUN = ("make ", "dltlab lab", "dltlab workshop")
+SERVER = "dltlab serve"
+
+SHORT_TEXT = """
+name = "python_docs"
+title = "A short text."
+format = "text"
+license = "CC0-1.0"
+citation = "none"
+version = "1"
+splits.train.size = 10000
+splits.validation.size = 1200
+[[files]]
+name = "short.txt"
+urls = ["https://example.org/short.txt"]
+size = {size}
+sha256 = "{sha256}"
+"""
+
+
+class Block(NamedTuple):
+    """A block of code in the README: its language, "" for a shell, and its text."""
+
+    line: int
+    language: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    text = (REPOSITORY / "README.md").read_text()
+    matches = re.finditer(r"(?ms)^```(\w*)\n(.*?)^```", text)
+    return [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in matches]
+
+
+BLOCKS = blocks()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reader's folder: a workspace, images, and dltlab's course with small data sets."""
+    folder = tmp_path_factory.mktemp("readme")
+    Workspace(folder / "workspace", Course.own()).update()
+    generator = np.random.default_rng(1)
+    for name in ("cat", "dog"):
+        (folder / "my-images" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = generator.integers(0, 256, (64, 64, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "my-images" / name / f"{number}.png")
+    cells = [
+        nbformat.v4.new_markdown_cell("# Waves\n\nHow do waves add up?"),
+        nbformat.v4.new_code_cell("print(sum([1, -1]))"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "waves.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> dict[str, str]:
+    """The reader's environment variables, with a course whose data sets are short."""
+    course = folder / "short"
+    for name in ("datasets", "solutions"):
+        shutil.copytree(
+            REPOSITORY / name, course / name, ignore=shutil.ignore_patterns("*.ipynb", "__*")
+        )
+    shapes = course / "datasets" / "shapes.toml"
+    shapes.write_text(re.sub(r"(?m)^size = \d+", "size = 600", shapes.read_text()))
+    text = "The function prints a name.\n" * 400
+    (folder / "mirror").mkdir()
+    (folder / "mirror" / "short.txt").write_text(text)
+    (course / "datasets" / "python_docs.toml").write_text(
+        SHORT_TEXT.format(size=len(text), sha256=hashlib.sha256(text.encode()).hexdigest())
+    )
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DLTLAB_COURSE": str(course),
+        "DLTLAB_DATA_MIRROR": str(folder / "mirror"),
+        "DLTLAB_DATA_DIR": str(folder / "store"),
+        "DLTLAB_ENGINE_DIR": str(folder / "engines"),
+        "DLTLAB_PROGRESS": str(folder / "progress.jsonl"),
+        "COLUMNS": "100",
+    }
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command; it must succeed and print no warning of a library."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not NOISE.search(done.stderr), done.stderr
+
+
+def serve(command: str, folder: Path, environment: dict[str, str]) -> None:
+    """Start a server, wait until it prints its address, and stop it with Ctrl-C."""
+    server = spawn(command.split(), cwd=folder, env=environment, stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    lines = iter(server.stdout.readline, "")
+    assert any("http://" in line for line in lines)
+    server.send_signal(signal.SIGINT)
+    server.communicate(timeout=HANG_SECONDS)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line {block.line}")
+def test_every_block_of_the_readme_runs_as_it_is_written(block, folder, environment):
+    if block.language == "python":
+        script = folder / f"line_{block.line}.py"
+        script.write_text(block.text)
+        run([sys.executable, script.name], folder, environment)
+        return
+    lines = block.text.splitlines()
+    commands = [line for line in lines if not line.startswith((*NOT_RUN, SERVER))]
+    run(["sh", "-e", "-c", "\n".join(commands)], folder, environment)
+    for line in lines:
+        if line.startswith(SERVER):
+            serve(line, folder, environment)
