@@ -700,8 +700,8 @@ for name, model, peak in (
 # classifies a folder of pictures. The same from Python, with the test pictures as files:
 
 # %%
-folder = Path("some_pictures")
-folder.mkdir(exist_ok=True)
+folder = Path("runs/image_classification/pictures")
+folder.mkdir(parents=True, exist_ok=True)
 for place in range(5):
     keras.utils.save_img(folder / f"{place}.png", test_images[place], scale=True)
 training.classify(network, folder, classes).iloc[:, :3]
@@ -738,7 +738,8 @@ rows.round(3)
 # Now alone. What is the best network for `shapes` with at most 100,000 parameters? Ours has three
 # times as many. The check calls your function with the 10,000 training pictures and lets the
 # network classify the 2,000 test pictures. The bar: 0.90. Whatever passes enters
-# `leaderboard.csv`, and may be beaten there: by you, or by the person beside you.
+# `runs/image_classification/leaderboard.csv`, and may be beaten there: by you, or by the person
+# beside you.
 
 
 # %% tags=["exercise"]
@@ -763,7 +764,7 @@ def train_classifier(images, labels, seed):
 # %%
 if RUN_CHALLENGE:
     ex.train_classifier.check(train_classifier)  # also ex.train_classifier.hint() and .solution()
-    ex.leaderboard("leaderboard.csv")
+    ex.leaderboard("runs/image_classification/leaderboard.csv")
 
 # %% [markdown]
 # ## What you learned

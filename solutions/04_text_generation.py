@@ -843,15 +843,17 @@ with TemporaryDirectory() as folder, chdir(folder):  # so that no file of yours 
             print(f"- {error}")
 
 # %% [markdown]
-# A trained network and its vocabulary belong together. Save both, and it writes tomorrow, too.
+# A trained network and its vocabulary belong together. Save both, here in the folder
+# `runs/text_generation`, and it writes tomorrow, too.
 
 # %%
-network.save("writer.keras")
-vocabulary.save("writer.json")
-again = training.generate(
-    keras.models.load_model("writer.keras"), data.Vocabulary.load("writer.json"), prompt, seed=5,
-    temperature=0.7,
-)  # fmt: skip
+folder = Path("runs/text_generation")
+folder.mkdir(parents=True, exist_ok=True)
+network.save(folder / "writer.keras")
+vocabulary.save(folder / "writer.json")
+writer = keras.models.load_model(folder / "writer.keras")
+symbols = data.Vocabulary.load(folder / "writer.json")
+again = training.generate(writer, symbols, prompt, seed=5, temperature=0.7)
 print(prompt + "".join(islice(again, 200)))
 
 # %% [markdown]

@@ -123,7 +123,9 @@ else:
         run_eagerly=STEPS < 20,  # so few steps are faster than compiling one
     )
     training.fit(network, train.repeat().take(STEPS), epochs=1, title=None)
-    network.save("network.keras")
+    folder = Path("runs/inference_optimization")
+    folder.mkdir(parents=True, exist_ok=True)
+    network.save(folder / "network.keras")
 
 
 def accuracy(logits):
@@ -660,7 +662,7 @@ ex.answer_together.check(answer_together)  # also .hint() and .solution()
 
 # %%
 token = secrets.token_urlsafe()
-engine_folder = fastest.save("engine")
+engine_folder = fastest.save("runs/inference_optimization/engine")
 command = [str(Path(sys.executable).with_name("dltlab")), "serve", str(engine_folder)]
 service = subprocess.Popen(
     [*command, "--port", "0", "--batch-size", "32"],
@@ -813,7 +815,8 @@ if RUN_CHALLENGE:
 # - In the cell tagged `parameters`, set `MODEL` to the `.keras` file of a network of yours.
 # - Set `BACKEND` to `"onnxruntime"` or `"litert"`. Which compiler is best for one picture, and
 #   which for 64?
-# - In a terminal: `dltlab optimize network.keras --data shapes --precision int8 --out engine`, then
+# - In a terminal, in the folder `runs/inference_optimization`:
+#   `dltlab optimize network.keras --data shapes --precision int8 --out engine`, then
 #   `dltlab serve engine`, and look at `/metrics`.
 # - `inference.step_engine` does the same for the network of lab 04 that writes text. How many
 #   characters a second does it write?

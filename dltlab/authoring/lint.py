@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dltlab.authoring.writes import writes_elsewhere
 from dltlab.course import Cell, Course, Lab, SourceError
 from dltlab.errors import Damaged
 from dltlab.paths import short_path
@@ -152,6 +153,13 @@ def absolute_path(lab: Lab) -> Iterator[Problem]:
     for line, text in _lines(lab):
         if match := pattern.search(text):
             yield line, f"the absolute path '{text[match.start() :].split()[0]}'"
+
+
+@rule("own-folder", "Write into a temporary folder, or into runs/TOPIC, with the lab's topic.")
+def own_folder(lab: Lab) -> Iterator[Problem]:
+    """A lab does not write where files of the learner's may be."""
+    for line, path in writes_elsewhere(lab):
+        yield line, f"'{path}' is written, which may be a file of the learner's"
 
 
 @rule("network", "Labs run offline; load data with dltlab.data.")

@@ -8,6 +8,7 @@ from .notebooks import (
     solution_notebook,
     without_outputs,
 )
+from .parameters import check_parameters
 from .server import jupyterlab_command, jupyterlab_environment, unwritable_jupyter_folder
 from .source import Cell, Lab, parse_code, read_lab
 from .workspace import Workspace
@@ -18,6 +19,7 @@ __all__ = [
     "Lab",
     "SourceError",
     "Workspace",
+    "check_parameters",
     "enter_course",
     "execute_notebook",
     "jupyterlab_command",

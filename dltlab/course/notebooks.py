@@ -29,6 +29,12 @@ import dltlab.course
 
 dltlab.course.enter_course()  # so that the checks and data sets of this course are found"""
 
+# The cell after the parameters of a lab.
+_CHECK_PARAMETERS = """\
+from dltlab.course import check_parameters
+
+check_parameters()  # of a run with papermill"""
+
 # A saved notebook has no widget state, so a front end would report that it cannot show the widget.
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -155,13 +161,19 @@ def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:
     enters_course = bool(needs_course) and not Course(lab.path.parents[1]).is_own
     for cell, source in cells:
         if enters_course and cell.kind == "code":
-            hidden = {"jupyter": {"source_hidden": True}}
-            nodes.append(nbformat.v4.new_code_cell(_ENTER_COURSE, id="course", metadata=hidden))
+            nodes.append(_hidden_cell(_ENTER_COURSE, "course"))
             enters_course = False
         new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
         metadata = {"tags": list(cell.tags)} if cell.tags else {}
         nodes.append(new[cell.kind](source, id=cell.id, metadata=metadata))
+        if "parameters" in cell.tags:
+            nodes.append(_hidden_cell(_CHECK_PARAMETERS, "check-parameters"))
     return nbformat.v4.new_notebook(cells=nodes, metadata=_metadata(lab))
+
+
+def _hidden_cell(source: str, cell_id: str) -> NotebookNode:
+    hidden = {"jupyter": {"source_hidden": True}}
+    return nbformat.v4.new_code_cell(source, id=cell_id, metadata=hidden)
 
 
 def _metadata(lab: Lab) -> NotebookNode:

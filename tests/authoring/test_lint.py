@@ -37,6 +37,7 @@ VIOLATIONS = [
     ("absolute-path", CODE + 'open("~/x.csv")', 1, "the absolute path"),
     ("absolute-path", CODE + r'open(r"C:\data")', 1, r"the absolute path 'C:\data"),
     ("absolute-path", PROSE + "# Look into /tmp/runs first.", 1, "the absolute path '/tmp/runs'"),
+    ("own-folder", CODE + 'model.save("m.keras")', 1, "'m.keras' is written"),
     ("network", CODE + "import requests", 1, "'requests' is imported"),
     ("network", CODE + "x = 1\nimport urllib.request", 2, "'urllib.request' is imported"),
     ("network", CODE + "from urllib import request", 1, "'urllib.request' is imported"),

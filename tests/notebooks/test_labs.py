@@ -20,7 +20,10 @@ from dltlab.exercises import Outcome, course_progress
 from dltlab.exercises.progress import read_records
 from tests.deadlines import HANG_SECONDS
 
-LEARNERS_FILES = ("mine.txt", "empty.txt", "latin.txt", "notes.txt")
+LEARNERS_FILES = (
+    *("mine.txt", "empty.txt", "latin.txt", "notes.txt", "leaderboard.csv", "model.keras"),
+    *("network.keras", "writer.keras", "writer.json", "some_pictures/0.png", "engine/engine.json"),
+)
 
 # The plain text of a card is compared, not its looks.
 ANY_CARD = r"""[card]
@@ -66,15 +69,20 @@ def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_fil
     lab: Lab, tmp_path: Path, nbval, cold_kernels
 ) -> None:
     for name in LEARNERS_FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"the learner's {name}")
     smoke = tmp_path / "smoke.ipynb"
     write_smoke_notebook(solution_path(Course.own(), lab), lab, smoke)
+    before = {path.name for path in tmp_path.iterdir()}
 
     done = nbval(smoke, {})
 
     assert done.returncode == 0, done.stdout
     for name in LEARNERS_FILES:
         assert (tmp_path / name).read_text() == f"the learner's {name}"
+    new = {path.name for path in tmp_path.iterdir()} - before
+    assert new <= {"runs", "progress"}
+    assert {path.name for path in tmp_path.glob("runs/*")} <= {lab.topic}
 
 
 @every_lab
