@@ -56,6 +56,7 @@ if (!window.dltlabKeys) {
 
 _DPI = 100  # pixels of the page per inch of a figure
 _SCALE = 1.5  # pixels of the image per pixel of the page: sharp when the page is enlarged
+_MAX_SHARP_BYTES = 40_000  # larger figures are of photographs: one pixel per pixel of the page
 _INVISIBLE = 2.0  # root mean square difference of two images, in levels of brightness of 255
 
 
@@ -214,25 +215,29 @@ def show(
         if not update:
             print(alt)  # noqa: T201
         return
-    png = io.BytesIO()
     # An image that is updated keeps its size, so that the page does not jump, and is drawn fast.
-    scale, box = (1.0, None) if display_id else (_SCALE, "tight")
-    figure.savefig(png, format="png", dpi=_DPI * scale, bbox_inches=box)
+    box = None if display_id else "tight"
+    for scale in (1.0,) if display_id else (_SCALE, 1.0):
+        png = _png(figure, scale, box)
+        if len(png) <= _MAX_SHARP_BYTES:
+            break
     plt.close(figure)
-    width = round(Image.open(png).width / scale)
+    width = round(Image.open(io.BytesIO(png)).width / scale)
     # As HTML: JupyterLab and nbconvert show an output of the type image/png without its alt text.
-    source = f"data:image/png;base64,{base64.b64encode(_smaller(png)).decode()}"
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     image = f'<img alt="{html.escape(alt)}" width="{width}" src="{source}">'
     _publish({"text/html": image, "text/plain": alt}, display_id, update)
 
 
-def _smaller(png: io.BytesIO) -> bytes:
-    """Return the image with 256 colors if the difference is not visible, else unchanged.
+def _png(figure: "Figure", scale: float, bbox_inches: str | None) -> bytes:
+    """Draw a figure with 256 colors if the difference is not visible, else with all of them.
 
     This reduces a chart to a third of its size, which keeps notebooks small.
     """
     from PIL import Image, ImageChops, ImageStat
 
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=_DPI * scale, bbox_inches=bbox_inches)
     full = Image.open(png).convert("RGB")
     reduced = full.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     difference = ImageChops.difference(full, reduced.convert("RGB"))

@@ -197,6 +197,17 @@ def test_a_figure_is_sharp_when_the_page_is_enlarged_to_150_percent(outputs):
     assert image_in(bundle).width == pytest.approx(1.5 * int(width), abs=1)
 
 
+def test_a_large_image_is_not_enlarged(outputs):
+    figure, axis = plt.subplots(figsize=(4, 4))
+    axis.imshow(np.random.default_rng(1).integers(0, 256, (300, 300, 3), "uint8"))
+
+    show(figure, ALT)
+
+    ((bundle, _),) = outputs
+    (width,) = re.findall(r'<img [^>]*width="(\d+)"', bundle["text/html"])
+    assert image_in(bundle).width == int(width)
+
+
 def test_a_figure_with_many_colors_keeps_them(outputs):
     figure, axis = plt.subplots(figsize=(2, 2))
     axis.imshow(np.random.default_rng(1).integers(0, 256, (64, 64, 3), "uint8"))
