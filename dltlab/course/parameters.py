@@ -5,6 +5,7 @@ from typing import Any
 
 from dltlab.errors import Invalid
 
+_PAPERMILLS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # with --inject-paths
 _INJECTED = "# Parameters\n"  # how the cell begins that papermill adds below the lab's own
 
 
@@ -25,6 +26,8 @@ def check_parameters() -> None:
         return
     defaults, injected = (_values(cells[place]) for place in (places[-1] - 1, places[-1]))
     for name, value in injected.items():
+        if name in _PAPERMILLS_OWN:
+            continue
         if name not in defaults:
             raise Invalid(f"There is no parameter '{name}'; the lab has: {', '.join(defaults)}.")
         if not _fits(value, defaults[name]):

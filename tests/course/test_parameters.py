@@ -39,6 +39,7 @@ def test_the_cell_after_the_parameters_checks_them(source):
         {},
         {"SAMPLES": 7, "RATE": 1, "NAME": "b", "FAST": True, "NONE": [1]},
         {"NAME": None},
+        {"PAPERMILL_INPUT_PATH": "in.ipynb", "PAPERMILL_OUTPUT_PATH": "out.ipynb"},
     ],
 )
 def test_right_names_and_types_are_accepted(run, parameters):
