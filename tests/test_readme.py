@@ -23,8 +23,8 @@ from tests.deadlines import HANG_SECONDS, spawn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOISE = re.compile("cuInit|Traceback")
-# What these commands start is tested elsewhere, and installs packages or opens a browser.
-NOT_RUN = ("make ", "dltlab lab", "dltlab workshop")
+# What these commands start is tested elsewhere; it installs packages, opens a browser or is slow.
+NOT_RUN = ("make ", "dltlab lab", "dltlab workshop", "pytest --nbval")
 SERVER = "dltlab serve"
 
 SHORT_TEXT = """
@@ -58,29 +58,25 @@ def blocks() -> list[Block]:
     return [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in matches]
 
 
-BLOCKS = blocks()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     """The reader's folder: a workspace, images, and dltlab's course with small data sets."""
-    folder = tmp_path_factory.mktemp("readme")
-    Workspace(folder / "workspace", Course.own()).update()
+    Workspace(tmp_path / "workspace", Course.own()).update()
     generator = np.random.default_rng(1)
     for name in ("cat", "dog"):
-        (folder / "my-images" / name).mkdir(parents=True)
+        (tmp_path / "my-images" / name).mkdir(parents=True)
         for number in range(12):
             pixels = generator.integers(0, 256, (64, 64, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "my-images" / name / f"{number}.png")
+            Image.fromarray(pixels).save(tmp_path / "my-images" / name / f"{number}.png")
     cells = [
         nbformat.v4.new_markdown_cell("# Waves\n\nHow do waves add up?"),
         nbformat.v4.new_code_cell("print(sum([1, -1]))"),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "waves.ipynb")
-    return folder
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "waves.ipynb")
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def environment(folder: Path) -> dict[str, str]:
     """The reader's environment variables, with a course whose data sets are short."""
     course = folder / "short"
@@ -126,8 +122,13 @@ def serve(command: str, folder: Path, environment: dict[str, str]) -> None:
     server.communicate(timeout=HANG_SECONDS)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line {block.line}")
-def test_every_block_of_the_readme_runs_as_it_is_written(block, folder, environment):
+def test_the_blocks_of_the_readme_run_as_they_are_written(folder, environment):
+    for block in blocks():
+        print(f"README.md:{block.line}")
+        run_block(block, folder, environment)
+
+
+def run_block(block: Block, folder: Path, environment: dict[str, str]) -> None:
     if block.language == "python":
         script = folder / f"line_{block.line}.py"
         script.write_text(block.text)
