@@ -90,9 +90,9 @@ def test_the_wheel_has_the_version_and_the_license(wheel):
 
 
 def test_the_wheel_works_in_a_folder_without_a_clone(wheel, tmp_path):
-    def dltlab(*arguments: str) -> str:
+    def python(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", "from dltlab.cli import main; main()", *arguments],
+            [sys.executable, *arguments],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(wheel)},
             capture_output=True,
@@ -101,12 +101,23 @@ def test_the_wheel_works_in_a_folder_without_a_clone(wheel, tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
+    def dltlab(*arguments: str) -> str:
+        return python("-c", "from dltlab.cli import main; main()", *arguments)
+
     assert "01_first_network" in dltlab("list")
     assert dltlab("build", "--check") == ""
     assert dltlab("lint") == "lint: 5 labs, no findings\n"
-    assert dltlab("reset", "1") == "workspace/01_first_network.ipynb is fresh.\n"
+    python(
+        "-c",
+        "from pathlib import Path; from dltlab.course import Course, Workspace; "
+        "Workspace(Path('workspace'), Course.own()).update()",
+    )
     lab = wheel / "dltlab" / "_course" / "labs" / "01_first_network.ipynb"
-    assert (tmp_path / "workspace" / lab.name).read_bytes() == lab.read_bytes()
+    copy = tmp_path / "workspace" / lab.name
+    assert copy.read_bytes() == lab.read_bytes()
+    copy.write_text("{}")
+    assert "workspace/01_first_network.ipynb is new" in dltlab("reset", "1")
+    assert copy.read_bytes() == lab.read_bytes()
 
 
 @pytest.mark.parametrize(("imports", "level"), [("dltlab", "3"), ("tensorflow, dltlab", "None")])
