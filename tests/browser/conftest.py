@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[
 
     def start(workspace: Path, *arguments: str) -> str:
         server = spawn(
-            [script, "lab", *arguments, "--no-browser", "--dir", workspace],
+            [script, "lab", *arguments, "--no-browser", "--dir", workspace, "--port", free_port()],
             env=os.environ
             | {
                 "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
@@ -50,6 +51,12 @@ def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[
         # Not SIGTERM: Jupyter's threads that have just read a file may keep it from ending.
         os.killpg(server.pid, signal.SIGKILL)
         server.communicate(timeout=HANG_SECONDS)
+
+
+def free_port() -> str:
+    """Return a port that is free: servers of other tests start at the same time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
 
 
 @pytest.fixture

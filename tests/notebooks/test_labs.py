@@ -81,7 +81,7 @@ def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_fil
     for name in LEARNERS_FILES:
         assert (tmp_path / name).read_text() == f"the learner's {name}"
     new = {path.name for path in tmp_path.iterdir()} - before
-    assert new <= {"runs", "progress"}
+    assert new <= {"runs", "progress", "sanitize.cfg"}
     assert {path.name for path in tmp_path.glob("runs/*")} <= {lab.topic}
 
 
