@@ -1,6 +1,5 @@
 """Interrupts while a network with one weight trains."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ class InterruptAt(keras.callbacks.Callback):
         self.steps += 1
         if self.epoch == 1 and batch == 2:
             for _ in range(self.times):
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`Monitor` while a network with one weight trains."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -230,7 +229,7 @@ def test_stop_button_ends_plain_fit_of_keras_and_returns_its_history(
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if batch == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
