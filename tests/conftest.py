@@ -105,6 +105,16 @@ def built(_built_once: Path, course):
 
 
 @pytest.fixture
+def workspace(built, tmp_path):
+    """A learner's folder, with the lab of the built course."""
+    from dltlab.course import Workspace
+
+    workspace = Workspace(tmp_path / "workspace", built)
+    workspace.update()
+    return workspace
+
+
+@pytest.fixture
 def edit() -> Callable[..., None]:
     """Replace a text in a file."""
 

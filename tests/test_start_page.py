@@ -4,7 +4,6 @@ import pytest
 
 from dltlab import start_page
 from dltlab.authoring import new_lab
-from dltlab.course import Workspace
 from dltlab.doctor import Finding, Level
 from dltlab.exercises import Outcome
 from dltlab.exercises.progress import record_outcome
@@ -21,14 +20,6 @@ def findings(monkeypatch):
     findings = [Finding("CPU", Level.OK, "a fast one")]
     monkeypatch.setattr(start_page, "diagnose", lambda: findings)
     return findings
-
-
-@pytest.fixture
-def workspace(built, tmp_path):
-    """The workspace of a course of one lab."""
-    workspace = Workspace(tmp_path / "workspace", built)
-    workspace.update()
-    return workspace
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 import yaml
 
 from dltlab.authoring import new_lab
-from dltlab.course import Workspace
 from dltlab.exercises import Outcome
 from dltlab.exercises.progress import record_outcome
 
@@ -108,14 +107,6 @@ def test_lab_reports_a_new_version_of_an_edited_lab(dltlab, built, tmp_path, edi
     assert f"The course has a new version of {LAB}" in result.out
     assert copy.read_bytes() == edited
     assert "Our topic" in (tmp_path / "mine" / f"{LAB}-new.ipynb").read_text()
-
-
-@pytest.fixture
-def workspace(built, tmp_path):
-    """A learner's folder."""
-    workspace = Workspace(tmp_path / "workspace", built)
-    workspace.update()
-    return workspace
 
 
 @pytest.fixture
