@@ -147,13 +147,14 @@ def gather(images: PackedImages) -> Callable[["tf.Tensor"], tuple["tf.Tensor", "
 
 
 def as_tensor(array: np.ndarray) -> "tf.Tensor":
-    """Return `array` as a tensor that shares its memory, or a copy where it is not aligned.
+    """Return `array` as a tensor that shares its memory.
 
-    So a mapped file is not copied, and its pages are read when they are needed.
+    So a mapped file is not copied, and its pages are read when they are needed. An array that is
+    not aligned, or that may not be written, is copied.
     """
     import tensorflow as tf
 
-    if array.ctypes.data % _ALIGNMENT:
+    if array.ctypes.data % _ALIGNMENT or not array.flags.writeable:  # DLPack has no read-only flag
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 

@@ -75,3 +75,22 @@ def test_two_processes_build_an_engine_once_and_a_killed_build_leaves_nothing(sa
     assert sorted(path.name for path in home.iterdir()) == [".lock", "engine"]
     engine = optimize(saved, backend="openvino", precision="float32")
     assert engine(np.ones((1, 4), np.float32)).tolist() == json.loads(lines[0][-1])
+
+
+def test_signals_are_handled_after_another_thread_released_the_engines(saved):
+    script = """
+import gc, os, signal, sys, threading
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+from dltlab.inference import optimize
+
+engines = [optimize(sys.argv[1], backend="openvino", precision="float32")]
+release = threading.Thread(target=lambda: (engines.clear(), gc.collect()))
+release.start()
+release.join()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, saved], capture_output=True, text=True, timeout=HANG_SECONDS
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

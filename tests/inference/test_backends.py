@@ -12,7 +12,7 @@ from keras import layers
 
 from dltlab.errors import Invalid, Unavailable
 from dltlab.inference import BACKENDS, Engine, optimize
-from dltlab.inference.backends import auto_backends, get_backend
+from dltlab.inference.backends import auto_backends, get_backend, openvino_gpu
 from dltlab.inference.backends.base import Backend, Settings
 from dltlab.inference.backends.openvino_runtime import OpenVino
 from dltlab.inference.backends.tensorrt import TensorRt
@@ -343,7 +343,7 @@ def test_onnxruntime_for_gpus_replaces_the_package_for_processors(monkeypatch):
 )
 def test_a_backend_without_its_gpu_names_what_is_missing(monkeypatch, name, fix):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(available_devices=["CPU"]))
+    monkeypatch.setattr(openvino_gpu, "core", lambda: SimpleNamespace(available_devices=["CPU"]))
     with pytest.raises(Unavailable, match=f"The backend {name} cannot run here: ") as caught:
         get_backend(name)
     assert fix in str(caught.value)
@@ -351,7 +351,7 @@ def test_a_backend_without_its_gpu_names_what_is_missing(monkeypatch, name, fix)
 
 def test_openvino_gpu_is_available_where_openvino_sees_one(monkeypatch):
     gpu = SimpleNamespace(available_devices=["CPU", "GPU.0"])
-    monkeypatch.setattr("openvino.Core", lambda: gpu)
+    monkeypatch.setattr(openvino_gpu, "core", lambda: gpu)
     assert getattr(get_backend("openvino-gpu"), "device", None) == "GPU"
 
 

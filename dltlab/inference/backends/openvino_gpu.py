@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dltlab.inference.backends.base import Precision, Session, Settings
-from dltlab.inference.backends.openvino_runtime import OpenVino, OpenVinoSession
+from dltlab.inference.backends.openvino_runtime import OpenVino, OpenVinoSession, core
 
 
 class OpenVinoGpu(OpenVino):
@@ -20,9 +20,7 @@ class OpenVinoGpu(OpenVino):
         """Return what is missing: a package, or a GPU that OpenVINO can use."""
         if reason := super().unavailable_reason():
             return reason
-        import openvino as ov
-
-        if any(device.startswith(self.device) for device in ov.Core().available_devices):
+        if any(device.startswith(self.device) for device in core().available_devices):
             return ""
         return (
             "OpenVINO sees no Intel GPU. If this machine has one, install Intel's compute runtime "

@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,7 @@ from dltlab.inference.export import exporting, to_onnx
 
 if TYPE_CHECKING:
     import keras
+    import openvino as ov
 
 _FILE = "model.xml"
 _CONSTANTS = "constants.json"  # names of constants, from before quantization replaces them
@@ -36,6 +38,20 @@ _CAPABILITIES: dict[Precision, str] = {
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
 _RESHAPES = ("Convert", "Reshape", "Transpose", "Unsqueeze")
 _PROFILED_RUNS = 9
+
+
+@cache
+def core() -> "ov.Core":
+    """Return the one `openvino.Core` of this process, which lives until its end.
+
+    On a processor with AMX, OpenVINO's CPU plugin sets the stack on which its thread handles
+    signals, and frees it when the core is released. Released by another thread, it would leave the
+    first one with a stack that does not exist: the next signal there, such as Ctrl-C, would be a
+    segmentation fault (OpenVINO 2026.4, `SigAltStackSetup`).
+    """
+    import openvino as ov
+
+    return ov.Core()
 
 
 class OpenVino(Backend):
@@ -56,9 +72,7 @@ class OpenVino(Backend):
 
     def precisions(self) -> tuple[Precision, ...]:
         """Return those that OpenVINO reports for the device."""
-        import openvino as ov
-
-        capabilities = ov.Core().get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        capabilities = core().get_property(self.device, "OPTIMIZATION_CAPABILITIES")
         return tuple(name for name, flag in _CAPABILITIES.items() if flag in capabilities)
 
     def build(
@@ -122,9 +136,7 @@ class OpenVino(Backend):
 
 
 def _exported(model: "keras.Model", folder: Path) -> Any:
-    import openvino as ov
-
-    graph = ov.Core().read_model(to_onnx(model))
+    graph = core().read_model(to_onnx(model))
     (folder / _CONSTANTS).write_text(json.dumps(_constants(graph)))
     return graph
 
@@ -173,10 +185,8 @@ class OpenVinoSession(Session):
         settings: Settings,
         config: dict[str, Any],
     ) -> None:
-        import openvino as ov
-
-        self._core, self._device = ov.Core(), device
-        self._graph = self._core.read_model(folder / _FILE)
+        self._device = device
+        self._graph = core().read_model(folder / _FILE)
         self._constants_path = folder / _CONSTANTS
         self._graph.reshape(
             {
@@ -189,7 +199,7 @@ class OpenVinoSession(Session):
             "NUM_STREAMS": settings.streams,
             **config,
         }
-        self._compiled = self._core.compile_model(self._graph, device, self._config)
+        self._compiled = core().compile_model(self._graph, device, self._config)
 
     def runner(self) -> Runner:
         """Return a function with an inference request of its own."""
@@ -211,7 +221,7 @@ class OpenVinoSession(Session):
 
     def operations(self, inputs: Arrays) -> list[Operation]:
         """Return the operations that OpenVINO's profiler reports as executed."""
-        compiled = self._core.compile_model(
+        compiled = core().compile_model(
             self._graph, self._device, self._config | {"PERF_COUNT": True}
         )
         request = compiled.create_infer_request()
