@@ -1,0 +1,5 @@
+"""Collectives, scaling and launching: what training on several devices and machines needs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from .bandwidth import bandwidth
+
+__all__ = ["bandwidth"]
