@@ -1,13 +1,10 @@
 """dltlab: the support package behind the labs. Its rooms are imported on first use."""
 
-import os
-import sys
-
 import lazy_loader
 
-if "tensorflow" not in sys.modules:  # it reads this when it is imported
-    # Without a GPU, TensorFlow reports its search for one as an error ("failed call to cuInit").
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from dltlab.tensorflow_log import hide_messages
+
+hide_messages()
 
 __version__ = "0.1.0"
 

@@ -344,11 +344,8 @@ def _check_browser() -> Iterator[Finding]:
 def _run_probe() -> dict[str, Any]:
     """Return what `dltlab.devices.probe` prints, or an `error` where it fails."""
     command = [sys.executable, "-m", "dltlab.devices.probe"]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
-        process = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS
-        )
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         return {"error": f"it did not answer within {_PROBE_SECONDS} seconds"}
     if process.returncode:
@@ -372,5 +369,5 @@ def _check_probe(answer: dict[str, Any]) -> Iterator[Finding]:
     num_visible = sum("GPU" in name for name in answer["devices"])
     nvidia = nvidia_info()
     if num_visible < len(nvidia.gpus) and not unused_gpu_reasons(nvidia):
-        fix = "Run python -m dltlab.devices.probe and read its messages"
+        fix = "Run TF_CPP_MIN_LOG_LEVEL=0 python -m dltlab.devices.probe and read its messages"
         yield _problem(subject, f"sees {num_visible} of {len(nvidia.gpus)} GPUs", fix)

@@ -118,15 +118,3 @@ def test_the_wheel_works_in_a_folder_without_a_clone(wheel, tmp_path):
     copy.write_text("{}")
     assert "workspace/01_first_network.ipynb is new" in dltlab("reset", "1")
     assert copy.read_bytes() == lab.read_bytes()
-
-
-@pytest.mark.parametrize(("imports", "level"), [("dltlab", "3"), ("tensorflow, dltlab", "None")])
-def test_tensorflow_imported_later_reports_no_missing_gpu(imports, level):
-    environment = {name: os.environ[name] for name in os.environ if not name.startswith("TF_")}
-    code = f"import os, {imports}; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-
-    assert done.stdout == f"{level}\n"

@@ -22,7 +22,7 @@ from dltlab.course import Course, Workspace
 from tests.deadlines import HANG_SECONDS, spawn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NOISE = re.compile("cuInit|Traceback")
+NOISE = re.compile("cuInit|oneDNN|cuda drivers|absl::|Traceback")
 # What these commands start is tested elsewhere; it installs packages, opens a browser or is slow.
 NOT_RUN = ("make ", "dltlab lab", "dltlab workshop", "pytest --nbval")
 SERVER = "dltlab serve"
@@ -92,7 +92,9 @@ def environment(folder: Path) -> dict[str, str]:
     (course / "datasets" / "python_docs.toml").write_text(
         SHORT_TEXT.format(size=len(text), sha256=hashlib.sha256(text.encode()).hexdigest())
     )
-    return os.environ | {
+    # With this variable, ipykernel does not capture what libraries write to the file descriptors.
+    mine = {name: os.environ[name] for name in os.environ if name != "PYTEST_CURRENT_TEST"}
+    return mine | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DLTLAB_COURSE": str(course),
         "DLTLAB_DATA_MIRROR": str(folder / "mirror"),

@@ -1,6 +1,5 @@
 """Commands for authors: start, build, verify and lint labs."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +51,6 @@ def build(
     from dltlab.course import Course
     from dltlab.paths import short_path
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
     root = Course.find(course)
     labs = root.read(names)
     if check:
@@ -72,7 +70,6 @@ def verify(names: Labs = None, course: CourseFolder = None) -> None:
     from dltlab import authoring
     from dltlab.course import Course
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # checks import TensorFlow
     root = Course.find(course)
     labs = root.read(names)
     messages = authoring.verify_labs(root, labs)

@@ -1,8 +1,6 @@
 """Options and helpers that several command groups share."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -42,17 +40,3 @@ def print_table(table: object) -> None:
     from rich.console import Console
 
     Console().print(table)
-
-
-@contextmanager
-def without_greeting() -> Iterator[None]:
-    """Suppress what TensorFlow writes to stderr when it is imported, at any log level."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    with Path(os.devnull).open("w") as devnull:
-        os.dup2(devnull.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dltlab.cli.common import examples, print_table, without_greeting
+from dltlab.cli.common import examples, print_table
 from dltlab.cli.data import CourseFolder
 from dltlab.inference import BACKENDS
 from dltlab.paths import TOKEN
@@ -30,8 +30,6 @@ def classify(
     ] = False,
 ) -> None:
     """Classify images with a trained model."""
-    with without_greeting():
-        import tensorflow  # noqa: F401
     from rich.markup import escape
     from rich.table import Table
 
@@ -76,8 +74,6 @@ def optimize(
     course: CourseFolder = None,
 ) -> None:
     """Compile a trained model into a fast engine that is still accurate."""
-    with without_greeting():
-        import tensorflow  # noqa: F401
     from dltlab.inference import load_samples, report
     from dltlab.inference import optimize as compile_model
     from dltlab.models import load_model
@@ -125,9 +121,7 @@ def serve(
 
     secret = secrets.token_urlsafe() if token is None else token
     with inference.listener(host, port, secret) as listener:
-        with without_greeting():  # the engine may need TensorFlow
-            engine = inference.Engine.load(folder, batch_size=batch_size)
-            engine = engine.configured(streams=streams)
+        engine = inference.Engine.load(folder, batch_size=batch_size).configured(streams=streams)
         address = inference.address_of(listener)
         typer.echo(f"{engine}\n{address}/predict, token: {secret or 'none'}")
         typer.echo(f"Try it: {inference.curl_command(engine, address, secret)}")

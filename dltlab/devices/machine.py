@@ -123,8 +123,8 @@ def _tensorflow_gpus() -> tuple[str, ...] | None:
 def _unknown_reason(num_visible: int, num_gpus: int) -> Reason:
     return Reason(
         f"TensorFlow sees {num_visible} of {num_gpus} GPUs for a reason that dltlab does not know",
-        "Start Python with TF_CPP_MAX_VLOG_LEVEL=1, call tf.config.list_physical_devices('GPU'), "
-        "and read its messages",
+        "Start Python with TF_CPP_MIN_LOG_LEVEL=0 and TF_CPP_MAX_VLOG_LEVEL=1, call "
+        "tf.config.list_physical_devices('GPU'), and read its messages",
     )
 
 

@@ -1,29 +1,6 @@
-import os
-
-import pytest
 from rich.table import Table
 
-from dltlab.cli.common import complete_lab, examples, print_table, without_greeting
-
-
-def test_what_is_written_to_stderr_in_the_block_is_suppressed(capfd):
-    with without_greeting():
-        os.write(2, b"greeting")
-    os.write(2, b"error")
-
-    assert capfd.readouterr().err == "error"
-
-
-def test_stderr_works_again_after_an_error_in_the_block(capfd):
-    def fail():
-        with without_greeting():
-            raise ValueError
-
-    with pytest.raises(ValueError):  # noqa: PT011 - it is raised above
-        fail()
-    os.write(2, b"error")
-
-    assert capfd.readouterr().err == "error"
+from dltlab.cli.common import complete_lab, examples, print_table
 
 
 def test_a_table_is_as_wide_as_the_terminal(capsys, monkeypatch):

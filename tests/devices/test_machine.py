@@ -118,7 +118,7 @@ def test_where_tensorflow_sees_fewer_gpus_there_is_a_reason_even_if_none_is_know
     (reason,) = inventory().reasons
 
     assert "TensorFlow sees 1 of 2 GPUs" in reason.message
-    assert "TF_CPP_MAX_VLOG_LEVEL=1" in reason.fix
+    assert "TF_CPP_MIN_LOG_LEVEL=0 and TF_CPP_MAX_VLOG_LEVEL=1" in reason.fix
 
 
 def test_a_machine_without_tensorflow(no_nvml, monkeypatch):
