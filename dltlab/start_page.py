@@ -157,6 +157,8 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server: Any) -> None:
     """Add the page to a Jupyter server: the hook that it calls."""
+    # A new copy of a lab is not trusted; JupyterLab's page shows that, and how to change it.
+    server.log.addFilter(lambda record: "is not trusted" not in record.msg)
     workspace = Workspace(Path(server.root_dir), Course.find())
     page = StartPage(workspace, server.base_url)
     url = url_path_join(server.base_url, "dltlab/start")

@@ -32,19 +32,35 @@ def test_binder_pins_every_dependency_of_the_package() -> None:
     assert names - {"tensorflow"} <= pins(ROOT / "binder/requirements.txt").keys()
 
 
-def test_start_serves_a_workspace_with_every_lab(tmp_path: Path) -> None:
+def start(folder: Path, *command: str) -> str:
+    """Return what a command prints that Binder's hub starts in `folder`."""
     done = subprocess.run(
-        [ROOT / "binder/start", "pwd"],
-        cwd=tmp_path,
+        [ROOT / "binder/start", *command],
+        cwd=folder,
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
     )
+    return done.stdout
 
-    assert done.stdout.strip() == str(tmp_path / "workspace")
+
+def test_start_serves_a_workspace_with_every_lab(tmp_path: Path) -> None:
+    assert start(tmp_path, "pwd").strip() == str(tmp_path / "workspace")
     labs = {path.name for path in (ROOT / "labs").glob("*.ipynb")}
     assert labs <= {path.name for path in (tmp_path / "workspace").iterdir()}
+
+
+def test_start_turns_the_start_page_on(tmp_path: Path) -> None:
+    code = (
+        "from jupyter_core.paths import jupyter_config_path, jupyter_path\n"
+        "print(*jupyter_config_path(), *jupyter_path(), sep='\\n')"
+    )
+
+    folders = [Path(line) for line in start(tmp_path, "python", "-c", code).splitlines()]
+
+    for name in ("jupyter_server_config.d/dltlab.json", "labextensions/dltlab/package.json"):
+        assert any((folder / name).is_file() for folder in folders), name
 
 
 @pytest.mark.parametrize("script", ["postBuild", "start"])

@@ -59,8 +59,8 @@ def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
     """Return this process's environment with the course and our settings for JupyterLab added.
 
     Terminals and notebooks find the commands of this Python environment, such as `dltlab`. With the
-    kernelspec in these settings, what libraries write to the file descriptors stays in the terminal,
-    and kernels import dltlab first, which hides TensorFlow's log messages.
+    kernelspec in these settings, what libraries write to the file descriptors stays in the
+    terminal, and kernels import dltlab first, which hides TensorFlow's log messages.
     """
 
     def prepend(path: Path, variable: str) -> str:

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.notebook_page import wait_until_idle
-from tests.deadlines import HANG_SECONDS, spawn
+from tests.deadlines import HANG_SECONDS, spawn, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HANG_MILLISECONDS = HANG_SECONDS * 1000
@@ -23,28 +22,30 @@ HANG_MILLISECONDS = HANG_SECONDS * 1000
 def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[..., str]]:
     """Return a function that serves a workspace and returns the address, with its token.
 
-    Its arguments are those of `dltlab lab`.
+    Its arguments are those of `dltlab lab`. What the server prints is in terminal.txt.
     """
     servers = []
+    terminal = tmp_path / "terminal.txt"
 
     def start(workspace: Path, *arguments: str) -> str:
-        server = spawn(
-            [script, "lab", *arguments, "--no-browser", "--dir", workspace, "--port", free_port()],
-            env=os.environ
-            | {
-                "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
-                "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # open no other notebook
-                "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        options = ["--dir", str(workspace), "--port", free_port()]
+        with terminal.open("w") as output:
+            server = spawn(
+                [script, "lab", *arguments, "--no-browser", *options],
+                env=os.environ
+                | {
+                    "DLTLAB_PROGRESS": str(tmp_path / "progress.jsonl"),
+                    "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "layout"),  # open no other notebook
+                    "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+                },
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         servers.append(server)
-        assert server.stdout is not None
-        lines = iter(server.stdout.readline, "")
-        matches = (re.search(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+", line) for line in lines)
-        return next(match[0] for match in matches if match)
+        pattern = r"http://127\.0\.0\.1:\d+/lab\S*token=\w+\n"
+        wait_until(lambda: re.search(pattern, terminal.read_text()))
+        return re.findall(pattern, terminal.read_text())[-1].strip()
 
     yield start
     for server in servers:

@@ -1,5 +1,6 @@
 """The start page in JupyterLab and a browser, as a learner uses it."""
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_the_start_page_leads_a_learner_through_the_course(
     version = tmp_path / "version.txt"
     wait_until(lambda: version.exists() and version.read_text() == f"dltlab {__version__}\n")
     assert [reply.url for reply in replies if reply.status == HTTPStatus.NOT_FOUND] == []
+    assert re.findall(r"\[[WE] .*", (tmp_path / "terminal.txt").read_text()) == []
 
 
 def test_the_start_page_stays_behind_a_lab_that_was_asked_for(
