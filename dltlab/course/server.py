@@ -31,8 +31,9 @@ def jupyterlab_command(
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={workspace.folder.resolve()}", "--log-level=WARN"]
     command += ["--KernelManager.transport_encryption=auto"]  # between server and kernels
-    # Jupyter's own default is above the limit of Tornado, which warns of it.
-    command += ["--ServerApp.tornado_settings={'ws_ping_timeout': 30000}"]
+    # Tornado warns of Jupyter's own limit for the answer to a ping. With a shorter one, which
+    # Tornado asks for, Jupyter ends each connection instead of sending it a second ping.
+    command += ["--ServerApp.logging_config={'loggers': {'tornado.general': {'level': 'ERROR'}}}"]
     if lab:
         command += [f"--LabApp.default_url=/lab/tree/{lab}.ipynb"]
     if port is not None:

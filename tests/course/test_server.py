@@ -1,9 +1,11 @@
 import os
 import socket
 import subprocess
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
+from jupyter_server.base.websocket import WebSocketMixin
 
 from dltlab.course import (
     Course,
@@ -41,6 +43,17 @@ def test_a_port_is_used_only_if_it_is_free(workspace):
 
     command = jupyterlab_command(workspace, None, port, browser=False)
     assert {f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--no-browser"} <= {*command}
+
+
+def test_a_connection_to_the_browser_does_not_end_between_two_pings(workspace):
+    command = jupyterlab_command(workspace, None, None, browser=False)
+    options = [part.partition("=") for part in command]
+    values = [value for name, _, value in options if name == "--ServerApp.tornado_settings"]
+
+    class Connection(WebSocketMixin):
+        settings = literal_eval(values[0]) if values else {}
+
+    assert Connection().ping_timeout > Connection().ping_interval
 
 
 def test_the_environment_names_the_course_and_our_settings_first(workspace, monkeypatch):
