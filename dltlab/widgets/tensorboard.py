@@ -3,6 +3,7 @@
 JupyterLab imports this module when it starts, so it must not import anything slow.
 """
 
+import gzip
 import html
 import os
 import re
@@ -54,7 +55,18 @@ def server_process() -> dict[str, Any]:
         "timeout": _START_SECONDS,
         "absolute_url": False,
         "launcher_entry": {"title": "TensorBoard"},
+        "rewrite_response": _find_fonts,
     }
+
+
+def _find_fonts(response: Any) -> None:
+    """Let TensorBoard's page look for its fonts below its own address, not the server's."""
+    if not response.headers.get("Content-Type", "").startswith("text/html"):
+        return
+    is_compressed = response.headers.get("Content-Encoding") == "gzip"
+    page = gzip.decompress(response.body) if is_compressed else response.body
+    page = page.replace(b"url(/font-roboto/", b"url(font-roboto/")
+    response.body = gzip.compress(page) if is_compressed else page
 
 
 def _command(port: int) -> list[str]:

@@ -1,17 +1,24 @@
 """TensorBoard in JupyterLab: how it starts, and where a notebook finds it."""
 
+import gzip
 import importlib
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import tensorboard as tensorboard_package
 from jupyter_server.serverapp import ServerApp
 from jupyter_server_proxy.config import ServerProcess
+from jupyter_server_proxy.handlers import RewritableResponse
+from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.httputil import HTTPHeaders
 
 from dltlab.widgets import tensorboard
 from tests.deadlines import HANG_SECONDS
@@ -23,6 +30,8 @@ from dltlab.widgets.tensorboard import server_process
 ServerApp.instance().root_dir = "."
 subprocess.run(server_process()["command"](6789))
 """
+
+TENSORBOARD_PAGE = zipfile.ZipFile(Path(tensorboard_package.__file__).with_name("webfiles.zip"))
 
 module = importlib.import_module("dltlab.widgets.tensorboard")
 
@@ -92,6 +101,36 @@ def test_jupyter_server_proxy_accepts_the_entry_point() -> None:
     process = ServerProcess(name="tensorboard", **entry.load()())
     assert process.launcher_entry.title == "TensorBoard"
     assert not process.absolute_url
+
+
+@pytest.mark.parametrize("is_compressed", [True, False])
+def test_the_page_of_tensorboard_finds_its_fonts_behind_the_proxy(is_compressed: bool) -> None:
+    body = TENSORBOARD_PAGE.read("index.html")
+    headers = HTTPHeaders({"Content-Type": "text/html; charset=utf-8"})
+    if is_compressed:
+        headers["Content-Encoding"] = "gzip"
+    request = HTTPRequest("http://127.0.0.1:6789/")
+    content = io.BytesIO(gzip.compress(body) if is_compressed else body)
+    answer = HTTPResponse(request, 200, headers, content)
+    response = RewritableResponse(orig_response=answer)
+
+    module.server_process()["rewrite_response"](response)
+
+    page = gzip.decompress(response.body) if is_compressed else response.body
+    assert b"url(/" in body
+    assert b"url(/" not in page
+    assert page.count(b"url(font-roboto/") == body.count(b"url(/font-roboto/")
+
+
+def test_the_data_of_tensorboard_are_not_changed() -> None:
+    request = HTTPRequest("http://127.0.0.1:6789/data/runs")
+    headers = HTTPHeaders({"Content-Type": "application/json"})
+    answer = HTTPResponse(request, 200, headers, io.BytesIO(b'["url(/font-roboto/)"]'))
+    response = RewritableResponse(orig_response=answer)
+
+    module.server_process()["rewrite_response"](response)
+
+    assert response.body == answer.body
 
 
 def test_tensorboard_serves_the_root_folders_runs_on_loopback(
