@@ -37,8 +37,13 @@ def test_the_start_page_leads_a_learner_through_the_course(
     expect(page.locator(".jp-Launcher")).to_have_count(0)
     expect(start).to_contain_text("0 of ")
 
+    details = start.locator("details").first
+    details.locator("summary").press("Enter")
     record_outcome("01_first_network", "softmax", Outcome.PASSED)
     expect(start.get_by_role("listitem").first).to_contain_text("1 of ")
+    expect(details).to_have_attribute("open", "")
+    expect(details.locator("summary")).to_be_focused()
+    expect(details.get_by_role("listitem").first).to_have_text("softmax: passed")
 
     start.get_by_role("link", name="Continue with lab 01: Your first network").press("Enter")
     expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible()

@@ -42,8 +42,19 @@
         const html = response?.ok ? await response.text() : this.html; // the server may be down
         if (html !== this.html) {
           this.html = html;
-          this.node.innerHTML = html;
+          this.replaceContent(html);
         }
+      }
+
+      // Show new content with the same lists open and the same link in focus.
+      replaceContent(html) {
+        const lists = () => [...this.node.querySelectorAll("details")];
+        const places = () => [...this.node.querySelectorAll("a, summary")];
+        const open = lists().map((list) => list.open);
+        const focused = places().indexOf(document.activeElement);
+        this.node.innerHTML = html;
+        lists().forEach((list, number) => (list.open = open[number] ?? false));
+        places()[focused]?.focus();
       }
     }
 
