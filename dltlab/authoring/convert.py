@@ -17,6 +17,11 @@ from dltlab.paths import short_path
 _SUFFIXES = (".ipynb", ".py")
 _COMMENTED = "active-ipynb"  # in a script, jupytext comments every line of a cell with this tag
 _TITLE = re.compile(r"(?m)^# (.+)\n*")
+# What nbformat and jupytext raise for a file that is not what its name says.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    nbformat.ValidationError,
+)
 _FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}
 
 
@@ -39,14 +44,14 @@ def read_foreign(path: Path) -> NotebookNode:
     if path.suffix not in _SUFFIXES:
         raise Invalid(f"{short_path(path)} is neither a notebook (.ipynb) nor a script (.py).")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         # Not validated: Jupyter, too, opens notebooks whose metadata is not complete.
         if path.suffix == ".ipynb":
             notebook = nbformat.convert(nbformat.reader.reads(text), 4)
         else:
             notebook = jupytext.reads(text, fmt="py")
         kinds = {(cell.cell_type, type(cell.source)) for cell in notebook.cells}
-    except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+    except _UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise Damaged(f"{short_path(path)} cannot be read as a notebook ({reason}).") from error
     if not kinds <= {("code", str), ("markdown", str), ("raw", str)}:
@@ -85,9 +90,9 @@ def _converted(cell: NotebookNode) -> NotebookNode:
     """Return a cell as a percent script can hold it: without outputs, with its images inside."""
     source = cell.source.strip("\n")
     for name, formats in cell.get("attachments", {}).items():
-        ((mime_type, content), *_) = formats.items()
-        address = f"data:{mime_type};base64,{''.join(content).strip()}"
-        source = source.replace(f"attachment:{name}", address)
+        for mime_type, content in list(formats.items())[:1]:
+            address = f"data:{mime_type};base64,{''.join(content).strip()}"
+            source = source.replace(f"attachment:{name}", address)
     tags = [re.sub(r"[^\w-]+", "-", tag) for tag in cell.get("metadata", {}).get("tags", [])]
     metadata = {"tags": tags} if tags else {}
     if cell.cell_type == "code":

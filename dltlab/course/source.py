@@ -261,6 +261,7 @@ def _require_complete(path: Path, cell: Cell, lines: list[str]) -> None:
     except SyntaxError as error:
         line = cell.line + (error.lineno or 1) - 1
         is_comment = lines[min(line, len(lines)) - 1].lstrip().startswith("#")
+        is_comment &= "active-ipynb" not in cell.tags  # there, every line is a comment
         advice = "; jupytext takes this comment for a command: reword it" if is_comment else ""
         message = f"the cell is not Python on its own: {error.msg}{advice}"
         raise SourceError(path, line, message) from error

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dltlab.errors import Unavailable
+from dltlab.files import cannot_write
 from dltlab.kernels import protocol
 from dltlab.kernels.key import Key
 
@@ -58,13 +59,15 @@ def runtime_folder() -> Path:
     """Return the folder of the zygotes' files, which only this user may enter; create it.
 
     Raises:
-        Unavailable: Another user may enter the folder, or it is not a folder.
-        OSError: It cannot be created.
+        Unavailable: It cannot be created, another user may enter it, or it is not a folder.
     """
     from jupyter_core.paths import jupyter_runtime_dir
 
     path = Path(os.environ.get("XDG_RUNTIME_DIR") or jupyter_runtime_dir()) / "dltlab-kernels"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise Unavailable(f"{path} must be your own folder and closed to others: chmod 700 {path}")
@@ -115,7 +118,7 @@ def list_zygotes() -> list[ZygoteState]:
     """Return the running zygotes, the oldest first.
 
     Raises:
-        Unavailable, OSError: As `runtime_folder` does.
+        Unavailable: As `runtime_folder` does.
     """
     states = []
     for path in runtime_folder().glob("*.lock"):
@@ -140,7 +143,7 @@ def stop_zygotes() -> list[ZygoteState]:
         The zygotes that were running.
 
     Raises:
-        Unavailable, OSError: As `runtime_folder` does.
+        Unavailable: As `runtime_folder` does.
     """
     states = [state for zygote in list_zygotes() for state in _send(zygote.stem, "retire")]
     for state in states:

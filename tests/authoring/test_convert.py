@@ -105,6 +105,23 @@ def test_a_pasted_image_stays_in_its_cell(lab_of):
     assert lab_of(cell).cells[0].source == f"![A wave.](data:image/png;base64,{PNG})"
 
 
+def test_an_attachment_without_content_is_left_out(lab_of):
+    cell = markdown("# Waves\n\nThey go up.", attachments={"a.png": {}})
+
+    assert lab_of(cell).cells[0].source == "They go up."
+
+
+@pytest.mark.parametrize("name", ["waves.ipynb", "waves.py"])
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_cell(tmp_path, name):
+    notebook = nbformat.v4.new_notebook(cells=[code("x = 1\ny = 2")])
+    text = nbformat.writes(notebook) if name.endswith(".ipynb") else "# %%\nx = 1\ny = 2\n"
+    (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+
+    source, *_ = new_lab(folder=tmp_path / "course", notebook=tmp_path / name)
+
+    assert [cell.source for cell in read_lab(source).cells] == ["x = 1\ny = 2"]
+
+
 def test_a_raw_cell_is_shown_as_it_is(lab_of):
     lab = lab_of(code("x = 1"), nbformat.v4.new_raw_cell(r"\section{Waves}"))
 
@@ -159,6 +176,12 @@ def test_what_jupytext_makes_of_a_notebook_becomes_the_same_lab(tmp_path, lab_of
     [
         ("waves.ipynb", b"", Damaged, "cannot be read as a notebook"),
         ("waves.ipynb", b"[]", Damaged, "cannot be read as a notebook"),
+        (
+            "waves.ipynb",
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": null}',
+            Damaged,
+            "cannot be read as a notebook",
+        ),
         ("waves.ipynb", b'{"nbformat": 4, "cells": [{}]}', Damaged, "cannot be read as a notebook"),
         (
             "waves.ipynb",

@@ -21,3 +21,17 @@ def test_status_and_stop(runtime, zygote, launch, dltlab):
     wait_until(lambda: not list_zygotes())
     assert list(runtime.iterdir()) == []
     assert dltlab("kernels", "stop").out == "Stopped: 0.\n"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(dltlab, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "file"))
+
+    for command in ("status", "stop"):
+        result = dltlab("kernels", command)
+
+        assert result.code == 2
+        assert result.err.startswith(
+            f"dltlab: {tmp_path}/file/dltlab-kernels cannot be written (Not a directory); "
+        )
+        assert len(result.err.splitlines()) == 1

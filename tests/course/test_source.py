@@ -386,6 +386,15 @@ def test_a_comment_that_jupytext_takes_for_a_command_is_an_error_with_advice(err
     assert named == "# copy the samples"
 
 
+def test_a_commented_cell_that_is_not_python_is_an_error_without_that_advice(error_after):
+    cell = '# %% tags=["active-ipynb"]\n# print 1'
+    message, named = error_after("rng = np.random.default_rng(seed=0)", cell)
+
+    assert message.startswith("the cell is not Python on its own: Missing parentheses")
+    assert "jupytext" not in message
+    assert named == "# print 1"
+
+
 JUPYTEXT_HEADER = """\
 # jupyter:
 #   jupytext:
