@@ -1,6 +1,7 @@
 """Warn when a cell sets a variable that the libraries of a warm kernel have read already."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -20,15 +21,14 @@ class LateVariables:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self._at_start = _variables()
+        self._named: set[str] = set()
 
-    def check(self, _: Any = None) -> None:
+    def check(self, result: Any) -> None:
         """Warn if a variable has changed that a cell names; libraries may set others themselves."""
+        self._named.update(filter(is_read_on_import, re.findall(r"\w+", result.info.raw_cell)))
         now = _variables()
-        changed = [
-            name for name in {**self._at_start, **now} if now.get(name) != self._at_start.get(name)
-        ]
-        cells = "\n".join(self.shell.user_ns.get("In", ()))
-        if late := sorted(name for name in changed if name in cells):
+        late = [name for name in sorted(self._named) if now.get(name) != self._at_start.get(name)]
+        if late:
             self.shell.events.unregister("post_run_cell", self.check)
             names = " and ".join(late) if len(late) < 3 else ", ".join(late)
             print(  # noqa: T201

@@ -32,6 +32,13 @@ def test_a_warm_kernel_warns_once_when_a_cell_sets_a_variable_too_late(warm, cel
     assert warm.run("%env OMP_NUM_THREADS=1\n%env KERAS_BACKEND=torch").stderr == ""
 
 
+def test_a_variable_that_an_earlier_cell_names_is_noticed_when_it_is_set(warm):
+    define = "import os\ndef use(backend):\n    os.environ['KERAS_BACKEND'] = backend"
+    assert warm.run(define).stderr == ""
+
+    assert warm.run("use('jax')").stderr == WARNING
+
+
 def test_several_variables_are_named_in_one_warning(warm):
     result = warm.run("%env TF_XLA_FLAGS=x\n%env OMP_NUM_THREADS=1")
 
