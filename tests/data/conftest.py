@@ -1,4 +1,4 @@
-"""What tests of the data room share: a store of their own."""
+"""What tests of the data room share: a store of their own, and a folder for what they import."""
 
 from pathlib import Path
 
@@ -20,3 +20,9 @@ def own_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_store: Path) 
     folder.mkdir(parents=True)
     monkeypatch.setenv("DLTLAB_COURSE", str(folder.parent))
     return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Where to write the images; it does not exist yet."""
+    return tmp_path / "source"

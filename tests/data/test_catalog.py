@@ -10,11 +10,7 @@ from dltlab.data.catalog import dataset_names
 from dltlab.errors import Damaged, NotFound
 from tests.image_sources import image_files, import_pets, write_files, write_odd_pets
 
-
-@pytest.fixture(autouse=True)
-def store_dir(own_store: Path) -> Path:
-    """The test's own store."""
-    return own_store
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture
@@ -44,7 +40,7 @@ def test_an_invalid_card_does_not_hide_the_others(own_cards: Path) -> None:
 
 
 def test_the_location_changes_with_the_files(
-    store_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def location() -> str:
         (entry,) = (e for e in data.list_datasets() if e.name == "tinyshakespeare")
@@ -54,8 +50,8 @@ def test_the_location_changes_with_the_files(
     (tmp_path / "tinyshakespeare.txt").write_bytes(b"any")
     monkeypatch.setenv("DLTLAB_DATA_MIRROR", str(tmp_path))
     assert location() == "in the mirror"
-    (store_dir / "tinyshakespeare").mkdir(parents=True)
-    (store_dir / "tinyshakespeare" / "tinyshakespeare.txt").write_bytes(b"any")
+    (own_store / "tinyshakespeare").mkdir(parents=True)
+    (own_store / "tinyshakespeare" / "tinyshakespeare.txt").write_bytes(b"any")
     assert location() == "in your store"
 
 
@@ -90,13 +86,13 @@ def test_fetch_gets_and_verifies_every_file(
         assert data.fetch(name) == f"{name} has no files to download."
 
 
-def test_verify_reports_changed_and_missing_files(source: Path, store_dir: Path) -> None:
+def test_verify_reports_changed_and_missing_files(source: Path, own_store: Path) -> None:
     folder = import_pets(source).dataset.folder
     assert list(data.verify()) == []
     (folder / "images-00000.npy").write_bytes(b"changed")
     (folder / "splits.npy").unlink()
-    (store_dir / "mnist").mkdir()
-    (store_dir / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"truncated")
+    (own_store / "mnist").mkdir()
+    (own_store / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"truncated")
     changed, missing = data.verify("pets")
     assert changed == f"{folder / 'images-00000.npy'} does not have the SHA-256 of its manifest."
     assert missing == f"{folder / 'splits.npy'} is missing."
@@ -125,14 +121,14 @@ def test_unknown_names_and_versions_are_answered_with_the_known_ones(source: Pat
         data.info("pets@3")
 
 
-def test_one_or_all_versions_are_removed(source: Path, store_dir: Path) -> None:
+def test_one_or_all_versions_are_removed(source: Path, own_store: Path) -> None:
     for size in (8, 9, 10):
         import_pets(source, size=size)
     assert data.info("pets").version == 3
     assert data.remove("pets@1") == "Removed from your store: pets@1."
     assert store.versions("pets") == [2, 3]
     assert data.remove("pets") == "Removed from your store: pets@2, pets@3."
-    assert not list((store_dir / "pets").glob("[!.]*"))
+    assert not list((own_store / "pets").glob("[!.]*"))
     with pytest.raises(NotFound, match="There is no data set 'pets'"):
         data.remove("pets")
 
@@ -149,11 +145,11 @@ def test_runs_are_named_for_the_versions_that_would_be_removed(
     assert ("used by", str(tmp_path / "run")) in list(data.describe("pets"))
 
 
-def test_the_stored_files_of_a_card_are_removed(store_dir: Path) -> None:
+def test_the_stored_files_of_a_card_are_removed(own_store: Path) -> None:
     assert data.remove("digits") == "Removed from your store: digits."
     data.load("digits", "test", cache="disk")
-    assert any((store_dir / "digits").glob("decoded-*"))
-    (store_dir / "digits" / "some.gz").write_bytes(b"downloaded")
+    assert any((own_store / "digits").glob("decoded-*"))
+    (own_store / "digits" / "some.gz").write_bytes(b"downloaded")
     data.remove("digits")
-    assert [path.name for path in (store_dir / "digits").iterdir()] == [".lock"]
+    assert [path.name for path in (own_store / "digits").iterdir()] == [".lock"]
     assert len(data.load("digits", "test")) == 450

@@ -20,17 +20,7 @@ from tests.image_sources import (
     write_files,
 )
 
-
-@pytest.fixture(autouse=True)
-def store_dir(own_store: Path) -> Path:
-    """The test's own store."""
-    return own_store
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Where to write the images; it does not exist yet."""
-    return tmp_path / "source"
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 def test_each_image_is_imported_with_the_label_of_its_folder(source: Path) -> None:
@@ -112,20 +102,20 @@ def test_like_must_be_a_data_set_of_images(source: Path, like: str, message: str
 
 @pytest.mark.parametrize("options", [{"validation": 20}, {"size": 7}, {"max_per_class": 1}])
 def test_invalid_settings_are_refused_before_anything_is_written(
-    source: Path, store_dir: Path, options: dict[str, Any]
+    source: Path, own_store: Path, options: dict[str, Any]
 ) -> None:
     with pytest.raises(Invalid):
         import_pets(write_files(source, image_files("cat", "dog")), **options)
-    assert not store_dir.exists()
+    assert not own_store.exists()
 
 
 @pytest.mark.parametrize(
     "name", ["", "Pets", "my pets", "../pets", ".pets", "-pets", "pets@1", "p" * 65, "pets\n"]
 )
-def test_an_invalid_name_is_refused(source: Path, store_dir: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(source: Path, own_store: Path, name: str) -> None:
     with pytest.raises(Invalid, match="cannot be the name of a data set: use up to 64 of a-z"):
         import_images(write_files(source, image_files("cat", "dog")), name, size=SIZE)
-    assert not store_dir.exists()
+    assert not own_store.exists()
 
 
 def test_the_name_of_a_card_is_refused(source: Path) -> None:

@@ -75,13 +75,13 @@ def test_lists_labels_and_counts_agree(source: Path) -> None:
 # Versions
 
 
-def test_the_same_images_again_are_the_same_version(source: Path, store_dir: Path) -> None:
+def test_the_same_images_again_are_the_same_version(source: Path, own_store: Path) -> None:
     first = import_pets(write_files(source, image_files("cat", "dog")))
-    before = {path: path.stat().st_mtime_ns for path in store_dir.rglob("*.npy")}
+    before = {path: path.stat().st_mtime_ns for path in own_store.rglob("*.npy")}
     again = import_pets(source)
     assert (first.is_new, again.is_new) == (True, False)
     assert again.dataset == first.dataset
-    assert {path: path.stat().st_mtime_ns for path in store_dir.rglob("*.npy")} == before
+    assert {path: path.stat().st_mtime_ns for path in own_store.rglob("*.npy")} == before
     assert store.versions("pets") == [1]
 
 
