@@ -90,8 +90,8 @@ def import_data(
     layout: Annotated[
         str | None,
         typer.Option(
-            help="What the folders are: classes, splits/classes or classes/splits; by default "
-            "what their names say."
+            help="What the folders are: classes, splits/classes, classes/splits or parts/classes "
+            "(such as the folds of a cross-validation); by default what their names say."
         ),
     ] = None,
     min_per_class: Annotated[int, typer.Option(help="A class with fewer images is an error.")] = 5,

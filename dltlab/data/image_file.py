@@ -14,13 +14,14 @@ from PIL import Image, ImageOps
 Resize = Literal["crop", "squash", "fit"]
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 MIN_SIDE = 8  # pixels; an image with a shorter side shows nothing
 MAX_PIXELS = 100_000_000  # more than any camera takes, and 300 MB in memory
 MAX_FILE_BYTES = 200_000_000  # a larger file is not an image
 MAX_GRAY = 65_535  # the largest value in 16 bits
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _METADATA_LIMIT = re.compile("MAX_TEXT_CHUNK|text chunks")  # in the messages of Pillow
+_TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 _JPEG, _EXIF, _EXIF_BYTES = b"\xff\xd8", b"Exif\0\0", 1 << 16
 
 
@@ -31,10 +32,10 @@ class UnusableImage(Exception):
 def read_image(
     file: bytes | Path, size: int, resize: Resize, *, white: int | None = None
 ) -> np.ndarray:
-    """Read a JPEG, PNG, BMP or WebP file as a square image.
+    """Read a JPEG, PNG, TIFF, BMP or WebP file as a square image.
 
     The image is upright, as its EXIF orientation says. Gray, palette and CMYK images become RGB;
-    transparent pixels become white; of an animation the first frame is read. A large photo is
+    transparent pixels become white; of several frames or pages the first is read. A large photo is
     reduced while it is decoded, so it costs little more than a small one.
 
     Args:
@@ -93,6 +94,11 @@ def read_image_and_peak(
                 "has more metadata than Pillow reads (1 MB in a text or color profile): save it "
                 "without metadata"
             ) from error
+        if content.startswith(_TIFF):
+            raise UnusableImage(
+                "is damaged, or a TIFF that Pillow does not read (such as 16 bits of color): save "
+                "it as PNG"
+            ) from error
         # Decoders raise many kinds of errors for damaged bytes: SyntaxError, IndexError, …
         raise UnusableImage("is damaged or not an image") from error
 
@@ -137,9 +143,14 @@ def _opened(content: bytes, size: int, white: int) -> tuple[Image.Image, int]:
     image.draft("RGB", (2 * size, 2 * size))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of gray
-        values = np.asarray(image, np.uint32)
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > MAX_GRAY:
+            raise UnusableImage("has gray values outside 0 to 65,535: save it with 16 bits")
+        values = values.astype(np.uint32)
         levels = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
         return Image.fromarray(levels).convert("RGB"), int(values.max())
+    if image.mode == "F":
+        raise UnusableImage("has floating-point values: save it with 8 or 16 bits of gray")
     if image.has_transparency_data:
         colors = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")

@@ -119,7 +119,7 @@ def import_images(
         resize: "crop", "squash" or "fit", as `dltlab.data.read_image` describes it; by default that
             of `like`, else "crop".
         layout: What the folders are: "classes" (what is below is part of the class),
-            "splits/classes" or "classes/splits"; by default what their names say.
+            "splits/classes", "classes/splits" or "parts/classes"; by default what their names say.
         min_per_class: A class with fewer images is an error.
         max_per_class: Of a class with more images, this number is chosen by the seed.
         seed: The seed of the division and the choice.

@@ -78,7 +78,7 @@ def read_image_file(body: bytes, manifest: EngineManifest) -> np.ndarray:
     try:
         pixels = read_image(body, side, "crop")
     except UnusableImage as error:
-        raise Invalid(f"The image {error}: send a JPEG, PNG, BMP or WebP file.") from None
+        raise Invalid(f"The image {error}: send a JPEG, PNG, TIFF, BMP or WebP file.") from None
     if channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis]
     dtype = np.dtype(manifest.inputs[0].dtype)

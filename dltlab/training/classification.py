@@ -58,8 +58,8 @@ def classify(
     Args:
         model: A Keras model, the path of a `.keras` file, or the folder of a training run. Its
             input must be a square image of one size.
-        files: A JPEG, PNG, BMP or WebP file, a folder that contains such files at any depth, or
-            several of both. Hidden files in a folder are skipped.
+        files: A JPEG, PNG, TIFF, BMP or WebP file, a folder that contains such files at any depth,
+            or several of both. Hidden files in a folder are skipped.
         class_names: The names of the classes, in the order of the labels. By default those of the
             data set that the run used and that fits the model, if there is one, else the class
             numbers.
@@ -172,7 +172,7 @@ def _classify_entries(
         others = f", nor can the other {len(entries) - 1:,}" if len(entries) > 1 else ""
         raise Invalid(
             f"{printable(str(entries[0].path))} {problems[0]}: it cannot be classified{others}. "
-            "Name JPEG, PNG, BMP or WebP files."
+            "Name JPEG, PNG, TIFF, BMP or WebP files."
         )
     is_image = np.array([not problem for problem in problems])
     scores = np.full((len(entries), batches[0].shape[1]), np.nan, np.float32)

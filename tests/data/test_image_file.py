@@ -295,7 +295,7 @@ def test_other_content_is_not_an_image(content: bytes) -> None:
         read_image(content, 64, "crop")
 
 
-@pytest.mark.parametrize("format_", ["GIF", "TIFF", "PPM", "ICO"])
+@pytest.mark.parametrize("format_", ["GIF", "PPM", "ICO"])
 def test_other_formats_are_not_read(format_: str) -> None:
     with pytest.raises(UnusableImage, match=r"^is damaged or not an image$"):
         read_image(encoded(halves(), format_), 64, "crop")
@@ -310,7 +310,7 @@ def test_a_truncated_image_is_damaged_wherever_it_ends(format_: str, size: int) 
             read_image(content[:end], size, "crop")
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "BMP", "WEBP"])
 @pytest.mark.parametrize("exif", [False, True])
 def test_changed_bytes_lead_to_pixels_or_to_unusable_image(format_: str, exif: bool) -> None:
     tags = Image.Exif()
@@ -327,6 +327,53 @@ def test_changed_bytes_lead_to_pixels_or_to_unusable_image(format_: str, exif: b
         except UnusableImage:
             continue
         assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_a_tiff_is_read_like_a_png(mode: str) -> None:
+    image = halves().convert(mode)
+    png = encoded(image.convert("RGB"))
+    for options in ({}, {"compression": "tiff_lzw"}, {"big_tiff": True}):
+        tiff = encoded(image, "TIFF", **options)
+        difference = read_image(tiff, 32, "crop").astype(int) - read_image(png, 32, "crop")
+        assert np.abs(difference).max() <= 6
+
+
+def test_sixteen_bits_of_gray_in_a_tiff_are_scaled_as_in_a_png() -> None:
+    image = Image.fromarray(np.tile(np.arange(0, 1_024, 16, dtype=np.uint16), (64, 1)))
+    pixels = read_image(encoded(image, "TIFF"), 64, "crop", white=1_023)
+    assert np.array_equal(pixels, read_image(encoded(image), 64, "crop", white=1_023))
+    assert pixels.max() > 240
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            np.full((32, 32), 0.5, np.float32),
+            "has floating-point values: save it with 8 or 16 bits",
+        ),
+        (np.full((32, 32), -1, np.int32), "has gray values outside 0 to 65,535: save it with"),
+        (np.full((32, 32), 65_536, np.int32), "has gray values outside 0 to 65,535: save it with"),
+    ],
+)
+def test_other_numbers_in_a_tiff_are_refused_with_the_reason(
+    values: np.ndarray, reason: str
+) -> None:
+    with pytest.raises(UnusableImage, match=reason):
+        read_image(encoded(Image.fromarray(values), "TIFF"), 32, "crop")
+
+
+def test_a_tiff_that_pillow_does_not_read_is_refused_with_the_reason() -> None:
+    content = bytearray(encoded(random_image(32, 32), "TIFF"))
+    eight_bits = struct.pack("<3H", 8, 8, 8)
+    position = content.index(eight_bits)
+    content[position : position + 6] = struct.pack("<3H", 16, 16, 16)
+    for damaged in (content, content[:60]):
+        with pytest.raises(
+            UnusableImage, match=r"a TIFF that Pillow does not read .*save it as PNG"
+        ):
+            read_image(bytes(damaged), 32, "crop")
 
 
 def test_a_path_is_read_like_its_bytes(tmp_path: Path) -> None:

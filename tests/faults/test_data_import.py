@@ -322,8 +322,8 @@ def test_a_source_without_classes_is_refused_with_the_fix(tmp_path: Path, files:
     (tmp_path / "source").mkdir()
     message = refusal(write_folder(tmp_path / "source", files))
     assert message.startswith(
-        f"{tmp_path / 'source'} has no images in folders of classes: put JPEG, PNG, BMP or WebP "
-        "files into one folder per class."
+        f"{tmp_path / 'source'} has no images in folders of classes: put JPEG, PNG, TIFF, BMP or "
+        "WebP files into one folder per class."
     )
     assert ("Left out: " in message) == bool(files)
 

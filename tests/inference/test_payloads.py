@@ -178,7 +178,11 @@ def test_an_image_becomes_gray_for_a_network_with_one_channel():
 @pytest.mark.parametrize(
     ("shape", "pixel_max", "message"),
     [
-        ((16, 16, 3), 1, "The image is damaged or not an image: send a JPEG, PNG, BMP or WebP"),
+        (
+            (16, 16, 3),
+            1,
+            "The image is damaged or not an image: send a JPEG, PNG, TIFF, BMP or WebP",
+        ),
         ((16, 16, 3), None, "does not take square images of one size"),
         ((16, 8, 3), 1, "does not take square images of one size"),
         ((None, None, 3), 1, "does not take square images of one size"),

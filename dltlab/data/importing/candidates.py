@@ -60,7 +60,10 @@ def listing_of(names: list[str], left_out: list[LeftOut], layout: Layout | None 
     images = sorted((name, parts) for name, parts in paths if name.lower().endswith(SUFFIXES))
     others = {name for name, _ in paths} - {name for name, _ in images}
     listing = Listing(
-        left_out=[*left_out, *((name, "is not a JPEG, PNG, BMP or WebP file") for name in others)]
+        left_out=[
+            *left_out,
+            *((name, "is not a JPEG, PNG, TIFF, BMP or WebP file") for name in others),
+        ]
     )
     folders = _without_common([parts[:-1] for _, parts in images])
     folders = _without_common_inner(_without_doubled(folders))

@@ -127,7 +127,9 @@ class ListSource:
         parses = _PARSES if self.path.suffix.lower() == ".csv" else _PARSES_OF_TEXT
         scores = [self._score(parse(sample, False)) for parse in parses]
         if max(scores) == (0, 0):
-            raise self._refusal("no line names a JPEG, PNG, BMP or WebP file and its class", lines)
+            raise self._refusal(
+                "no line names a JPEG, PNG, TIFF, BMP or WebP file and its class", lines
+            )
         try:
             return list(parses[scores.index(max(scores))](lines, True))
         except csv.Error as error:

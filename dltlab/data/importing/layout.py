@@ -9,7 +9,7 @@ from dltlab.data.card import SPLITS, SplitName
 from dltlab.data.importing.wording import listed
 from dltlab.errors import Invalid
 
-Layout = Literal["classes", "splits/classes", "classes/splits"]
+Layout = Literal["classes", "splits/classes", "classes/splits", "parts/classes"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 Folders = tuple[str, ...]  # around an image, from the outermost to the innermost
@@ -51,6 +51,8 @@ class FolderMeaning:
         if len(folders) < 2:
             return None, None
         label, split = folders[:2] if self.layout == "classes/splits" else folders[1::-1]
+        if self.layout == "parts/classes":
+            return label, None
         if split not in self.splits:
             return None, None
         return label, self.splits[split]
@@ -74,8 +76,8 @@ def meaning_of(paths: list[Folders], layout: Layout | None) -> FolderMeaning:
     """
     outer = {folders[0] for folders in paths if folders}
     inner = {folder: {f[1] for f in paths if len(f) > 1 and f[0] == folder} for folder in outer}
-    if layout == "classes":
-        return FolderMeaning("classes")
+    if layout in ("classes", "parts/classes"):
+        return FolderMeaning(layout)
     splits = _named_splits(outer)
     inner_splits = _named_splits(set().union(*inner.values()))
     if layout is not None:
@@ -89,7 +91,10 @@ def meaning_of(paths: list[Folders], layout: Layout | None) -> FolderMeaning:
         return FolderMeaning(layout, named)
     if splits:
         return _with_splits_outside(splits, inner)
-    return _with_splits_inside(inner_splits, inner, paths)
+    meaning = _with_splits_inside(inner_splits, inner, paths)
+    if meaning.layout == "classes" and all(len(folders) != 1 for folders in paths):
+        _require_no_parts(inner)
+    return meaning
 
 
 def _with_splits_outside(splits: dict[str, SplitName], inner: dict[str, set[str]]) -> FolderMeaning:
@@ -127,6 +132,24 @@ def _with_splits_inside(
         f"{listed(inner)}, with the other images left out, or as parts of the classes that do not "
         "matter. Choose with layout='classes/splits' or layout='classes' (--layout)."
     )
+
+
+def _require_no_parts(inner: dict[str, set[str]]) -> None:
+    """Refuse outer folders that may be parts of the data, such as the folds of a cross-validation.
+
+    They contain the same folders; numbered ones, such as "batch_1", may lack some.
+    """
+    names = [name for folders in inner.values() for name in folders]
+    shared = {name for name in names if names.count(name) > 1}
+    numbered = len({re.sub(r"\d+", "", folder) for folder in inner}) == 1
+    if len(inner) < 2 or len(shared) < 2:
+        return
+    if numbered or all(folders == shared for folders in inner.values()):
+        raise Invalid(
+            f"The folders can be read in two ways: {listed(inner)} as classes, or as parts of the "
+            f"data with folders of the classes {listed(set(names))}. Choose with layout='classes' "
+            "or layout='parts/classes' (--layout)."
+        )
 
 
 def _share_a_class(splits: dict[str, SplitName], inner: dict[str, set[str]]) -> bool:

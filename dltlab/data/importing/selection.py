@@ -98,8 +98,8 @@ def require_classes(
             )
     if not counts:
         raise Invalid(
-            f"{source} has no images in folders of classes: put JPEG, PNG, BMP or WebP files into "
-            f"one folder per class.{first_left_out}"
+            f"{source} has no images in folders of classes: put JPEG, PNG, TIFF, BMP or WebP files "
+            f"into one folder per class.{first_left_out}"
         )
     if len(counts) == 1 and settings.class_names is None:
         raise Invalid(

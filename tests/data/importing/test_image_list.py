@@ -176,15 +176,15 @@ def test_lines_without_a_path_or_a_class_are_left_out(source: Path, files: Files
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no line names a JPEG, PNG, BMP or WebP file and its class. It is empty."),
+        ("", "no line names a JPEG, PNG, TIFF, BMP or WebP file and its class. It is empty."),
         (
             "id,diagnosis\n000c1434,2\n001639a3,4\n0024cdab,1\n",
-            "no line names a JPEG, PNG, BMP or WebP file and its class. It begins with "
+            "no line names a JPEG, PNG, TIFF, BMP or WebP file and its class. It begins with "
             "'id,diagnosis', '000c1434,2', '001639a3,4'.",
         ),
         (
             "cat/000.png\ncat/001.png\n",
-            "no line names a JPEG, PNG, BMP or WebP file and its class. It begins with "
+            "no line names a JPEG, PNG, TIFF, BMP or WebP file and its class. It begins with "
             "'cat/000.png', 'cat/001.png'.",
         ),
         (
