@@ -125,13 +125,16 @@ def show(
     import io
 
     from dltlab.data import contact_sheet
+    from dltlab.errors import Invalid
     from dltlab.files import write_atomically
     from dltlab.paths import short_path
 
+    path = out or Path(f"{name}.png")
+    if not out and path.exists():
+        raise Invalid(f"There is a file {path} already; name the one to write with --out.")
     sheet = contact_sheet(name)
     png = io.BytesIO()
     sheet.figure().savefig(png, format="png", dpi=100)
-    path = out or Path(f"{name}.png")
     write_atomically(path, png.getvalue())
     typer.echo(f"{sheet.alt}\nWrote {short_path(path)}.")
 

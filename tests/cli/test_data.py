@@ -75,6 +75,22 @@ def test_show_writes_a_contact_sheet_and_describes_it(
         assert sheet.width > 800
 
 
+def test_show_overwrites_only_the_file_that_it_is_told_to(
+    dltlab: Callable, pets: Path, tmp_path: Path
+) -> None:
+    data.import_images(pets, "pets", size=8)
+    (tmp_path / "pets.png").write_text("mine")
+
+    answer = dltlab("data", "show", "pets")
+
+    assert answer.code == 2
+    assert answer.err == (
+        "dltlab: There is a file pets.png already; name the one to write with --out.\n"
+    )
+    assert (tmp_path / "pets.png").read_text() == "mine"
+    assert dltlab("data", "show", "pets", "--out", "pets.png").out.endswith("Wrote pets.png.\n")
+
+
 def test_fetch_says_where_the_files_are(dltlab: Callable) -> None:
     assert dltlab("data", "fetch", "digits").out == "digits has no files to download.\n"
 
