@@ -2,25 +2,32 @@
 
 import ast
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from dltlab.course import Lab
 
-_METHODS_OF_A_PATH = {"mkdir", "rename", "rmdir", "touch", "unlink", "write_bytes", "write_text"}
+_METHODS_OF_A_PATH = {"mkdir", "rmdir", "touch", "unlink", "write_bytes", "write_text"}
 _SAME_FOLDER = {"absolute", "expanduser", "joinpath", "resolve", "with_name", "with_suffix"}
 _PATH_OF_PARTS = {"Path", "pathlib.Path", "os.path.join", "os.fspath", "str"}
 # Functions, methods and classes: their path is the first argument that is a text.
 _TAKING_A_PATH = {
-    *("add_to_leaderboard", "export", "imsave", "imwrite", "leaderboard", "makedirs", "rmtree"),
+    *("add_to_leaderboard", "create_file_writer", "export", "imsave", "imwrite", "leaderboard"),
+    *("joblib.dump", "makedirs", "rmtree", "write_file", "FileHandler", "TFRecordWriter"),
     *("save", "save_img", "save_model", "save_weights", "savefig", "savetxt", "savez"),
     *("savez_compressed", "to_csv", "to_excel", "to_feather", "to_hdf", "to_json", "to_parquet"),
     *("to_pickle", "tofile", "BackupAndRestore", "CSVLogger", "ModelCheckpoint", "TensorBoard"),
     *("os.mkdir", "os.remove", "os.rmdir", "os.unlink"),
 }
 _TAKING_A_TARGET = {f"shutil.{name}" for name in ("copy", "copy2", "copyfile", "copytree", "move")}
-_OPENERS = {"open", "io.open", "gzip.open", "bz2.open", "lzma.open", "codecs.open"}
+_TAKING_A_TARGET |= {"os.rename", "os.replace"}
+_TAKING_A_MODE = {"open", "File", "GFile", "TarFile", "ZipFile"}
+_OPENERS = {"open", "io.open", "gzip.open", "bz2.open", "lzma.open", "codecs.open", "tarfile.open"}
 _KEYWORDS = {"backup_dir", "file", "filename", "filepath", "fname", "log_dir", "path", "run_dir"}
+_SHELLS = {"!", "bash", "script", "sh", "system", "sx"}
+_REDIRECTION = re.compile(r">>?\s*([^\s;|&>]+)")
+_WRITING_COMMAND = re.compile(r"(?m)(?:^|[;&|])\s*(cp|mkdir|mv|rm|rmdir|tee|touch)\b([^;|&<>\n]*)")
 _UNKNOWN = "?"  # a part of a path that the source does not tell
 
 Assigned = dict[str, list[ast.expr]]  # what the lab assigns to each name
@@ -71,14 +78,18 @@ def _written(call: ast.Call, resolve: Resolve) -> set[str]:
     """Return the paths that a call may write to."""
     function = ast.unparse(call.func)
     name = function.rpartition(".")[2]
+    if function.startswith("get_ipython()."):
+        return _written_by_shell(name, call.args)
     keywords = {word.arg: word.value for word in call.keywords}
     owner = call.func.value if isinstance(call.func, ast.Attribute) else None
     candidates: Iterable[ast.expr] = ()
-    if name == "open":
-        is_method = owner is not None and function not in _OPENERS
+    if name in _TAKING_A_MODE:
+        is_method = name == "open" and owner is not None and function not in _OPENERS
         mode = keywords.get("mode", next(iter(call.args[0 if is_method else 1 :]), None))
         if isinstance(mode, ast.Constant) and set(str(mode.value)) & set("wax+"):
             candidates = [owner] if is_method and owner else call.args[:1]
+    elif name in ("rename", "replace") and function not in _TAKING_A_TARGET:
+        candidates = call.args if len(call.args) == 1 else ()  # of a path, not of a text
     elif name in _METHODS_OF_A_PATH and owner and function not in _TAKING_A_PATH:
         candidates = [owner]
     elif function in _TAKING_A_TARGET:
@@ -88,6 +99,20 @@ def _written(call: ast.Call, resolve: Resolve) -> set[str]:
     elif "run_dir" in keywords:
         candidates = [keywords["run_dir"]]
     return next(filter(None, map(resolve, candidates)), set())
+
+
+def _written_by_shell(magic: str, arguments: list[ast.expr]) -> set[str]:
+    """Return the paths that a line after `!` or a cell of a shell writes to."""
+    texts = [str(node.value) for node in arguments if isinstance(node, ast.Constant)]
+    is_cell = magic == "run_cell_magic" and texts[0] in _SHELLS
+    script = texts[-1] if is_cell or magic in ("system", "getoutput") else ""
+    paths = _REDIRECTION.findall(script)
+    for command, words in _WRITING_COMMAND.findall(script):
+        operands = [word for word in words.split() if not word.startswith("-")]
+        paths += operands[-1:] if command in ("cp", "mv") else operands
+    paths = [path.strip("'\"") for path in paths]
+    # A path that begins with a variable is not known.
+    return {path for path in paths if not path.startswith(("$", "{", "/dev/"))}
 
 
 def _paths(node: ast.expr, assigned: Assigned, seen: frozenset[str] = frozenset()) -> set[str]:
