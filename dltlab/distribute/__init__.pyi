@@ -1,4 +1,24 @@
 from .bandwidth import bandwidth
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
+from .fits import fit_alpha_beta, fit_scaling
+from .simulation import LayerTime, layer_times, simulate
+from .topologies import CubeMesh, FatTree, Link, Ring, Tree
 
-__all__ = ["all_gather", "all_reduce", "bandwidth", "broadcast", "reduce", "reduce_scatter"]
+__all__ = [
+    "CubeMesh",
+    "FatTree",
+    "LayerTime",
+    "Link",
+    "Ring",
+    "Tree",
+    "all_gather",
+    "all_reduce",
+    "bandwidth",
+    "broadcast",
+    "fit_alpha_beta",
+    "fit_scaling",
+    "layer_times",
+    "reduce",
+    "reduce_scatter",
+    "simulate",
+]
