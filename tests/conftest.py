@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.device_fixtures", "tests.kernel_fixtures"]
+pytest_plugins = ["tests.coverage_pause", "tests.device_fixtures", "tests.kernel_fixtures"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
