@@ -43,7 +43,7 @@ def mirror_dir() -> Path | None:
 
 def offline() -> bool:
     """Return whether `DLTLAB_OFFLINE` forbids to contact other hosts."""
-    return os.environ.get(OFFLINE, "") not in ("", "0")
+    return _is_on(OFFLINE)
 
 
 def card_folders() -> list[Path]:
@@ -66,7 +66,7 @@ def progress_file() -> Path:
 
 def cold_kernels() -> bool:
     """Return whether `DLTLAB_COLD_KERNELS` turns warm kernels off."""
-    return bool(os.environ.get(COLD_KERNELS))
+    return _is_on(COLD_KERNELS)
 
 
 def short_path(path: Path) -> str:
@@ -79,7 +79,11 @@ def short_path(path: Path) -> str:
 
 def _named(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value) if value else None
+    return Path(os.path.expanduser(value)) if value else None
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no", "off")
 
 
 def _user_data_dir() -> Path:

@@ -32,13 +32,27 @@ def test_a_variable_sets_a_path_and_an_empty_one_does_not(monkeypatch, function,
     assert function() == default
 
 
-@pytest.mark.parametrize(("value", "cold"), [(None, False), ("", False), ("1", True)])
-def test_cold_kernels_are_set_by_a_variable(monkeypatch, value, cold):
-    monkeypatch.delenv("DLTLAB_COLD_KERNELS", raising=False)
-    if value is not None:
-        monkeypatch.setenv("DLTLAB_COLD_KERNELS", value)
+def test_a_path_in_a_variable_may_begin_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("DLTLAB_DATA_DIR", "~/data")
 
-    assert paths.cold_kernels() is cold
+    assert paths.data_dir() == Path("/home/ada/data")
+
+
+@pytest.mark.parametrize(
+    ("function", "variable"),
+    [(paths.cold_kernels, "DLTLAB_COLD_KERNELS"), (paths.offline, "DLTLAB_OFFLINE")],
+)
+@pytest.mark.parametrize(
+    ("value", "is_on"),
+    [(None, False), ("", False), ("0", False), ("False", False), ("off", False), ("1", True)],
+)
+def test_a_variable_is_a_switch(monkeypatch, function, variable, value, is_on):
+    monkeypatch.delenv(variable, raising=False)
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+
+    assert function() is is_on
 
 
 def test_every_variable_is_read_in_paths_alone(repository):
@@ -66,16 +80,6 @@ def test_a_short_path_is_relative_to_the_working_folder_if_it_is_inside(tmp_path
     assert paths.short_path(tmp_path / "solutions" / "01_a.py") == "solutions/01_a.py"
     assert paths.short_path(Path("solutions/01_a.py")) == "solutions/01_a.py"
     assert paths.short_path(tmp_path.parent) == str(tmp_path.parent)
-
-
-@pytest.mark.parametrize(
-    ("value", "offline"), [(None, False), ("", False), ("0", False), ("1", True)]
-)
-def test_a_variable_forbids_to_contact_hosts(monkeypatch, value, offline):
-    monkeypatch.delenv("DLTLAB_OFFLINE", raising=False)
-    if value is not None:
-        monkeypatch.setenv("DLTLAB_OFFLINE", value)
-    assert paths.offline() is offline
 
 
 def test_cards_are_in_the_folders_of_dltlab_and_of_the_course(monkeypatch):

@@ -24,8 +24,13 @@ def check_parameters() -> None:
     places = [place for place, cell in enumerate(cells) if cell.startswith(_INJECTED)]
     if not places:
         return
-    defaults, injected = (_values(cells[place]) for place in (places[-1] - 1, places[-1]))
-    for name, value in injected.items():
+    # A person who runs the notebook by hand may have run other cells between the two.
+    others = [cell for cell in cells[: places[-1]] if not cell.startswith(_INJECTED)]
+    earlier = [values for cell in others if (values := _values(cell))]
+    if not earlier:
+        return
+    defaults = earlier[-1]
+    for name, value in (_values(cells[places[-1]]) or {}).items():
         if name in _PAPERMILLS_OWN:
             continue
         if name not in defaults:
@@ -35,20 +40,34 @@ def check_parameters() -> None:
             raise Invalid(f"Parameter {name} must be of type {kind}, which {value!r} is not.")
 
 
-def _values(cell: str) -> dict[str, Any]:
-    """Return the names that a cell assigns and their values; None for one that is no literal."""
+def _values(cell: str) -> dict[str, Any] | None:
+    """Return the names and values of a cell that does nothing but assign literals; else None."""
     values: dict[str, Any] = {}
-    for node in ast.parse(cell).body:
-        match node:
-            case ast.Assign(targets=[ast.Name(name)], value=value):
-                try:
-                    values[name] = ast.literal_eval(value)
-                except ValueError:
-                    values[name] = None
+    try:
+        for node in ast.parse(cell).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(name)], value=value):
+                    values[name] = _value(value)
+                case _:
+                    return None
+    except (SyntaxError, ValueError):  # a magic, or a value that is computed
+        return None
     return values
 
 
+def _value(node: ast.expr) -> Any:
+    """Return the value of a literal, or of `float('nan')`, as papermill writes it.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    match node:
+        case ast.Call(ast.Name("float"), [ast.Constant(text)], []):
+            return float(str(text))
+    return ast.literal_eval(node)
+
+
 def _fits(value: Any, default: Any) -> bool:
-    if value is None or default is None or (type(value), type(default)) == (int, float):
+    if default is None or (type(value), type(default)) == (int, float):
         return True
     return type(value) is type(default)

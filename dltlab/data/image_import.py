@@ -20,7 +20,7 @@ from dltlab.data.importing.settings import Settings
 from dltlab.data.importing.shards import ShardWriter
 from dltlab.data.importing.sources import Source, open_source
 from dltlab.data.importing.version import write_version
-from dltlab.data.importing.wording import shortened
+from dltlab.data.importing.wording import listed, shortened
 from dltlab.display import Result, printable
 from dltlab.errors import Invalid
 from dltlab.files import atomic_folder
@@ -166,7 +166,7 @@ def import_images(
         dataset, is_new = write_version(
             new, name, path, packed.selection, left_out, settings, packed.white
         )
-    notes = [*listing.notes, *_notes(packed, left_out, like)]
+    notes = [*listing.notes, *_absent_classes(dataset), *_notes(packed, left_out, like)]
     return ImportResult(dataset, is_new, left_out, notes)
 
 
@@ -255,6 +255,18 @@ def _pack(
             progress.advance(bar, len(chunk))
     left_out += selection.resolve_duplicates()
     return _Packed(selection, left_out, peak, white if peak else None)
+
+
+def _absent_classes(dataset: ImportedDataset) -> list[str]:
+    """Return a note for each split that lacks classes which other splits have."""
+    totals = map(sum, zip(*dataset.counts.values(), strict=True))
+    present = {name for name, total in zip(dataset.class_names, totals, strict=True) if total}
+    notes = []
+    for split, counts in dataset.counts.items():
+        in_split = {name for name, n in zip(dataset.class_names, counts, strict=True) if n}
+        if in_split and in_split != present:
+            notes.append(f"The {split} split has no images of {listed(present - in_split)}.")
+    return notes
 
 
 def _notes(packed: _Packed, left_out: list[LeftOut], like: str | None) -> list[str]:

@@ -1,9 +1,12 @@
 """Parameters that papermill sets: a wrong name or type is an error."""
 
+from types import SimpleNamespace
+
 import papermill
 import pytest
 
 from dltlab.course import check_parameters, learner_notebook, notebook_text, read_lab
+from dltlab.errors import Invalid
 
 
 @pytest.fixture
@@ -38,7 +41,8 @@ def test_the_cell_after_the_parameters_checks_them(source):
     [
         {},
         {"SAMPLES": 7, "RATE": 1, "NAME": "b", "FAST": True, "NONE": [1]},
-        {"NAME": None},
+        {"RATE": float("nan")},
+        {"RATE": float("-inf")},
         {"PAPERMILL_INPUT_PATH": "in.ipynb", "PAPERMILL_OUTPUT_PATH": "out.ipynb"},
     ],
 )
@@ -57,6 +61,8 @@ def test_right_names_and_types_are_accepted(run, parameters):
         ),
         ({"SAMPLES": "many"}, "Parameter SAMPLES must be of type int, which 'many' is not."),
         ({"SAMPLES": 0.5}, "Parameter SAMPLES must be of type int, which 0.5 is not."),
+        ({"SAMPLES": float("nan")}, "Parameter SAMPLES must be of type int, which nan is not."),
+        ({"NAME": None}, "Parameter NAME must be of type str, which None is not."),
         ({"FAST": 1}, "Parameter FAST must be of type bool, which 1 is not."),
         ({"NAME": ["a"]}, "Parameter NAME must be of type str, which ['a'] is not."),
     ],
@@ -66,6 +72,23 @@ def test_a_wrong_name_or_type_is_an_error(run, parameters, message):
         run(**parameters)
 
     assert (caught.value.ename, caught.value.evalue) == ("Invalid", message)
+
+
+def test_cells_that_a_person_runs_in_between_do_not_count(monkeypatch):
+    cells = [
+        "",
+        "STEPS = 5\nRATE = 1.0\n",
+        "check_parameters()",
+        "%matplotlib inline",
+        "steps = range(5)",
+    ]
+    shell = SimpleNamespace(user_ns={"In": [*cells, "# Parameters\nSTEPS = 7\n"]})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    check_parameters()
+
+    shell.user_ns["In"].append("# Parameters\nSTEP = 7\n")
+    with pytest.raises(Invalid, match="no parameter 'STEP'; the lab has: STEPS, RATE"):
+        check_parameters()
 
 
 def test_without_papermill_nothing_is_checked():

@@ -180,6 +180,15 @@ def test_class_names_that_look_the_same_are_pointed_out(
     )
 
 
+def test_a_class_that_a_split_lacks_is_noted(source: Path) -> None:
+    folders = ["train/cat", "train/dog", "test/cat", "test/bird"]
+    assert import_pets(write_files(source, image_files(*folders))).notes == [
+        "The train split has no images of 'bird'.",
+        "The validation split has no images of 'bird'.",
+        "The test split has no images of 'dog'.",
+    ]
+
+
 def test_imbalanced_classes_are_noted(source: Path) -> None:
     write_files(source, image_files("cat", count=40) | image_files("dog", count=10))
     (note,) = import_pets(source).notes

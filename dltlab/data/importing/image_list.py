@@ -16,6 +16,7 @@ from dltlab.errors import Invalid
 SUFFIXES_OF_LISTS = (".txt", ".csv", ".tsv")
 _SAMPLE_LINES = 200  # from which the separator is found
 _SHOWN_LINES = 3  # of a list that cannot be read
+_NAMES_NOTHING = "does not name image and class"
 
 Row = tuple[int, list[str]]  # the number of the line, and its fields
 Parse = Callable[[Iterable[str], bool], Iterator[Row]]
@@ -25,9 +26,10 @@ Parse = Callable[[Iterable[str], bool], Iterator[Row]]
 class ListSource:
     """A text file with the path of an image and its class in each line, as pandas writes it.
 
-    The fields are separated by commas, semicolons or tabs, or by spaces where the class is the
-    first or the last word. There may be a heading, further columns, and one for the split. Paths
-    are relative to the folder of the list; they may have backslashes.
+    The fields are separated by commas, semicolons, tabs or bars, or by spaces where they are in
+    quotes or the class is the first or the last word. There may be a heading, lines above it,
+    further columns, and one for the split. Paths are relative to the folder of the list; they may
+    have backslashes.
     """
 
     path: Path
@@ -45,9 +47,10 @@ class ListSource:
         except Invalid as error:
             raise self._refusal(str(error), lines) from None
         listing = Listing(notes=[columns.note] if columns.note else [])
-        if columns.has_heading:
-            listing.left_out.append((f"line {rows[0][0]}", "is the heading"))
-        for number, fields in rows[columns.has_heading :]:
+        for index, (number, _) in enumerate(rows[: columns.first]):
+            reason = "is the heading" if index == columns.heading else _NAMES_NOTHING
+            listing.left_out.append((f"line {number}", reason))
+        for number, fields in rows[columns.first :]:
             self._add(listing, number, fields, columns)
         if not listing.candidates:
             name, reason = listing.left_out[-1]
@@ -70,7 +73,7 @@ class ListSource:
         """Add a line to the candidates or to what is left out."""
         field, label = field_in(fields, columns.image), field_in(fields, columns.label)
         if not field or not label or "\0" in field:
-            listing.left_out.append((f"line {number}", "does not name image and class"))
+            listing.left_out.append((f"line {number}", _NAMES_NOTHING))
             return
         name = self._local_name(field)
         if not self._is_inside(name):
@@ -127,11 +130,20 @@ class ListSource:
         parses = _PARSES if self.path.suffix.lower() == ".csv" else _PARSES_OF_TEXT
         scores = [self._score(parse(sample, False)) for parse in parses]
         if max(scores) == (0, 0):
+            self._parse(_COMMA, lines)
             raise self._refusal(
                 "no line names a JPEG, PNG, TIFF, BMP or WebP file and its class", lines
             )
+        return self._parse(parses[scores.index(max(scores))], lines)
+
+    def _parse(self, parse: Parse, lines: list[str]) -> list[Row]:
+        """Return the fields of each line that is not blank.
+
+        Raises:
+            Invalid: A quote is not closed, or a field is too long.
+        """
         try:
-            return list(parses[scores.index(max(scores))](lines, True))
+            return list(parse(lines, True))
         except csv.Error as error:
             reason = f"{printable(str(error))}, as where a quote is not closed"
             raise self._refusal(reason, lines) from error
@@ -162,7 +174,7 @@ def _separated_by(separator: str) -> Parse:
     """Return a function that parses lines with a separator and quotes."""
 
     def parse(lines: Iterable[str], strict: bool) -> Iterator[Row]:
-        reader = csv.reader(lines, delimiter=separator, strict=strict)
+        reader = csv.reader(lines, delimiter=separator, strict=strict, skipinitialspace=True)
         for row in reader:
             fields = [field.strip() for field in row]
             if any(fields):
@@ -182,10 +194,10 @@ def _by_words(split: Callable[[str], list[str]]) -> Parse:
     return parse
 
 
-_COMMA, _SEMICOLON, _TAB = map(_separated_by, (",", ";", "\t"))
+_COMMA, _SEMICOLON, _TAB, _BAR, _SPACE = map(_separated_by, (",", ";", "\t", "|", " "))
 _LAST_WORD = _by_words(lambda line: line.rsplit(maxsplit=1))
 _FIRST_WORD = _by_words(lambda line: line.split(maxsplit=1))
 _ALL_WORDS = _by_words(str.split)
-_WORDS = (_LAST_WORD, _FIRST_WORD, _ALL_WORDS)
-_PARSES = (_COMMA, _SEMICOLON, _TAB, *_WORDS)  # in order of preference
-_PARSES_OF_TEXT = (_TAB, _SEMICOLON, _COMMA, *_WORDS)
+_WORDS = (_LAST_WORD, _FIRST_WORD, _ALL_WORDS, _SPACE)
+_PARSES = (_COMMA, _SEMICOLON, _TAB, _BAR, *_WORDS)  # in order of preference
+_PARSES_OF_TEXT = (_TAB, _SEMICOLON, _COMMA, _BAR, *_WORDS)

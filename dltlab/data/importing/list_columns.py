@@ -19,14 +19,16 @@ class Columns:
         image: The column with the path of the image.
         label: The column with the name of the class.
         split: The column with the name of the split, if any.
-        has_heading: Whether the first line holds the names of the columns.
+        first: The index of the first line that names an image; above it are the heading and others.
+        heading: The index of the line with the names of the columns, if any.
         note: How the list is read, where it has other columns than path and class.
     """
 
     image: int
     label: int
     split: int | None
-    has_heading: bool
+    first: int
+    heading: int | None
     note: str
 
 
@@ -49,9 +51,10 @@ def columns_of(rows: list[list[str]]) -> Columns:
     columns = list(zip_longest(*rows, fillvalue=""))
     num_images = [sum(map(names_image, column)) for column in columns]
     image = num_images.index(max(num_images))
-    has_heading = not names_image(columns[image][0])
-    heading = [column[0] if has_heading else "" for column in columns]
-    values = [column[has_heading:] for column in columns]
+    first = next(index for index, field in enumerate(columns[image]) if names_image(field))
+    heading_row = next((index for index in reversed(range(first)) if columns[image][index]), None)
+    heading = _heading(rows, first, heading_row, len(columns))
+    values = [column[first:] for column in columns]
     others = [
         index
         for index, column in enumerate(values)
@@ -62,12 +65,25 @@ def columns_of(rows: list[list[str]]) -> Columns:
         others.remove(split)
     else:
         split = None
-    label = _label_column(others, values, heading, has_heading)
+    label = _label_column(others, values, heading, heading_row is not None)
     note = ""
     if len(columns) > 2 or label < image:
         note = f"Of the list, column {image + 1} is read as the path and column {label + 1} as the "
         note += "class." if split is None else f"class, column {split + 1} as the split."
-    return Columns(image, label, split, has_heading, note)
+    return Columns(image, label, split, first, heading_row, note)
+
+
+def _heading(
+    rows: list[list[str]], first: int, heading_row: int | None, num_columns: int
+) -> list[str]:
+    """Return the name of each column; "" for one without a name.
+
+    R's `write.table` gives no name to the column of row names, which is the first.
+    """
+    names = [] if heading_row is None else rows[heading_row]
+    if len(names) == num_columns - 1 and {len(row) for row in rows[first:]} == {num_columns}:
+        names = ["", *names]
+    return [*names, *[""] * (num_columns - len(names))]
 
 
 def _label_column(

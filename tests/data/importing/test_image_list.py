@@ -118,6 +118,34 @@ def test_the_lists_that_pandas_writes_are_read(source: Path, files: Files) -> No
         assert labels_of(import_pets(source / name)) == expected, name
 
 
+def test_the_lists_that_r_and_excel_write_are_read(source: Path, files: Files) -> None:
+    rows = [(number, name, name[:3]) for number, name in enumerate(files, 1)]
+    lists = {
+        "table.txt": ('"file" "breed"', '"{}" "{}" "{}"'),  # write.table(x, "table.txt")
+        "unquoted.txt": ("file breed", "{} {} {}"),
+        "tabs.txt": ("file\tbreed", "{}\t{}\t{}"),
+        "r.csv": ('"","file","breed"', '"{}","{}","{}"'),
+        "csv2.csv": ('"";"file";"label";"score"', '"{}";"{}";"{}";0,5'),
+        "separator.csv": ("sep=;\nid;file;breed", "{};{};{}"),
+        "title.csv": ("Our pets\n\nid,file,breed", "{},{},{}"),
+        "bars.csv": ("id|file|breed", "{}|{}|{}"),
+        "spaces.csv": ("id, file, breed", '{}, "{}", "{}"'),
+    }
+    expected = {name: name[:3] for name in files}
+    for name, (heading, line) in lists.items():
+        (source / name).write_text("\n".join([heading, *(line.format(*row) for row in rows)]))
+        assert labels_of(import_pets(source / name)) == expected, name
+
+
+def test_lines_above_the_heading_are_left_out(source: Path, files: Files) -> None:
+    lines = ["sep=;", "path;label", *(f"{name};{name[:3]}" for name in files)]
+    (source / "list.csv").write_text("\n".join(lines))
+    assert import_pets(source / "list.csv").left_out == [
+        ("line 1", "does not name image and class"),
+        ("line 2", "is the heading"),
+    ]
+
+
 @pytest.mark.parametrize("line", ["{0} {1}", "{1} {0}", "{2} {0} {1}", "{0}\t {1}"])
 def test_lists_of_words_are_read(source: Path, files: Files, line: str) -> None:
     lines = [line.format(name, name[:3], number) for number, name in enumerate(files)]
@@ -198,6 +226,8 @@ def test_lines_without_a_path_or_a_class_are_left_out(source: Path, files: Files
             None,
         ),
         ('cat/000.png,cat\n"cat/001.png,cat\ncat/002.png,dog\n', "where a quote is not closed"),
+        ('"cat/001.png,cat\ncat/002.png,dog\n', "where a quote is not closed"),
+        (f"{'x' * 1_000_000},cat\ncat/001.png,cat\n", "field larger than field limit"),
         ("photos/0.png,cat\nphotos/1.png,dog\n", "none of its 2 images exists in"),
         ("../0.png,cat\n../1.png,dog\n", "which leads outside the folder of the list"),
     ],

@@ -7,26 +7,29 @@ from dltlab.errors import Invalid
 
 
 @pytest.mark.parametrize(
-    ("lines", "image", "label", "split", "has_heading"),
+    ("lines", "image", "label", "split", "heading"),
     [
-        (["a.png,cat", "b.png,dog"], 0, 1, None, False),
-        (["cat,a.png", "dog,b.png"], 1, 0, None, False),
-        (["x,y", "a.png,cat", "b.png,dog"], 0, 1, None, True),
-        (["0,a.png,cat", "1,b.png,cat", "2,c.png,dog"], 1, 2, None, False),
-        ([",f,l", "0,a.png,cat", "0,b.png,cat", "1,c.png,dog"], 1, 2, None, True),
-        (["f,l,s", "a.png,cat,train", "b.png,cat,test", "c.png,dog,val"], 0, 1, 2, True),
-        (["f,w,target", "a.png,8,cat", "b.png,8,cat", "c.png,9,dog"], 0, 2, None, True),
-        (["a.png,a_mask.png,cat", "b.png,b_mask.png,dog"], 0, 2, None, False),
-        (["a.png,0,cat", "b.png,0,cat", "c.png,1,dog"], 0, 2, None, False),
-        (["a.png,cat", "b.png", "only"], 0, 1, None, False),
+        (["a.png,cat", "b.png,dog"], 0, 1, None, None),
+        (["cat,a.png", "dog,b.png"], 1, 0, None, None),
+        (["x,y", "a.png,cat", "b.png,dog"], 0, 1, None, 0),
+        (["0,a.png,cat", "1,b.png,cat", "2,c.png,dog"], 1, 2, None, None),
+        ([",f,l", "0,a.png,cat", "0,b.png,cat", "1,c.png,dog"], 1, 2, None, 0),
+        (["f,l,s", "a.png,cat,train", "b.png,cat,test", "c.png,dog,val"], 0, 1, 2, 0),
+        (["f,w,target", "a.png,8,cat", "b.png,8,cat", "c.png,9,dog"], 0, 2, None, 0),
+        (["a.png,a_mask.png,cat", "b.png,b_mask.png,dog"], 0, 2, None, None),
+        (["a.png,0,cat", "b.png,0,cat", "c.png,1,dog"], 0, 2, None, None),
+        (["a.png,cat", "b.png", "only"], 0, 1, None, None),
+        (["My list", "", "f,l", "a.png,cat", "b.png,dog"], 0, 1, None, 2),
+        (["f,l", "1,a.png,cat", "2,b.png,cat", "3,c.png,dog"], 1, 2, None, 0),
+        (["f,l", ",cat", "a.png,cat", "b.png,dog"], 0, 1, None, 0),
     ],
 )
 def test_columns_are_found_by_their_contents_and_heading(
-    lines: list[str], image: int, label: int, split: int | None, has_heading: bool
+    lines: list[str], image: int, label: int, split: int | None, heading: int | None
 ) -> None:
     columns = columns_of([line.split(",") for line in lines])
     assert (columns.image, columns.label, columns.split) == (image, label, split)
-    assert columns.has_heading is has_heading
+    assert columns.heading == heading
 
 
 def test_columns_that_might_all_hold_the_class_are_refused() -> None:
