@@ -35,8 +35,8 @@ format = "text"
 license = "CC0-1.0"
 citation = "none"
 version = "1"
-splits.train.size = 10000
-splits.validation.size = 1200
+splits.train.size = 5000
+splits.validation.size = 1160
 [[files]]
 name = "short.txt"
 urls = ["https://example.org/short.txt"]
@@ -87,7 +87,7 @@ def environment(folder: Path) -> dict[str, str]:
         )
     shapes = course / "datasets" / "shapes.toml"
     shapes.write_text(re.sub(r"(?m)^size = \d+", "size = 600", shapes.read_text()))
-    text = "The function prints a name.\n" * 400
+    text = "The function prints a name.\n" * 220
     (folder / "mirror").mkdir()
     (folder / "mirror" / "short.txt").write_text(text)
     (course / "datasets" / "python_docs.toml").write_text(
