@@ -12,7 +12,7 @@ from dltlab import __version__
 from dltlab.exercises import Outcome
 from dltlab.exercises.progress import record_outcome
 from tests.browser.conftest import HANG_MILLISECONDS
-from tests.browser.notebook_page import wait_until_idle
+from tests.browser.notebook_page import run_with, wait_until_idle
 from tests.deadlines import wait_until
 
 
@@ -72,6 +72,10 @@ def test_the_start_page_stays_behind_a_lab_that_was_asked_for(
     wait_until_idle(page)
     expect(page.locator("#dltlab-start-page")).to_be_hidden()
     expect(tab(page)).to_be_visible()
+
+    cell = page.locator(".jp-CodeCell").first
+    run_with(page, cell, "print('a long sentence of many words ' * 20)")
+    expect(cell.locator("pre", has_text="a long sentence")).to_have_css("word-break", "normal")
 
 
 def tab(page: Page) -> Locator:
