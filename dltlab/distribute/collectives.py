@@ -353,13 +353,14 @@ def _schedule(
             f"There is no algorithm {algorithm!r} of {collective}; it is one of "
             f"{', '.join(algorithms)}."
         )
-    if num_ranks < 1:
-        raise Invalid(f"num_ranks is {num_ranks}; it must be at least 1.")
-    if root is not None and not 0 <= root < num_ranks:
-        raise Invalid(f"The root is {root}; it must be a rank from 0 to {num_ranks - 1}.")
+    if not isinstance(num_ranks, int | np.integer) or num_ranks < 1:
+        raise Invalid(f"num_ranks is {num_ranks!r}; it must be an integer of at least 1.")
+    if root is not None and not (isinstance(root, int | np.integer) and 0 <= root < num_ranks):
+        raise Invalid(f"The root is {root!r}; it must be a rank from 0 to {num_ranks - 1}.")
     make_steps, count_pieces = algorithms[algorithm]
-    steps = make_steps(num_ranks) if root is None else make_steps(num_ranks, root)
-    return tuple(steps), count_pieces(num_ranks)
+    count = int(num_ranks)  # of NumPy's integers, which lack methods
+    steps = make_steps(count) if root is None else make_steps(count, int(root))
+    return tuple(steps), count_pieces(count)
 
 
 def _run(memories: list[Memory], steps: tuple[Step, ...], op: str = "sum") -> None:

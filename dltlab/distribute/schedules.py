@@ -4,7 +4,7 @@ A schedule is a sequence of steps. The messages of a step are sent at the same t
 at most one and receives at most one. A schedule run backwards, with every message reversed and
 combined instead of copied, is a schedule of the opposite collective: a broadcast becomes a reduce,
 an all-gather becomes a reduce-scatter (E. Chan, M. Heimlich, A. Purkayastha, R. van de Geijn,
-Collective communication: theory, practice, and experience, 2007, section 3).
+Collective communication: theory, practice, and experience, 2007).
 
 Thakur and others 2005 is R. Thakur, R. Rabenseifner, W. Gropp, Optimization of collective
 communication operations in MPICH, International Journal of High Performance Computing
@@ -116,7 +116,7 @@ def tree_reduce(num_ranks: int, root: int) -> Steps:
 def reduce_scatter_gather_reduce(num_ranks: int, root: int) -> Steps:
     """Reduce-scatter n pieces in a ring, then gather them along a binomial tree.
 
-    As Rabenseifner's algorithm for long arrays (Thakur and others 2005, section 4.4), with a ring
+    As Rabenseifner's algorithm for long arrays (Thakur and others 2005, section 4.5), with a ring
     in the place of recursive halving, so that any number of ranks takes part.
     """
     yield from _renumbered(opposite(ring_all_gather(num_ranks)), num_ranks, root)

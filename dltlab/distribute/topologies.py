@@ -116,7 +116,7 @@ class Tree(Topology):
 
     def all_reduce(self, clocks: np.ndarray, num_bytes: float) -> np.ndarray:
         """Return when each device has the result."""
-        for sources, targets, share in _rounds("tree", self.num_devices):
+        for sources, targets, share in _rounds("tree", int(self.num_devices)):
             clocks = _sent(clocks, sources, targets, self.link.seconds(share * num_bytes))
         return clocks
 
@@ -199,7 +199,7 @@ class FatTree(Topology):
         """Return when each device has the result."""
         clocks = self.node.half_all_reduce(clocks, num_bytes)
         by_node = clocks.reshape(self.num_nodes, -1)
-        for sources, targets, share in _rounds(self.algorithm, self.num_nodes):
+        for sources, targets, share in _rounds(self.algorithm, int(self.num_nodes)):
             # All devices of a node send at the same time, each its part of the array.
             by_node = _sent(by_node, sources, targets, self.network.seconds(share * num_bytes))
         return self.node.half_all_reduce(by_node.ravel(), num_bytes)
@@ -243,5 +243,5 @@ def _sent(
 
 
 def _require_positive(name: str, number: int) -> None:
-    if number < 1:
-        raise Invalid(f"{name} is {number}; it must be at least 1.")
+    if not isinstance(number, int | np.integer) or number < 1:
+        raise Invalid(f"{name} is {number!r}; it must be an integer of at least 1.")

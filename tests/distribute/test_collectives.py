@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dltlab import distribute
+from dltlab.distribute import collectives
 from dltlab.distribute.schedules import ALGORITHMS
 from dltlab.errors import Invalid
 
@@ -85,6 +86,12 @@ def test_all_ranks_get_the_array_of_the_root(algorithm):
 
         for output in outputs:
             np.testing.assert_array_equal(output, array)
+
+
+def test_numbers_of_ranks_may_be_integers_of_numpy():
+    run = distribute.broadcast(1.0, np.int64(2), root=np.int64(1))  # type: ignore[arg-type]
+
+    assert json.loads(json.dumps(run.as_dict()))["outputs"] == [1.0, 1.0]
 
 
 def test_shapes_are_kept():
@@ -203,6 +210,18 @@ def test_many_ranks_are_shown_as_a_table(capsys):
         run.animate()
 
 
+def test_an_animation_is_an_image_with_a_description_in_a_notebook(monkeypatch):
+    bundles = []
+    monkeypatch.setattr(collectives, "in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda bundle, **options: bundles.append(bundle))
+    run = distribute.all_reduce(random_arrays(2, 2))
+    run.animate()
+
+    (bundle,) = bundles
+    assert bundle["text/html"].startswith(f'<img alt="{run.alt}" src="data:image/gif;base64,')
+    assert bundle["text/plain"] == run.alt
+
+
 def test_an_animation_is_printed_as_its_summary_in_a_terminal(capsys):
     run = distribute.all_reduce(random_arrays(2, 2))
     run.animate()
@@ -241,5 +260,7 @@ def test_unknown_names_and_ranks_are_refused_with_the_known_ones():
         distribute.reduce([1.0, 2.0], root=2)
     with pytest.raises(Invalid, match="num_ranks is 0"):
         distribute.broadcast(1.0, 0)
+    with pytest.raises(Invalid, match="num_ranks is '2'; it must be an integer"):
+        distribute.broadcast(1.0, "2")  # type: ignore[arg-type]
     with pytest.raises(Invalid, match="alpha is -1 and beta 0; neither may be negative"):
         distribute.all_reduce([1.0]).seconds(-1, 0)

@@ -96,11 +96,13 @@ def test_values_out_of_their_range_are_refused():
         with pytest.raises(Invalid, match="latency of a link"):
             Link(alpha, bandwidth)
     for make in (lambda: Ring(0, LINK), lambda: Tree(0, LINK)):
-        with pytest.raises(Invalid, match="num_devices is 0; it must be at least 1"):
+        with pytest.raises(Invalid, match="num_devices is 0; it must be an integer of at least 1"):
             make()
     with pytest.raises(Invalid, match="devices_per_node is 0"):
         Ring(2, LINK, NETWORK, 0)
     with pytest.raises(Invalid, match="num_nodes is 0"):
         FatTree(0, NETWORK)
+    with pytest.raises(Invalid, match=r"num_nodes is 2\.5; it must be an integer"):
+        FatTree(2.5, NETWORK)  # type: ignore[arg-type]
     with pytest.raises(Invalid, match="algorithm 'nccl'; it is one of ring, tree"):
         FatTree(2, NETWORK, "nccl")
