@@ -1,6 +1,7 @@
 """Read one image file: decoded, upright, in color, of a given size."""
 
 import io
+import logging
 import re
 import stat
 import warnings
@@ -23,6 +24,9 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _METADATA_LIMIT = re.compile("MAX_TEXT_CHUNK|text chunks")  # in the messages of Pillow
 _TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 _JPEG, _EXIF, _EXIF_BYTES = b"\xff\xd8", b"Exif\0\0", 1 << 16
+
+# Pillow logs some of what is wrong with a TIFF file before it raises an error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnusableImage(Exception):

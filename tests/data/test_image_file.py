@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -374,6 +376,22 @@ def test_a_tiff_that_pillow_does_not_read_is_refused_with_the_reason() -> None:
             UnusableImage, match=r"a TIFF that Pillow does not read .*save it as PNG"
         ):
             read_image(bytes(damaged), 32, "crop")
+
+
+def test_what_pillow_logs_is_not_printed(tmp_path: Path) -> None:
+    content = encoded(random_image(32, 32), "TIFF")
+    samples = struct.pack("<HHIH", 277, 3, 1, 3)
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(content.replace(samples, samples[:-2] + struct.pack("<H", 2_048)))
+    assert path.read_bytes() != content
+    code = (
+        "import sys; from dltlab.data.image_file import UnusableImage, read_image\n"
+        "try: read_image(open(sys.argv[1], 'rb').read(), 32, 'crop')\n"
+        "except UnusableImage: print('refused')"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 def test_a_path_is_read_like_its_bytes(tmp_path: Path) -> None:
