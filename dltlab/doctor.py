@@ -23,15 +23,19 @@ from dltlab.devices import (
     unused_gpu_reasons,
     visible_gpus,
 )
-from dltlab.errors import Invalid, Unavailable
+from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.files import is_writable
 from dltlab.paths import (
     COLD_KERNELS,
+    COURSE,
     DATA_MIRROR,
+    PROGRESS,
     cold_kernels,
+    course_dir,
     data_dir,
     lock_file,
     mirror_dir,
+    progress_file,
 )
 
 JUPYTER_PORT, TENSORBOARD_PORT = 8888, 6006
@@ -85,6 +89,8 @@ def diagnose(deep: bool = False) -> list[Finding]:
         "memory": _check_memory,
         "disk": _check_disk,
         "home": _check_home,
+        "course": _check_course,
+        "progress": _check_progress,
         "data sets": _check_data_store,
         "ports": _check_ports,
         "warm kernels": _check_warm_kernels,
@@ -265,6 +271,27 @@ def _check_home() -> Iterator[Finding]:
         yield _problem("home", message, "Set HOME to a folder that you may write to")
     else:
         yield _ok("home", "JupyterLab can write its settings")
+
+
+def _check_course() -> Iterator[Finding]:
+    from dltlab.course import Course
+
+    try:
+        yield _ok("course", str(Course.find().root))
+    except NotFound:
+        message = f"{COURSE} names {course_dir()}, which is not a course"
+        yield _problem("course", message, "Correct it or unset it")
+
+
+def _check_progress() -> Iterator[Finding]:
+    file = progress_file()
+    can_write = (
+        file.is_file() and os.access(file, os.W_OK) if file.exists() else is_writable(file.parent)
+    )
+    if can_write:
+        yield _ok("progress", f"in {file}")
+    else:
+        yield _problem("progress", f"{file} cannot be written", f"Name another file in {PROGRESS}")
 
 
 def _check_data_store() -> Iterator[Finding]:

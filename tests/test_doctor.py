@@ -72,8 +72,8 @@ def test_the_doctor_does_not_import_tensorflow():
 def test_every_subject_is_checked(no_nvml):
     subjects = [finding.subject for finding in diagnose()]
     assert list(dict.fromkeys(subjects)) == [
-        "Python", "packages", "TensorFlow", "CPU", "GPU", "memory", "disk", "home", "data sets",
-        "ports", "warm kernels", "browser",
+        "Python", "packages", "TensorFlow", "CPU", "GPU", "memory", "disk", "home", "course",
+        "progress", "data sets", "ports", "warm kernels", "browser",
     ]  # fmt: skip
 
 
@@ -89,6 +89,24 @@ def test_a_home_that_cannot_be_written_is_a_problem(no_nvml, monkeypatch, tmp_pa
 
     message = f"JupyterLab must write to {tmp_path}/file/runtime, and you may not"
     assert text("home", Level.PROBLEM) == f"{message} → Set HOME to a folder that you may write to"
+
+
+def test_a_variable_that_names_no_course_is_a_problem(no_nvml, monkeypatch, tmp_path):
+    monkeypatch.setenv("DLTLAB_COURSE", str(tmp_path))
+
+    message = f"DLTLAB_COURSE names {tmp_path}, which is not a course"
+    assert text("course", Level.PROBLEM) == f"{message} → Correct it or unset it"
+
+
+@pytest.mark.parametrize("name", [".", "file/progress.jsonl"])
+def test_progress_that_cannot_be_written_is_a_problem(no_nvml, monkeypatch, tmp_path, name):
+    (tmp_path / "file").touch()
+    path = tmp_path / name
+    monkeypatch.setenv("DLTLAB_PROGRESS", str(path))
+
+    assert text("progress", Level.PROBLEM) == (
+        f"{path} cannot be written → Name another file in DLTLAB_PROGRESS"
+    )
 
 
 def test_another_version_of_python_is_a_problem(no_nvml, monkeypatch):

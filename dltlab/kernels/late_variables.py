@@ -40,4 +40,5 @@ class LateVariables:
 
 
 def _variables() -> Mapping[str, str]:
-    return {name: value for name, value in os.environ.items() if is_read_on_import(name)}
+    variables = {name: value for name, value in os.environ.items() if is_read_on_import(name)}
+    return {"KERAS_BACKEND": "tensorflow", **variables}  # Keras' default

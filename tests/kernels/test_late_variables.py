@@ -52,6 +52,7 @@ def test_several_variables_are_named_in_one_warning(warm):
         "%env CUDA_VISIBLE_DEVICES=0",
         "%env TF_FORCE_GPU_ALLOW_GROWTH=true",
         "import os\nos.environ['PATH'] += ':/opt/bin'",
+        "%env KERAS_BACKEND=tensorflow",
         "import os\nos.environ['KERAS_' + 'BACKEND'] = 'jax'  # as a library would",
     ],
 )
