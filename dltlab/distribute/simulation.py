@@ -147,7 +147,7 @@ def layer_times(
     """Estimate the times of a model's layers from their operations.
 
     Two operations per multiply-add; the backward pass computes twice as many as the forward pass.
-    Layers without multiply-adds take no time. Gradients are float32.
+    Layers without multiply-adds take no time. All parameters have float32 gradients.
 
     Args:
         model: A Keras model that `models.cost` can count.

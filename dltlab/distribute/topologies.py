@@ -212,7 +212,7 @@ Round = tuple[np.ndarray, np.ndarray, float]
 def _rounds(algorithm: str, num_ranks: int) -> tuple[Round, ...]:
     """Return the sources, targets and shares of the array of all messages of each step.
 
-    All steps of a ring are equal, which saves to list them for hundreds of ranks.
+    All steps of a ring are equal: they are made without the messages of hundreds of ranks.
     """
     if algorithm == "ring":
         ranks = np.arange(num_ranks)
