@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -33,6 +34,21 @@ def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
     for requirement in map(Requirement, requirements):
         versions = pins[canonicalize_name(requirement.name)]
         assert all(version in requirement.specifier for version in versions), requirement
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("uv", ["", "uv"])
+def test_the_set_up_names_its_steps_and_shows_what_is_installed(repository, tmp_path, uv):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(repository / name, tmp_path)
+
+    command = ["make", "--dry-run", "lab", f"UV={uv}", f"PYTHON={sys.executable}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert re.findall(r"Step (\d) of 3", done.stdout) == ["1", "2", "3"]
+    (install,) = [line for line in done.stdout.splitlines() if "-r requirements.lock" in line]
+    assert install.startswith(uv or ".venv/bin/pip")
+    assert "--quiet" not in install
 
 
 def test_every_pre_commit_hook_is_local_and_runs_an_installed_tool(repository):
