@@ -22,6 +22,7 @@ _LARGE = 1_000_000  # numbers in a matrix
 _MAX_QUOTED = 200  # characters of an exporter's message
 _ONNX_RUNTIME_HEADING = "[ONNXRuntimeError] : "
 _KERAS_HEADING = re.compile(r"Exception encountered when calling (\w+)\.call\(\)\.")
+_OPENVINO_HEADING = re.compile(r"(Exception from|Check '.*' failed at) \S+:$")
 _MLIR_ERROR = re.compile(r"error: loc\(.*\): (.+)")  # after the place in the code
 _GRAPH_NAME = re.compile(r" __inference_\S+")  # TensorFlow's name for a traced function
 _ANSI_STYLE = re.compile(r"\x1b\[\d*m")  # Keras writes parts of its messages in bold
@@ -249,7 +250,8 @@ def reason_of(error: Exception) -> str:
     if match := _MLIR_ERROR.search(message):
         return match[1]
     lines = _KERAS_HEADING.sub("", message).split("\n")
-    line = next((line.strip() for line in lines if line.strip()), "")
+    lines = [line.strip() for line in lines]
+    line = next((line for line in lines if line and not _OPENVINO_HEADING.match(line)), "")
     if " " not in line:  # a number, the key of a KeyError, or nothing
         line = f"{type(error).__name__} {line}".strip()
     return textwrap.shorten(line, _MAX_QUOTED, placeholder=" …")

@@ -15,6 +15,9 @@ _WRONG_LABEL = (  # in the error of a check, and in that of TensorFlow's loss on
     rf"{_MARK}label \[(-?\d+)\] of (\d+)",
     r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)",
 )
+_WRONG_SHAPE = re.compile(  # of a generator
+    r"yielded an element of shape (\(.*?\)) where an element of shape (\(.*?\)) was expected"
+)
 
 
 class CheckedDataset:
@@ -70,11 +73,7 @@ class CheckedDataset:
             labels = tf.nest.flatten(targets, expand_composites=True)[0]
             checks += self._label_checks(tf.cast(tf.reshape(labels, [-1]), tf.int64))
         if self._are_probabilities and targets is not None:
-            message = f"{_MARK}some labels are not between 0 and 1, as a cross-entropy needs them:"
-            is_between = tf.reduce_all((targets >= 0) & (targets <= 1))
-            checks.append(
-                tf.debugging.Assert(is_between, [f"{message} number two classes 0 and 1."])
-            )
+            checks += map(_between_check, tf.nest.flatten(targets, expand_composites=True))
         with tf.control_dependencies(checks):
             checked = tf.nest.map_structure(tf.identity, batch)
         return checked if len(checked) > 1 else checked[0]
@@ -95,12 +94,31 @@ class CheckedDataset:
         ]
 
 
+def _between_check(labels: "tf.Tensor") -> Any:
+    import tensorflow as tf
+
+    numbers = tf.cast(labels, tf.float32)  # booleans cannot be compared
+    return tf.debugging.Assert(
+        tf.reduce_all((numbers >= 0) & (numbers <= 1)),
+        [
+            f"{_MARK}some labels are not between 0 and 1, as a cross-entropy needs them: number "
+            "two classes 0 and 1."
+        ],
+    )
+
+
 def message_in(error: Exception) -> str | None:
     """Return the sentence of a failed check in a TensorFlow error; None if it is another error."""
     text = str(error)
     for pattern in _WRONG_LABEL:
         if match := re.search(pattern, text):
             return _label_message(*map(int, match.groups()))
+    if match := _WRONG_SHAPE.search(text):
+        return (
+            f"a batch has the shape {match[1]}, and the first ones have {match[2]}: pass what "
+            "tf.data.Dataset.from_generator returns with an output_signature, whose shapes have "
+            "None for each axis that varies."
+        )
     match = re.search(rf"{_MARK}(.*?\.)[\s\]']", text + " ", re.DOTALL)
     return match[1] if match else None
 

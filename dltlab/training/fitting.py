@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from dltlab.data import write_provenance
 from dltlab.display import in_notebook
@@ -159,7 +160,8 @@ def _train(
     validation_batches = _validation_batches(model, state, validation)
     require_memory(model, keras.tree.flatten(first)[0].shape[0])
     create_variables(model, first)
-    checked, input_wait = _checked(model, _epochs(batches, state)), InputWait()
+    num_steps = state.steps_per_epoch or _num_steps(model, batches)
+    checked, input_wait = _checked(model, _epochs(batches, state, num_steps)), InputWait()
     recorder = Recorder(state, None if state.steps_per_epoch else checked)
     if state.folder is not None and sources is not None:
         known = [part.dataset for part in (batches, validation_batches) if part]
@@ -174,7 +176,7 @@ def _train(
     with _reported(model, state, recorder):
         model.fit(
             input_wait.measure(dataset),
-            steps_per_epoch=state.steps_per_epoch or batches.num_steps,
+            steps_per_epoch=num_steps,
             validation_data=checked_validation,
             initial_epoch=len(state.rows),
             epochs=state.epochs,
@@ -198,11 +200,28 @@ def _all_callbacks(
     if title is not None:
         result.append(Monitor(title, input_wait=input_wait))
     if state.folder is not None:
-        result.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
+        result.append(_TensorBoard(state.folder, write_graph=False))
     for callback in result:
         if isinstance(callback, Monitor):
             callback.stops_training = False  # `_reported` handles interrupts
     return result
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]
+    """Records the logged values that are single numbers: Keras' own fails on others."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_batch_end(batch, _single_numbers(logs))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, _single_numbers(logs))
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_test_end(_single_numbers(logs))
+
+
+def _single_numbers(logs: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (logs or {}).items() if np.ndim(value) == 0}
 
 
 def _validation_batches(
@@ -217,7 +236,16 @@ def _validation_batches(
     return batches
 
 
-def _epochs(batches: Batches, state: RunState) -> "tf.data.Dataset":
+def _num_steps(model: keras.Model, batches: Batches) -> int | None:
+    """Return the number of batches in an epoch; None if only their end ends it.
+
+    A model that runs several steps at a time would go on beyond a number that is no multiple.
+    """
+    num_steps = batches.num_steps
+    return None if num_steps is None or num_steps % model.steps_per_execution else num_steps
+
+
+def _epochs(batches: Batches, state: RunState, num_steps: int | None) -> "tf.data.Dataset":
     """Return the batches of the epochs that are left; only of one if its length is not known.
 
     One iterator reads all epochs: the number of iterators that Keras creates is not specified.
@@ -227,7 +255,7 @@ def _epochs(batches: Batches, state: RunState) -> "tf.data.Dataset":
         return batches.endless().skip(0 if batches.is_generator else done * state.steps_per_epoch)
     for _ in range(done):
         next(iter(batches.dataset))  # each iterator of `data.load` has the order of the next epoch
-    return batches.endless() if batches.num_steps else batches.dataset
+    return batches.endless() if num_steps else batches.dataset
 
 
 def _checked(model: keras.Model, dataset: "tf.data.Dataset") -> CheckedDataset:

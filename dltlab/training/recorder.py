@@ -70,7 +70,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
             )
         if not state.rows and self._checked is not None:
             self._checked.require_several_classes()
-        values = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
+        values = {name: np.asarray(value).tolist() for name, value in (logs or {}).items()}
         state.add_epoch(self.model, values)
         self.model.stop_training |= state.is_out_of_patience
 

@@ -124,7 +124,7 @@ class RunState:
         write_atomically(self.folder / HISTORY_FILE, json.dumps(content, indent=1, default=float))
         self._save_file(MODEL_FILE, model.save)
 
-    def add_epoch(self, model: keras.Model, values: dict[str, float]) -> None:
+    def add_epoch(self, model: keras.Model, values: dict[str, Any]) -> None:
         """Record a finished epoch, and keep its weights if it is the best so far."""
         seeds = [keras.ops.convert_to_numpy(seed).tolist() for seed in seed_states(model)]
         self.rows.append({"step": _step(model), "seeds": seeds, **values})

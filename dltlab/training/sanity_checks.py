@@ -98,21 +98,26 @@ def _inputs_with_shapes(model: keras.Model, inputs: Any, name: str) -> list[tupl
     tensors = getattr(model, "inputs", None)
     if not tensors:
         return []  # shapes that only the model's author knows
+    structure: Any = getattr(model, "input", None)  # a Sequential model may have none
+    takes_dict = isinstance(structure, dict)
+    values = keras.tree.flatten(inputs)
     if isinstance(inputs, dict):
-        keys = [tensor.name for tensor in tensors]
-        if isinstance(model.input, dict):
-            keys = list(model.input)
-            tensors = list(model.input.values())
-        missing = [key for key in keys if key not in inputs]
-        if missing:
+        keys = list(structure) if takes_dict else [tensor.name for tensor in tensors]
+        # Keras takes no further ones in a dict, and ignores them in a list.
+        if not inputs.keys() >= {*keys} or (takes_dict and len(inputs) > len(keys)):
             raise Invalid(
-                f"The {name} data have no input {missing[0]!r}: the model takes "
-                f"{', '.join(map(repr, keys))} and the data have "
-                f"{', '.join(map(repr, inputs))}."
+                f"The inputs of the {name} data are {', '.join(map(repr, inputs))}, and the model "
+                f"takes {', '.join(map(repr, keys))}: give the data exactly those."
             )
-        values = [inputs[key] for key in keys]
-    else:
-        values = keras.tree.flatten(inputs)
+        if takes_dict:
+            tensors = keras.tree.flatten(structure)
+        else:
+            values = [inputs[key] for key in keys]
+    elif takes_dict and [*structure] != sorted(structure):  # else they are in this order
+        raise Invalid(
+            f"The model takes a dict of inputs, and those of the {name} data are not named: make "
+            f"them a dict with the keys {', '.join(map(repr, structure))}."
+        )
     if len(values) != len(tensors):
         raise Invalid(
             f"The model has {len(tensors)} inputs and the {name} data have {len(values)}: the data "
@@ -141,6 +146,11 @@ def _require_targets(model: keras.Model, targets: Any, name: str) -> None:
     if any("str" in str(leaf.dtype) for leaf in keras.tree.flatten(targets)):
         raise Invalid("The labels are text: give each class a number, starting at 0.")
     outputs = _output_shape(model)
+    if outputs is not None and isinstance(targets, dict) and _is_built_in(model.loss):
+        raise Invalid(
+            f"The {name} targets are a dict, and the model has one output, which is none: pass "
+            "the array without the dict."
+        )
     if outputs is None or not hasattr(targets, "shape") or not _is_built_in(model.loss):
         return
     loss, shape = _loss_name(model), tuple(targets.shape)

@@ -9,7 +9,14 @@ from keras import layers
 
 from dltlab.errors import Unavailable
 from dltlab.inference import optimize
-from dltlab.inference.export import exporting, layer_of, layers_of, to_onnx, write_saved_model
+from dltlab.inference.export import (
+    exporting,
+    layer_of,
+    layers_of,
+    reason_of,
+    to_onnx,
+    write_saved_model,
+)
 
 WORDS = np.random.default_rng(5).integers(0, 2000, (16, 6)).astype("int32")
 
@@ -230,3 +237,13 @@ def test_an_operation_is_traced_to_its_layer(operation, layer):
 def test_layers_are_listed_once_in_the_order_of_their_operations(model):
     operations = ["tiny/conv_b/conv", "tiny/conv_a/conv", "tiny/conv_b/Relu", "Transpose__1"]
     assert layers_of(model, operations) == ["conv_b", "conv_a"]
+
+
+def test_reason_is_not_the_place_in_the_code_of_openvino() -> None:
+    message = (
+        "Exception from src/inference/src/cpp/infer_request.cpp:104:\n"
+        "Check 'inputs.size() > idx' failed at src/inference/src/cpp/infer_request.cpp:106:\n"
+        "Input port for index 1 was not found! The model has only 1 inputs.\n\n"
+    )
+    expected = "Input port for index 1 was not found! The model has only 1 inputs."
+    assert reason_of(RuntimeError(message)) == expected

@@ -96,3 +96,16 @@ def test_labels_of_a_cross_entropy_are_between_0_and_1() -> None:
         with pytest.raises(tf.errors.InvalidArgumentError) as caught:
             list(wrong.dataset)
         assert str(message_in(caught.value)).startswith("some labels are not between 0 and 1")
+
+
+def test_labels_of_several_outputs_are_between_0_and_1() -> None:
+    for first in ([True, False], [0, 1], [0.0, 2.0]):
+        batch = ([1.0, 2.0], {"a": first, "b": [0.5, 0.5]})
+        dataset = CheckedDataset(
+            tf.data.Dataset.from_tensors(batch), None, are_probabilities=True
+        ).dataset
+        if max(first) <= 1:
+            assert len(list(dataset)) == 1
+            continue
+        with pytest.raises(tf.errors.InvalidArgumentError, match="not between 0 and 1"):
+            list(dataset)

@@ -1,6 +1,7 @@
 """`fit` and `resume`: what they save, what they refuse, and how a training continues."""
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -462,7 +463,7 @@ def test_dict_of_inputs_and_targets_trains() -> None:
 
 
 def test_missing_input_is_named() -> None:
-    with pytest.raises(Invalid, match="have no input 'b': the model takes 'a', 'b' and the data"):
+    with pytest.raises(Invalid, match="data are 'a', 'c', and the model takes 'a', 'b': give"):
         fit(two_inputs(), ({"a": ROWS, "c": ROWS}, SUMS), epochs=1)
     with pytest.raises(Invalid, match="The model has 2 inputs and the training data have 1"):
         fit(two_inputs(), (ROWS, SUMS), epochs=1)
@@ -716,6 +717,47 @@ def test_wrong_labels_are_explained(change: Any, loss: Any, message: str, part: 
     train, validation = (wrong, correct) if part == "training" else (correct, wrong)
     with pytest.raises(Invalid, match=message):
         fit(classifier(loss), train, epochs=1, validation=validation, title=None)
+
+
+def test_labels_of_a_binary_cross_entropy_may_be_booleans() -> None:
+    model = regression(loss="binary_crossentropy", activation="sigmoid")
+    history = fit(model, (ROWS, SUMS > 0), epochs=1, title=None).history
+    assert math.isfinite(history["loss"][0])
+
+
+def test_metrics_of_several_numbers_are_in_the_history_and_survive_a_resumption(
+    tmp_path: Path,
+) -> None:
+    model = regression(loss="binary_crossentropy", activation="sigmoid")
+    model.compile("adam", "binary_crossentropy", metrics=[keras.metrics.F1Score()])
+    pair = ROWS, SUMS > 0
+    fit(model, pair, epochs=1, validation=pair, run_dir=tmp_path, title="F1")
+    history = resume(tmp_path, pair, epochs=2, validation=pair, title=None).history
+    assert np.shape(history["f1_score"]) == np.shape(history["val_f1_score"]) == (2, 1)
+
+
+def test_several_steps_in_one_call_end_with_the_data_as_in_keras() -> None:
+    dataset = tf.data.Dataset.from_tensor_slices((ROWS, SUMS)).batch(16)  # three batches
+    losses = []
+    for train in (
+        lambda model: model.fit(dataset, epochs=2, shuffle=False, verbose=0),
+        lambda model: fit(model, dataset, epochs=2, title=None),
+    ):
+        model = regression()
+        model.compile("adam", "mse", steps_per_execution=2)
+        losses.append(train(model).history["loss"])
+        assert int(model.optimizer.iterations) == 6
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_batch_of_another_shape_than_the_first_ones_is_reported() -> None:
+    batches = iter([(np.ones((2, length)), np.ones((2, 1))) for length in (5, 5, 7)])
+    model = keras.Sequential([keras.Input((None,)), keras.layers.Reshape((-1, 1))])
+    model.add(keras.layers.GlobalAveragePooling1D())
+    model.add(keras.layers.Dense(1))
+    model.compile("adam", "mse")
+    with pytest.raises(Invalid, match=r"^Step 3 of epoch 1: a batch has the shape \(2, 7\), and"):
+        fit(model, batches, epochs=1, steps_per_epoch=3, title=None)
 
 
 def test_wrong_label_in_the_validation_is_named_with_its_step() -> None:

@@ -42,6 +42,37 @@ def test_batch_of_a_model_with_several_inputs_is_accepted() -> None:
     require_trainable(model, ([np.ones((2, 3))] * 2, np.ones((2, 3))))
 
 
+def named_inputs(first: str, second: str) -> keras.Model:
+    inputs = {name: keras.Input((3,), name=name) for name in (first, second)}
+    model = keras.Model(inputs, keras.layers.Add()(list(inputs.values())))
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_dict_of_inputs_has_exactly_the_keys_of_the_model() -> None:
+    rows = np.ones((2, 3))
+    require_trainable(named_inputs("b", "a"), ({"a": rows, "b": rows}, rows))
+    require_trainable(named_inputs("a", "b"), ((rows, rows), rows))
+    with pytest.raises(Invalid, match="are 'a', 'b', 'id', and the model takes 'b', 'a'"):
+        require_trainable(named_inputs("b", "a"), ({"a": rows, "b": rows, "id": rows}, rows))
+    with pytest.raises(Invalid, match="are not named: make them a dict with the keys 'b', 'a'"):
+        require_trainable(named_inputs("b", "a"), ((rows, rows), rows))
+
+
+def test_dict_in_a_dict_of_inputs_is_accepted() -> None:
+    inputs = {"a": keras.Input((3,), name="a"), "more": [keras.Input((3,)), keras.Input((2,))]}
+    model = keras.Model(inputs, keras.layers.Concatenate()(keras.tree.flatten(inputs)))
+    model.compile("sgd", "mse")
+    rows = np.ones((2, 3))
+    require_trainable(model, ({"more": [rows, rows[:, :2]], "a": rows}, np.ones((2, 8))))
+
+
+def test_targets_of_the_only_output_are_no_dict() -> None:
+    rows = np.ones((2, 3))
+    with pytest.raises(Invalid, match="targets are a dict, and the model has one output"):
+        require_trainable(dense(3, "mse"), (rows, {"out": rows}))
+
+
 def test_labels_of_every_step_of_a_sequence_are_accepted() -> None:
     model = keras.Sequential([keras.Input((5,)), keras.layers.Embedding(9, 4)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
