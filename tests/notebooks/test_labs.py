@@ -6,18 +6,22 @@ missing import in a lab would not be noticed.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
+from sklearn.datasets import load_digits
 
 from dltlab.course import Course, Lab, execute_notebook, learner_notebook, notebook_text
 from dltlab.exercises import Outcome, course_progress
 from dltlab.exercises.progress import read_records
+from tests.course_cards import write_card
 from tests.deadlines import HANG_SECONDS
 
 LEARNERS_FILES = (
@@ -29,6 +33,14 @@ LEARNERS_FILES = (
 ANY_CARD = r"""[card]
 regex: [\s\S]*class="dltlab-card"[\s\S]*
 replace: card
+"""
+
+MNIST_KEYS = """
+shape = [28, 28, 1]
+dtype = "float32"
+class_names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+splits.train = {size = 600, images = "x_train", labels = "y_train"}
+splits.test = {size = 200, images = "x_test", labels = "y_test"}
 """
 
 every_lab = pytest.mark.parametrize("lab", Course.own().read(), ids=lambda lab: lab.name)
@@ -114,8 +126,25 @@ def test_an_unedited_lab_runs_to_its_end_with_every_exercise_unattempted(
     assert references == set(announced)
 
 
-@pytest.mark.skipif("DLTLAB_DATA_MIRROR" not in os.environ, reason="DLTLAB_DATA_MIRROR is not set")
-def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, warm_kernels) -> None:
+@pytest.fixture
+def short_mnist(tmp_path: Path) -> Path:
+    """dltlab's course with a short MNIST: scikit-learn's digits, enlarged to 28×28 pixels."""
+    course = tmp_path / "course"
+    (course / "solutions").mkdir(parents=True)
+    for path in Course.own().solutions.glob("*.py"):
+        shutil.copy(path, course / "solutions")
+    (course / "datasets").mkdir()
+    file = course / "datasets" / "mnist.npz"
+    digits = load_digits()
+    images = np.pad(np.kron(digits.images * 15, np.ones((3, 3))), ((0, 0), (2, 2), (2, 2)))
+    images, labels = images.astype(np.uint8), digits.target.astype(np.uint8)
+    arrays = {"x_train": images[:600], "y_train": labels[:600]}
+    np.savez_compressed(file, x_test=images[600:800], y_test=labels[600:800], **arrays)
+    write_card("mnist", "npz", file, MNIST_KEYS)
+    return course
+
+
+def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, short_mnist: Path, warm_kernels) -> None:
     (lab,) = Course.own().read(["01"])
     smoke = [f"-p {name} {value}" for name, value in lab.front_matter.profiles.smoke.items()]
     options = " ".join(["-p DATASET mnist", *smoke, "--no-progress-bar"]).split()
@@ -125,7 +154,8 @@ def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, warm_kernels) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "papermill", str(notebook), str(out), *options],
         cwd=tmp_path,
-        env=os.environ | {"DLTLAB_DATA_DIR": str(tmp_path / "store")},
+        env=os.environ
+        | {"DLTLAB_COURSE": str(short_mnist), "DLTLAB_DATA_DIR": str(tmp_path / "store")},
         capture_output=True,
         text=True,
     )
