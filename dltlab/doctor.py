@@ -285,9 +285,8 @@ def _check_course() -> Iterator[Finding]:
 
 def _check_progress() -> Iterator[Finding]:
     file = progress_file()
-    can_write = (
-        file.is_file() and os.access(file, os.W_OK) if file.exists() else is_writable(file.parent)
-    )
+    is_new = not os.path.exists(file)
+    can_write = is_writable(file.parent) if is_new else file.is_file() and os.access(file, os.W_OK)
     if can_write:
         yield _ok("progress", f"in {file}")
     else:
@@ -296,8 +295,9 @@ def _check_progress() -> Iterator[Finding]:
 
 def _check_data_store() -> Iterator[Finding]:
     store = data_dir()
-    existing = next(folder for folder in (store, *store.parents) if folder.exists())
-    used = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    existing = next(filter(os.path.exists, (store, *store.absolute().parents)))
+    files = store.rglob("*") if os.path.isdir(store) else ()
+    used = sum(path.stat().st_size for path in files if path.is_file())
     free = shutil.disk_usage(existing).free
     message = f"{used / 2**20:.0f} MiB used in {store}, {free / _GIB:.1f} GiB free there"
     fix = "Name another folder in DLTLAB_DATA_DIR"
@@ -308,7 +308,7 @@ def _check_data_store() -> Iterator[Finding]:
     else:
         yield _ok("data sets", message)
     mirror = mirror_dir()
-    if mirror and not mirror.is_dir():
+    if mirror and not os.path.isdir(mirror):
         message = f"{DATA_MIRROR} names {mirror}, which is not a folder"
         yield _problem("data sets", message, "Correct it or unset it")
 

@@ -96,7 +96,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 def is_writable(folder: Path) -> bool:
     """Return whether files can be written in `folder`, which need not exist yet."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    # `Path.exists` would raise for a folder inside one that this user may not enter.
+    existing = next(filter(os.path.exists, (folder, *folder.absolute().parents)))
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 

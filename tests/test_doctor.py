@@ -1,11 +1,14 @@
 """The doctor on this machine, and on machines that lack something."""
 
+import errno
 import importlib.metadata
 import json
+import os
 import socket
 import subprocess
 import sys
 import webbrowser
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -244,6 +247,24 @@ def test_a_data_store_and_a_mirror_that_are_not_folders_are_problems(
 
     assert "cannot be written" in store.message
     assert "which is not a folder" in mirror.message
+
+
+def test_a_home_that_this_user_may_not_enter_is_reported(no_nvml, monkeypatch, tmp_path):
+    stat = os.stat
+
+    def forbid(path, *args, **options):
+        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(f"{tmp_path}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, *args, **options)
+
+    tmp_path.chmod(0o500)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    for variable in ("JUPYTER_CONFIG_DIR", "DLTLAB_DATA_DIR", "DLTLAB_PROGRESS"):
+        monkeypatch.setenv(variable, str(tmp_path / "below" / "it"))
+    monkeypatch.setattr("os.stat", forbid)
+
+    problems = {finding.subject for finding in diagnose() if finding.level is Level.PROBLEM}
+    assert {"home", "progress", "data sets"} <= problems
 
 
 def test_a_taken_port_is_reported(no_nvml, monkeypatch):
