@@ -29,6 +29,7 @@ COMMANDS = (
     "optimize",
     "serve",
     "kernels",
+    "launch",
 )
 IMPORTED = f"""
 import atexit, sys

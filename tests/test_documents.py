@@ -39,10 +39,10 @@ def code(path: Path) -> Iterator[str]:
 
 
 def commands(path: Path) -> Iterator[list[str]]:
-    """Yield the words of each dltlab command, without comments."""
+    """Yield the words of each dltlab command, without comments and what follows `--`."""
     for text in code(path):
         for command in re.findall(r"(?:^|&& )dltlab ([^#&]+)", text):
-            yield command.split()
+            yield command.partition(" -- ")[0].split()
 
 
 @every_document

@@ -73,6 +73,7 @@ def folder(tmp_path: Path) -> Path:
         nbformat.v4.new_markdown_cell("# Waves\n\nHow do waves add up?"),
         nbformat.v4.new_code_cell("print(sum([1, -1]))"),
     ]
+    (tmp_path / "train.py").write_text("from dltlab import distribute; distribute.worker()")
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "waves.ipynb")
     return tmp_path
 

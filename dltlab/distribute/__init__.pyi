@@ -1,6 +1,8 @@
 from .bandwidth import bandwidth
+from .cluster import worker
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
 from .fits import fit_alpha_beta, fit_scaling
+from .launching import launch
 from .simulation import LayerTime, layer_times, simulate
 from .topologies import CubeMesh, FatTree, Link, Ring, Tree
 
@@ -17,8 +19,10 @@ __all__ = [
     "broadcast",
     "fit_alpha_beta",
     "fit_scaling",
+    "launch",
     "layer_times",
     "reduce",
     "reduce_scatter",
     "simulate",
+    "worker",
 ]

@@ -1,0 +1,40 @@
+import pytest
+
+
+def test_the_exit_code_is_that_of_the_failing_rank(dltlab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("import sys; sys.exit(int(sys.argv[1]))")
+
+    assert dltlab("launch", "-n", "2", "train.py", "0").code == 0
+    assert dltlab("launch", "-n", "2", "--log-dir", "logs", "--", "train.py", "7").code == 7
+    assert (tmp_path / "logs" / "rank0.log").exists()
+
+
+def test_output_has_the_rank(dltlab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("import os; print('hello')")
+
+    result = dltlab("launch", "-n", "2", "--", "train.py")
+
+    assert sorted(result.out.splitlines()) == ["[rank 0] hello", "[rank 1] hello"]
+    assert "[launch] Logs: runs/launch/" in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-n", "0", "--", "train.py"],
+        ["--", "missing.py"],
+        ["--", "-m"],
+        ["--nodes", "2", "--node-rank", "5", "--", "train.py"],
+        ["--max-restarts", "-1", "--", "train.py"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(dltlab, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+
+    assert dltlab("launch", *arguments).code == 2
+    assert not (tmp_path / "runs").exists()
