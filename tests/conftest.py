@@ -1,6 +1,7 @@
 """Fixtures that tests share: the repository, a course of one lab, and the command line."""
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["tests.coverage_pause", "tests.device_fixtures", "tests.kernel_fixtures"]
+
+# Tests share the cores, and TensorFlow's threads take more time together than one takes alone.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
