@@ -1,5 +1,6 @@
 """All data sets: those with a card and the imported ones, where their bytes are, their removal."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ def _location(card: DatasetCard) -> str:
         return "comes with dltlab"
     if all(map(is_beside_card, card.files)):
         return "beside its card"
-    if all(stored_path(card, file).is_file() for file in card.files):
+    if all(os.path.isfile(stored_path(card, file)) for file in card.files):
         return "in your store"
     missing = [file for file in card.files if not is_local(card, file)]
     if not missing:

@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import glob
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -35,7 +36,8 @@ def is_valid_name(name: str) -> bool:
 
 def imported_names() -> list[str]:
     """Return the names of all imported data sets, in alphabetical order."""
-    names = {path.parents[1].name for path in data_dir().glob(f"*/*/{MANIFEST}")}
+    manifests = glob(f"*/*/{MANIFEST}", root_dir=data_dir())
+    names = {Path(manifest).parts[0] for manifest in manifests}
     return [name for name in sorted(names) if versions(name)]
 
 
@@ -49,8 +51,9 @@ def versions(name: str) -> list[int]:
     """Return the versions of an imported data set, the oldest first; [] where there is none."""
     if not is_valid_name(name):
         return []
-    folders = [path.parent for path in (data_dir() / name).glob(f"*/{MANIFEST}")]
-    return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+    manifests = glob(f"*/{MANIFEST}", root_dir=data_dir() / name)
+    folders = [Path(manifest).parts[0] for manifest in manifests]
+    return sorted(int(folder) for folder in folders if folder.isdecimal())
 
 
 def last_version(name: str) -> int:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import re
 import shutil
 import zlib
@@ -26,7 +27,7 @@ def stored_path(card: DatasetCard, file: File) -> Path:
 
 def is_local(card: DatasetCard, file: File) -> bool:
     """Return whether a file of this name is beside the card, in the store or in the mirror."""
-    return any(path.is_file() for path in _local_paths(card, file))
+    return any(map(os.path.isfile, _local_paths(card, file)))
 
 
 def is_intact(path: Path, file: File) -> bool:
@@ -153,7 +154,7 @@ def _fault(path: Path) -> str:
     try:
         return f"is damaged or another file, with the SHA-256 {_sha256(path.read_bytes())}"
     except OSError:
-        return "cannot be read" if path.is_file() else "is missing"
+        return "cannot be read" if os.path.isfile(path) else "is missing"
 
 
 def _sha256(data: bytes) -> str:

@@ -1,6 +1,8 @@
 """The catalog: what is known of data sets, where their bytes are, and their removal."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,3 +155,20 @@ def test_the_stored_files_of_a_card_are_removed(own_store: Path) -> None:
     data.remove("digits")
     assert [path.name for path in (own_store / "digits").iterdir()] == [".lock"]
     assert len(data.load("digits", "test")) == 450
+
+
+def test_a_store_that_this_user_may_not_enter_does_not_block_the_list(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stat = os.stat
+
+    def forbid(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(f"{tmp_path}/"):
+            raise PermissionError
+        return stat(path, *args, **options)
+
+    monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
+    monkeypatch.delenv("DLTLAB_DATA_MIRROR", raising=False)
+    monkeypatch.setattr("os.stat", forbid)
+    locations = {entry.name: entry.location for entry in data.list_datasets()}
+    assert locations["mnist"].startswith("to download")
