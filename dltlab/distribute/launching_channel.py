@@ -46,6 +46,8 @@ class Channel:
         other = self._read_line()
         if len(other) != len(own) or not other.isalnum():
             raise Damaged("The other side of the connection is not a launcher of dltlab.")
+        if other == own:  # Linux may connect a socket to itself where nobody listens
+            raise ConnectionRefusedError("The connection leads back to this launcher.")
         nonces = own + other if server else other + own
         self._key = hmac.digest(token.encode(), nonces, "sha256")
         self._direction = b"01" if server else b"10"  # of what is sent, of what is read

@@ -94,7 +94,7 @@ class Coordinator:
 
     def _meet(self) -> Message | None:
         """Wait for all launchers; return a last message if the job cannot start."""
-        deadline = monotonic() + self._start_timeout if self._listener else _NEVER
+        deadline = _NEVER  # until this launcher itself is ready
         while len(self._members) < self._nodes:
             for node, message, channel in self._next_events(deadline - monotonic()):
                 if node is None:
@@ -108,6 +108,8 @@ class Coordinator:
                     continue
                 if problem:
                     return {"refused": problem}
+                if 0 in self._members:
+                    deadline = min(deadline, monotonic() + self._start_timeout)
             if monotonic() >= deadline:
                 return {"refused": self._missing()}
         return None

@@ -290,9 +290,8 @@ def test_a_signal_to_the_launcher_ends_all(start, number):
 
 
 def test_a_script_can_finish_its_work_after_ctrl_c(start, tmp_path):
-    text = WAIT + (
-        "try:\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    Path('saved').touch()\n"
-    )
+    save = "except KeyboardInterrupt:\n    Path('saved').touch()\n"
+    text = f"try:\n{textwrap.indent(SLEEP, '    ')}{save}"
     launch = start(text)
     launch.pids(0)
     launch.process.send_signal(signal.SIGINT)
@@ -455,7 +454,13 @@ def test_two_launchers_make_one_job(start, tmp_path, rendezvous):
 
 
 def test_a_failure_on_one_node_ends_the_others(start, tmp_path, rendezvous):
-    text = WAIT + "if rank == '1': raise ValueError('here')\ntime.sleep(1000)\n"
+    fail = """
+if rank == "1":
+    while not Path("../0/pids0").exists():
+        time.sleep(0.01)
+    raise ValueError("here")
+"""
+    text = WAIT + fail + "time.sleep(1000)\n"
     first, second = [
         start(text, *node(number, rendezvous), folder=tmp_path / str(number)) for number in (0, 1)
     ]

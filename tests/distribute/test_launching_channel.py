@@ -122,6 +122,16 @@ def test_another_program_is_noticed(sockets, greeting):
         Channel(own, TOKEN, server=False)
 
 
+def test_a_connection_to_itself_is_none(sockets):
+    own, other = sockets
+    thread = threading.Thread(target=lambda: other.sendall(other.recv(100)))
+    thread.start()
+
+    with pytest.raises(ConnectionRefusedError):
+        Channel(own, TOKEN, server=False)
+    thread.join()
+
+
 def test_silence_is_an_error(connect):
     server, _ = connect()
     server.set_timeout(0.01)
