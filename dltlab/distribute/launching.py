@@ -523,9 +523,10 @@ class _Launcher:
                 self._output.note(failure["reason"])
         grace = _USER_GRACE_SECONDS if failure["signal"] else _GRACE_SECONDS
         self._kill_at = min(self._kill_at, monotonic() + grace)
-        for worker in self._workers.values():
-            _signal_group(worker, failure["signal"] or signal.SIGTERM)
-            _signal_group(worker, signal.SIGCONT)
+        for rank, worker in self._workers.items():
+            if rank not in self._reports:  # otherwise it is ending, and cleans up
+                _signal_group(worker, failure["signal"] or signal.SIGTERM)
+                _signal_group(worker, signal.SIGCONT)
 
     def _end_workers(self) -> None:
         """Kill what still runs."""

@@ -35,10 +35,12 @@ def main() -> None:
         else:
             _run_code(command)
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        code = (error.code if isinstance(error.code, int) else int(error.code is not None)) & 0xFF
+        if not isinstance(error.code, int | None):
+            sys.stderr.write(f"{error.code}\n")
         if code:
             _report(options["report"], code, "")
-        raise
+        raise SystemExit(code) from None
     except KeyboardInterrupt:
         _report(options["report"], 128 + signal.SIGINT, "")
         raise SystemExit(128 + signal.SIGINT) from None

@@ -237,6 +237,13 @@ def test_the_exit_code_of_the_failing_rank_is_kept(start):
     assert (code, "[rank 0] no data\n" in err, "Traceback" in err) == (1, True, False)
 
 
+def test_a_failed_rank_can_clean_up(start, tmp_path):
+    text = "import atexit\nfrom pathlib import Path\natexit.register(Path('clean').touch)\n1 / 0\n"
+
+    assert start(text).wait()[0] == 1
+    assert (tmp_path / "clean").exists()
+
+
 def test_a_failed_rank_that_does_not_come_to_its_end_ends_all(start):
     text = """
     import os, threading, time

@@ -37,6 +37,7 @@ def run(command: list[str], folder: Path, launcher: int | None = None) -> tuple[
         ("print('fine')", 0, ""),
         ("import sys; sys.exit(3)", 3, "3\n\0"),
         ("import sys; sys.exit('no data')", 1, "1\n\0"),
+        ("import sys; sys.exit(-1)", 255, "255\n\0"),
         ("import sys; sys.exit()", 0, ""),
         ("raise KeyboardInterrupt", 130, "130\n\0"),
     ],
