@@ -218,21 +218,22 @@ def show(
     # An image that is updated keeps its size, so that the page does not jump, and is drawn fast.
     box = None if display_id else "tight"
     for scale in (1.0,) if display_id else (_SCALE, 1.0):
-        png = _png(figure, scale, box)
-        if len(png) <= _MAX_SHARP_BYTES:
+        webp = _webp(figure, scale, box)
+        if len(webp) <= _MAX_SHARP_BYTES:
             break
     plt.close(figure)
-    width = round(Image.open(io.BytesIO(png)).width / scale)
+    width = round(Image.open(io.BytesIO(webp)).width / scale)
     # As HTML: JupyterLab and nbconvert show an output of the type image/png without its alt text.
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    source = f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
     image = f'<img alt="{html.escape(alt)}" width="{width}" src="{source}">'
     _publish({"text/html": image, "text/plain": alt}, display_id, update)
 
 
-def _png(figure: "Figure", scale: float, bbox_inches: str | None) -> bytes:
+def _webp(figure: "Figure", scale: float, bbox_inches: str | None) -> bytes:
     """Draw a figure with 256 colors if the difference is not visible, else with all of them.
 
-    This reduces a chart to a third of its size, which keeps notebooks small.
+    This reduces a chart to a third of its size, which keeps notebooks small. WebP, without loss,
+    takes a fifth less than PNG for charts, and half of it for grids of small enlarged images.
     """
     from PIL import Image, ImageChops, ImageStat
 
@@ -241,11 +242,10 @@ def _png(figure: "Figure", scale: float, bbox_inches: str | None) -> bytes:
     full = Image.open(png).convert("RGB")
     reduced = full.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     difference = ImageChops.difference(full, reduced.convert("RGB"))
-    if max(ImageStat.Stat(difference).rms) > _INVISIBLE:
-        return png.getvalue()
-    smaller = io.BytesIO()
-    reduced.save(smaller, format="png", optimize=True)
-    return smaller.getvalue()
+    image = full if max(ImageStat.Stat(difference).rms) > _INVISIBLE else reduced.convert("RGB")
+    webp = io.BytesIO()
+    image.save(webp, format="webp", lossless=True, quality=50, method=2)  # as fast as PNG
+    return webp.getvalue()
 
 
 def show_html(html: str, text: str, *, display_id: str, update: bool = False) -> None:

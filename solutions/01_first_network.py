@@ -37,7 +37,7 @@ import tensorflow as tf
 from keras import layers
 from sklearn import svm
 
-from dltlab import data, devices
+from dltlab import data, devices, training
 from dltlab.checks import first_network as ex
 from dltlab.display import show
 from dltlab.training import Monitor
@@ -460,9 +460,11 @@ for learning_rate in (0.05, 0.2, 1.0):
     model = build(train_images.shape[1:])
     optimizer = keras.optimizers.SGD(learning_rate)
     losses[learning_rate] = []
-    for _ in range(STEPS // 10):
-        batch = np.random.choice(len(fit_images), BATCH_SIZE, replace=False)
-        losses[learning_rate].append(step(model, optimizer, fit_images[batch], fit_labels[batch]))
+    with training.until_interrupted():
+        for _ in range(STEPS // 10):
+            chosen = np.random.choice(len(fit_images), BATCH_SIZE, replace=False)
+            loss = step(model, optimizer, fit_images[chosen], fit_labels[chosen])
+            losses[learning_rate].append(loss)
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.2))
@@ -529,9 +531,10 @@ for name, model in {"linear": linear, "convolutional": cnn}.items():
 # So show it some. Your `shift` makes eight new pictures out of each old one, at no cost: the label
 # stays the same. This is called *augmentation*.
 #
-# The next cell also puts everything that training takes into one function. Two details are new. The
-# learning rate begins higher and falls to nothing along a cosine, so that the last steps are small.
-# And everything random hangs on `seed`.
+# The next cell also puts everything that training takes into one function. Three details are new.
+# The learning rate begins higher and falls to nothing along a cosine, so that the last steps are
+# small. Everything random hangs on `seed`. And `training.fit` is dltlab's: it trains as Keras'
+# `fit` does, but checks the data first.
 
 
 # %%
@@ -552,7 +555,7 @@ def trained(images, labels, seed):
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.004, steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    model.fit(images, labels, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
+    training.fit(model, (images, labels), batch_size=BATCH_SIZE, epochs=epochs, title=None)
     return model
 
 
@@ -601,6 +604,7 @@ tensorboard("runs")
 
 # %%
 few_images, few_labels = fit_images[:50], fit_labels[:50]
+validation = tf.data.Dataset.from_tensor_slices((valid_images, valid_labels)).batch(512)
 
 
 def build_large(input_shape, dropout=0.0):
@@ -610,19 +614,17 @@ def build_large(input_shape, dropout=0.0):
     return keras.Sequential([keras.Input(input_shape), layers.Flatten(), *hidden, layers.Dense(10)])
 
 
-def fit_with_few(model, images, labels, callbacks=()):
+def fit_with_few(model, images, labels, title=None):
     """Train for STEPS / 3 steps of 10 pictures; the accuracy and loss after each epoch."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.003), loss, metrics=["accuracy"])
-    return model.fit(
-        images,
-        labels,
+    return training.fit(
+        model,
+        (images, labels),
         batch_size=10,
         epochs=max(1, round(STEPS / 3 * 10 / len(images))),
-        validation_data=(valid_images, valid_labels),
-        validation_batch_size=512,
-        callbacks=list(callbacks),
-        verbose=0,
+        validation=validation,
+        title=title,
     ).history
 
 
@@ -630,7 +632,7 @@ def fit_with_few(model, images, labels, callbacks=()):
 keras.utils.set_random_seed(1)
 large = build_large(train_images.shape[1:])
 print(f"{large.count_params():,} weights for {len(few_images)} pictures")
-history = fit_with_few(large, few_images, few_labels, [Monitor("A large network, 50 pictures")])
+history = fit_with_few(large, few_images, few_labels, "A large network, 50 pictures")
 
 # %%
 best = int(np.argmin(history["val_loss"]))
@@ -816,7 +818,7 @@ def train_reader(images, labels, seed):
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.004, steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    model.fit(images, labels, batch_size=64, epochs=3, verbose=0)
+    training.fit(model, (images, labels), batch_size=64, epochs=3, title=None)
     return model
     ### END SOLUTION
 

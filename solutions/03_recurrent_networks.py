@@ -267,13 +267,14 @@ def train_with(limit, steps=120):
         return loss, tape.gradient(loss, model.trainable_variables)
 
     record = []
-    for x in np.random.default_rng(1).normal(size=(steps, 32, 40, 1)).astype("float32"):
-        loss, gradients = loss_and_gradients(x)
-        gradients = [gradient.numpy() for gradient in gradients]
-        record.append((float(loss), np.sqrt(sum(np.sum(each**2) for each in gradients))))
-        shortened = shorten(gradients, limit)
-        optimizer.apply_gradients(zip(shortened, model.trainable_variables, strict=True))
-    return np.array(record).T
+    with training.until_interrupted():
+        for x in np.random.default_rng(1).normal(size=(steps, 32, 40, 1)).astype("float32"):
+            loss, gradients = loss_and_gradients(x)
+            gradients = [gradient.numpy() for gradient in gradients]
+            record.append((float(loss), np.sqrt(sum(np.sum(each**2) for each in gradients))))
+            shortened = shorten(gradients, limit)
+            optimizer.apply_gradients(zip(shortened, model.trainable_variables, strict=True))
+    return np.reshape(record, (-1, 2)).T
 
 
 # %% [markdown]
@@ -515,9 +516,10 @@ for (name, (model, inputs, targets, size)), colour, style in zip(
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), "mse")
     keras.utils.set_random_seed(1)
     clock = time.perf_counter()
-    history = model.fit(inputs, targets, batch_size=size, epochs=epochs, verbose=0).history
+    history = training.fit(model, (inputs, targets), batch_size=size, epochs=epochs, title=None)
     print(f"{name:27} {epochs * steps} steps in {time.perf_counter() - clock:.0f} s")
-    axis.plot(steps * np.arange(1, epochs + 1), history["loss"], style, color=colour, label=name)
+    loss = history.history.get("loss", [])  # of each finished epoch
+    axis.plot(steps * np.arange(1, len(loss) + 1), loss, style, color=colour, label=name)
 axis.set(xlabel="training step", ylabel="mean square error", yscale="log")
 axis.set_title("Two networks learn to forecast")
 axis.legend(fontsize=8)
@@ -732,7 +734,7 @@ def trained(model, targets):
     rate = training.one_cycle(0.01, epochs * -(-len(inputs) // 64))
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), loss)
-    model.fit(inputs, targets[: len(inputs)], batch_size=64, epochs=epochs, verbose=0)
+    training.fit(model, (inputs, targets[: len(inputs)]), batch_size=64, epochs=epochs, title=None)
     return model
 
 

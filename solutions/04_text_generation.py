@@ -387,7 +387,6 @@ class Race(keras.callbacks.Callback):
         self.seconds, self.bits, self.lines = [], [], []
 
     def on_train_begin(self, logs=None):
-        self.text = training.generate(self.model, vocabulary, temperature=0.7, seed=1)
         self.began = time.perf_counter()
         self.look()
 
@@ -400,7 +399,8 @@ class Race(keras.callbacks.Callback):
         paused = time.perf_counter()
         self.seconds.append(paused - self.began)
         self.bits.append(training.bits_per_character(self.model, held_out))
-        self.lines.append("".join(islice(self.text, 64)))
+        text = training.generate(self.model, vocabulary, temperature=0.7, seed=1)
+        self.lines.append("".join(islice(text, 64)))
         draw(self)
         self.began += time.perf_counter() - paused
 
@@ -422,8 +422,8 @@ race = Race(every=max(12, epochs * len(train) // 15))
 _ = training.fit(network, train, epochs=epochs, title=None, callbacks=[race])
 
 # %% [markdown]
-# And this is how it learned to write. It went on with one text all the time, and got better as it
-# wrote. When do words appear, and when the first thing that a reader could take for real?
+# And this is how it learned to write: at each of these times it began a new text. When do words
+# appear, and when the first thing that a reader could take for real?
 
 # %%
 for seconds, bits, line in zip(race.seconds, race.bits, race.lines, strict=True):
@@ -878,7 +878,7 @@ def train_writer(ids, num_symbols, seed):
     rate = training.one_cycle(0.01, 8 * len(train))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=0.01), loss)
-    model.fit(train, epochs=8, shuffle=False, verbose=0)
+    training.fit(model, train, epochs=8, title=None)
     return model
     ### END SOLUTION
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from jupyter_core.utils import ensure_async
@@ -33,7 +34,7 @@ dltlab.course.enter_course()  # so that the checks and data sets of this course 
 _CHECK_PARAMETERS = """\
 from dltlab.course import check_parameters
 
-check_parameters()  # of a run with papermill"""
+check_parameters({})  # of a run with papermill"""
 
 # A saved notebook has no widget state, so a front end would report that it cannot show the widget.
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -156,9 +157,10 @@ async def _kernel(client: NotebookClient, variables: dict[str, str]) -> AsyncIte
 
 
 def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:
+    course = Course(lab.path.parents[1])
     nodes = [nbformat.v4.new_markdown_cell(_opening(lab), id="opening")]
     needs_course = lab.exercise_module or lab.front_matter.datasets
-    enters_course = bool(needs_course) and not Course(lab.path.parents[1]).is_own
+    enters_course = bool(needs_course) and not course.is_own
     for cell, source in cells:
         if enters_course and cell.kind == "code":
             nodes.append(_hidden_cell(_ENTER_COURSE, "course"))
@@ -167,8 +169,17 @@ def _notebook(lab: Lab, cells: Iterable[tuple[Cell, str]]) -> NotebookNode:
         metadata = {"tags": list(cell.tags)} if cell.tags else {}
         nodes.append(new[cell.kind](source, id=cell.id, metadata=metadata))
         if "parameters" in cell.tags:
-            nodes.append(_hidden_cell(_CHECK_PARAMETERS, "check-parameters"))
+            types = ", ".join(map(_with_type, lab.parameters, lab.parameters.values()))
+            nodes.append(_hidden_cell(_CHECK_PARAMETERS.format(types), "check-parameters"))
+    if following := [name for name in course.lab_names() if name > lab.name]:
+        text = f"**Next lab**: {_link(following[0])}"
+        nodes.append(nbformat.v4.new_markdown_cell(text, id="next"))
     return nbformat.v4.new_notebook(cells=nodes, metadata=_metadata(lab))
+
+
+def _with_type(name: str, value: Any) -> str:
+    """Return the argument of `check_parameters` for a parameter with this default."""
+    return f"{name}={None if value is None else type(value).__name__}"
 
 
 def _hidden_cell(source: str, cell_id: str) -> NotebookNode:
@@ -184,6 +195,11 @@ def _metadata(lab: Lab) -> NotebookNode:
             "language_info": {"name": "python"},
         }
     )
+
+
+def _link(name: str) -> str:
+    """Return a link to another lab; `Workspace` removes it where there is none."""
+    return f"[{name}]({name}.ipynb)"
 
 
 def _opening(lab: Lab) -> str:
@@ -207,5 +223,5 @@ def _opening(lab: Lab) -> str:
         f"**Machine**: {front_matter.memory_gb:g} GB of memory, {gpu[front_matter.devices.gpu]}.",
     ]
     if front_matter.requires:
-        lines += ["", f"**Before it**: {', '.join(front_matter.requires)}."]
+        lines += ["", f"**Before it**: {', '.join(map(_link, front_matter.requires))}."]
     return "\n".join(lines)

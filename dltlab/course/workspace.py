@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from dltlab.files import write_atomically
 from dltlab.paths import short_path
 
 _HASHES = ".dltlab.json"
+_LINK = re.compile(rb"\[(\w+)\]\(\1\.ipynb\)")  # to another lab, as a build writes it
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,19 @@ class Workspace:
         return None
 
     def _course_copy(self, name: str) -> bytes:
+        """Return the course's notebook, without links to labs that have not been built."""
         path = self.course.labs / f"{name}.ipynb"
         try:
-            return path.read_bytes()
+            return _LINK.sub(self._link_or_name, path.read_bytes())
         except OSError as error:
             raise Unavailable(
                 f"{short_path(path)} cannot be read ({error.strerror}); make it with: "
                 f"{self.course.command('build', name)}"
             ) from error
+
+    def _link_or_name(self, link: re.Match[bytes]) -> bytes:
+        other = self.course.labs / f"{link[1].decode()}.ipynb"
+        return link[0] if other.is_file() else link[1]
 
     def _hashes(self) -> dict[str, str]:
         """Return the hash of what the learner last received of each lab; empty if unknown."""

@@ -1,11 +1,14 @@
 """What every exercise does: check an answer, show hints, show the author's solution."""
 
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from inspect import isclass, isroutine, unwrap
-from types import MethodType
+from types import FrameType, MethodType
 from typing import Any
 
 from dltlab.course import Lab
@@ -57,11 +60,8 @@ class Exercise(ABC):
 
     def check(self, answer: Answer) -> None:
         """Check `answer`, show the verdict, and record the outcome in the learner's progress."""
-        try:
+        with self._stopped_by_interrupt():
             result = self.evaluate(answer)
-        except KeyboardInterrupt:
-            message = f"The check of {self.name} was stopped; nothing was recorded."
-            raise Interrupted(message) from None
         self._hint_for_answer = result.hint
         if result.outcome not in (Outcome.PASSED, None):
             result = replace(result, buttons=self._buttons(result.hint))
@@ -143,8 +143,9 @@ class Exercise(ABC):
             # Each access to a bound method makes a new object.
             isinstance(answer, MethodType) and answer == self._passed
         )
-        if is_passed or self.evaluate(answer).outcome is Outcome.PASSED:
-            return answer
+        with self._stopped_by_interrupt():
+            if is_passed or self.evaluate(answer).outcome is Outcome.PASSED:
+                return answer
         text = "Your function is used once it passes."
         Message(self.name, "using the reference solution", text).show()
         return self.reference()
@@ -173,6 +174,28 @@ class Exercise(ABC):
             return answer
 
         return declare
+
+    @contextmanager
+    def _stopped_by_interrupt(self) -> Iterator[None]:
+        """Raise `Interrupted` after an interrupt.
+
+        The handler lets functions such as `training.fit`, which return after an interrupt in a
+        notebook, raise it: the whole check ends, and not only a training of the answer.
+        """
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        is_main_thread = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGINT, stop) if is_main_thread else None
+        try:
+            yield
+        except KeyboardInterrupt:
+            message = f"The check of {self.name} was stopped; nothing was recorded."
+            raise Interrupted(message) from None
+        finally:
+            if is_main_thread:
+                signal.signal(signal.SIGINT, previous)
 
     @abstractmethod
     def _check(self, answer: Answer) -> str | None:

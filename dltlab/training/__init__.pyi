@@ -4,6 +4,7 @@ from .evaluation import evaluate
 from .fitting import fit, resume
 from .generation import TextGenerator, generate
 from .inspection import inspect
+from .interrupts import until_interrupted
 from .lr_finder import lr_range_test
 from .monitor import Monitor
 from .schedules import one_cycle
@@ -22,4 +23,5 @@ __all__ = [
     "lr_range_test",
     "one_cycle",
     "resume",
+    "until_interrupted",
 ]

@@ -16,6 +16,7 @@ from dltlab.training import sanity_checks
 from dltlab.training.batches import Batches, Data, with_class_weight
 from dltlab.training.checked_dataset import CheckedDataset, message_in
 from dltlab.training.input_wait import InputWait
+from dltlab.training.interrupts import is_handled_by_caller
 from dltlab.training.memory import require_memory
 from dltlab.training.monitor import Monitor
 from dltlab.training.recorder import Recorder
@@ -51,8 +52,8 @@ def fit(
     that is not finite ends the training at that step.
 
     After Ctrl-C or a notebook's stop button the model has the weights of the last step, and
-    `model.history` has the finished epochs. In a notebook `fit` then returns; elsewhere it raises
-    KeyboardInterrupt.
+    `model.history` has the finished epochs. In a notebook `fit` then returns; elsewhere, and in the
+    check of an exercise, it raises KeyboardInterrupt.
 
     Args:
         model: A compiled model.
@@ -278,8 +279,10 @@ def _reported(model: keras.Model, state: RunState, recorder: Recorder) -> Iterat
             warnings.filterwarnings("ignore", "Your input ran out of data")
             yield
     except KeyboardInterrupt:
-        print(_stop_message(state, recorder.step))  # noqa: T201
         state.history(model)
+        if is_handled_by_caller():
+            raise
+        print(_stop_message(state, recorder.step))  # noqa: T201
         if not in_notebook():
             raise
     except tf.errors.InvalidArgumentError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from dltlab.display import NEUTRAL, PALETTE, Result, in_notebook
 from dltlab.errors import Invalid
 from dltlab.training.batches import Batches, Data
+from dltlab.training.interrupts import is_handled_by_caller
 from dltlab.training.sanity_checks import require_trainable
 from dltlab.training.snapshot import snapshot
 from dltlab.training.variables import create_variables
@@ -182,7 +183,7 @@ def _losses(
             if smoothed[-1] > _DIVERGED * min(smoothed):
                 return losses, smoothed, True
     except KeyboardInterrupt:
-        if not losses or not in_notebook():
+        if not losses or not in_notebook() or is_handled_by_caller():
             raise
         smoothed = smoothed[: len(losses)]
         print(f"Stopped after {len(losses)} of {len(rates)} steps.")  # noqa: T201

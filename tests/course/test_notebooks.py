@@ -4,6 +4,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from dltlab.authoring import new_lab
 from dltlab.course import (
     Course,
     SourceError,
@@ -52,8 +53,20 @@ def test_the_opening_names_the_required_labs_and_the_gpu(source, edit):
     edit(source, "gpu: none", "gpu: optional")
     opening = learner_notebook(read_lab(source)).cells[0].source
 
-    assert opening.endswith("**Before it**: 00_a, 00_b.")
+    assert opening.endswith("**Before it**: [00_a](00_a.ipynb), [00_b](00_b.ipynb).")
     assert "faster on a GPU" in opening
+
+
+@pytest.mark.parametrize("make", [learner_notebook, solution_notebook])
+def test_a_notebook_ends_with_a_link_to_the_next_lab(course, make):
+    (course.solutions / "readme.py").write_text("not a lab\n")
+    for topic in ("third", "second"):
+        new_lab(topic, course.root)
+    first, third, second = course.read(["01", "02", "03"])
+
+    assert make(first).cells[-1].source == "**Next lab**: [02_third](02_third.ipynb)"
+    assert make(third).cells[-1].source == "**Next lab**: [03_second](03_second.ipynb)"
+    assert "Next lab" not in notebook_text(make(second))
 
 
 def test_the_opening_of_a_lab_without_exercises_names_no_time_for_them(source, edit):

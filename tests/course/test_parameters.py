@@ -32,7 +32,7 @@ def test_the_cell_after_the_parameters_checks_them(source):
     cells = learner_notebook(read_lab(source)).cells
 
     (place,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
-    assert "check_parameters()" in cells[place + 1].source
+    assert "check_parameters(SAMPLES=int)" in cells[place + 1].source
     assert cells[place + 1].metadata.jupyter.source_hidden
 
 
@@ -74,21 +74,28 @@ def test_a_wrong_name_or_type_is_an_error(run, parameters, message):
     assert (caught.value.ename, caught.value.evalue) == ("Invalid", message)
 
 
-def test_cells_that_a_person_runs_in_between_do_not_count(monkeypatch):
-    cells = [
-        "",
-        "STEPS = 5\nRATE = 1.0\n",
-        "check_parameters()",
-        "%matplotlib inline",
-        "steps = range(5)",
-    ]
-    shell = SimpleNamespace(user_ns={"In": [*cells, "# Parameters\nSTEPS = 7\n"]})
+@pytest.mark.parametrize(
+    ("injected", "message"),
+    [
+        ("SAMPLES = 7", ""),
+        ("SAMPLES = 7 * 2", ""),
+        ("SAMPLE = 7", "There is no parameter 'SAMPLE'; the lab has: SAMPLES."),
+        ("SAMPLES = 'a'", "Parameter SAMPLES must be of type int, which 'a' is not."),
+    ],
+)
+def test_of_an_opened_output_a_person_may_run_other_cells_in_between(
+    monkeypatch, injected, message
+):
+    cells = ["", "other = 1", f"# Parameters\n{injected}\n", "%matplotlib inline"]
+    shell = SimpleNamespace(user_ns={"In": cells})
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    check_parameters()
 
-    shell.user_ns["In"].append("# Parameters\nSTEP = 7\n")
-    with pytest.raises(Invalid, match="no parameter 'STEP'; the lab has: STEPS, RATE"):
-        check_parameters()
+    if not message:
+        check_parameters(SAMPLES=int)
+        return
+    with pytest.raises(Invalid) as caught:
+        check_parameters(SAMPLES=int)
+    assert str(caught.value) == message
 
 
 def test_without_papermill_nothing_is_checked():

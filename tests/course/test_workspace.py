@@ -205,6 +205,22 @@ def test_a_lab_that_was_not_built_is_left_out_with_the_command(workspace, built)
     assert workspace.copy(LAB).exists()
 
 
+def test_a_copy_has_a_link_to_another_lab_once_that_is_built(workspace, built, course_copy, change):
+    def link(notebook):
+        notebook["cells"][0]["source"] = "[02_late](02_late.ipynb) and [this](01_my_topic.ipynb)"
+
+    content = change(course_copy, link)
+    workspace.update()
+    text = workspace.copy(LAB).read_text()
+    assert '"02_late and [this](01_my_topic.ipynb)"' in text
+    assert workspace.update() == []
+
+    new_lab("late", built.root)
+    (built.labs / "02_late.ipynb").write_text("{}")
+    workspace.update()
+    assert workspace.copy(LAB).read_bytes() == content
+
+
 def test_a_lab_that_is_required_and_was_not_built_is_an_error(workspace, built):
     new_lab("second", built.root)
 

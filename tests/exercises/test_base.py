@@ -1,6 +1,7 @@
 """What every exercise does: check, evaluate, hint, solution, or_reference."""
 
 import re
+import signal
 from functools import partial
 
 import keras
@@ -209,6 +210,24 @@ def test_ctrl_c_in_a_learners_function_stops_the_check(ex):
     assert isinstance(stopped.value, Interrupted)
     assert stopped.value._render_traceback_() == [message]
     assert read_records() == []
+
+
+def test_an_interrupt_stops_the_check_and_not_only_a_training_of_the_answer(ex):
+    handlers = []
+
+    def answer(predictions, truth):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for use in (ex.mean_squared_error.check, ex.mean_squared_error.or_reference):
+            with pytest.raises(Interrupted, match="was stopped; nothing was recorded"):
+                use(answer)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signal.default_int_handler not in handlers  # where `training.fit` returns
 
 
 def test_hints_come_one_by_one_and_then_all_again(ex, capsys):

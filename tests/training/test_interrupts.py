@@ -2,13 +2,15 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from dltlab import training
+from dltlab.training import fitting, interrupts, lr_finder
 from dltlab.training.interrupts import stop_on_interrupt
 
 X = np.ones((8, 1), np.float32)
@@ -77,3 +79,68 @@ def test_other_threads_get_no_signals(model: keras.Model) -> None:
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def in_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fitting, interrupts, lr_finder):
+        monkeypatch.setattr(module, "in_notebook", lambda: True)
+
+
+def test_loop_of_ones_own_ends_with_one_line(
+    in_notebook: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = 0
+    with training.until_interrupted():
+        for steps in range(1, 10):
+            if steps == 3:
+                signal.raise_signal(signal.SIGINT)
+    assert steps == 3
+    assert capsys.readouterr().out == "Stopped. What was computed until now can be used as it is.\n"
+
+
+def test_loop_outside_of_a_notebook_raises() -> None:
+    with pytest.raises(KeyboardInterrupt), training.until_interrupted():
+        signal.raise_signal(signal.SIGINT)
+
+
+def _fit(model: keras.Model) -> None:
+    training.fit(model, (X, X), batch_size=1, epochs=5, title=None, callbacks=InterruptAt())
+
+
+def _fit_of_keras(model: keras.Model) -> None:
+    stop_on_interrupt(model)
+    model.fit(X, X, batch_size=1, epochs=5, verbose=0, callbacks=[InterruptAt()])
+
+
+def _lr_range_test(model: keras.Model) -> None:
+    losses = iter([1.0, 1.0])
+
+    def train_on_batch(*batch: Any, **options: Any) -> Any:
+        if (loss := next(losses, None)) is None:
+            signal.raise_signal(signal.SIGINT)
+        return {"loss": loss}
+
+    model.train_on_batch = train_on_batch
+    training.lr_range_test(model, (X, X), batch_size=1)
+
+
+def _loop(model: keras.Model) -> None:
+    with training.until_interrupted():
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("train", [_fit, _fit_of_keras, _lr_range_test, _loop])
+def test_caller_that_handles_interrupts_is_ended_too(
+    model: keras.Model,
+    in_notebook: None,
+    capsys: pytest.CaptureFixture[str],
+    train: Callable[[keras.Model], None],
+) -> None:
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(model)
+    assert capsys.readouterr().out == ""
