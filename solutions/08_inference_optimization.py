@@ -363,6 +363,7 @@ def optimized(precision):
             precision=precision,
             calibration=calibration if precision == "int8" else None,
             validation=(test_images, test_labels),
+            class_names=classes,
         )
     except LabError as error:
         if precision == "float32":  # everybody has that
@@ -676,8 +677,9 @@ address = lines[1].partition("/predict")[0]
 print(lines[0], address, sep="")
 
 # %% [markdown]
-# A request is an array; the answer is one, too. Then we let 1, 8 and 32 users ask at the same time,
-# each again and again. What happens to requests per second, and to the latency?
+# A request is an array; the answer is one, too. (Who asks for JSON also gets the names of the
+# classes, which the engine has from `class_names`.) Then we let 1, 8 and 32 users ask at the same
+# time, each again and again. What happens to requests per second, and to the latency?
 
 # %%
 logits = inference.predict(address, token, one)
