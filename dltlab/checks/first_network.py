@@ -68,6 +68,8 @@ def _(logits):
             "the logits without changing the result?"
         ),
         normalized(powers),
+        "`np.exp(1000)` is larger than any floating-point number, so it becomes inf, and inf / inf "
+        "is nan. Only the differences between the logits of a row matter.",
     )
     yield (
         lambda value: (
@@ -133,6 +135,8 @@ def _(probabilities, labels):
     yield (
         "You use the columns of all labels for every image. Each image has its own label.",
         -np.mean(np.log(probabilities[:, labels])),
+        "Print the shape of what you select: `:` takes all rows for each label. Name the rows, "
+        "too, so that each row meets only its own label.",
     )
     yield (
         "You take the mean over all n × 10 entries, also those that are 0. There are n images.",
@@ -218,6 +222,8 @@ def _(images, down, right):
     yield (
         "`{call}`: what leaves the image comes back in on the other side. Empty it there.",
         np.roll(images, (down, right), axis=(1, 2)),
+        "For down = 2 the first two rows are new, for down = -2 the last two. Which columns are "
+        "new for right = 1, and which for right = -1?",
     )
     yield (
         "`{call}`: what enters the image repeats its edge. It should be empty there.",
@@ -230,7 +236,12 @@ def _(images, down, right):
     yield "`{call}` does not move the images.", images
     yield "`{call}`: the rows do not move.", move(images, 0, right)
     yield "`{call}`: the columns do not move.", move(images, down, 0)
-    yield "`{call}`: negative numbers move up and to the left.", move(images, abs(down), abs(right))
+    yield (
+        "`{call}`: negative numbers move up and to the left.",
+        move(images, abs(down), abs(right)),
+        "Follow one pixel on paper: for down = -1, what is in row 1 comes to row 0. A slice such "
+        "as `[n:]` or `[:-n]` has another meaning where n is negative or 0.",
+    )
 
 
 @shift.accepts
@@ -487,7 +498,10 @@ def _(model, optimizer, images, labels):
     return float(loss)
 
 
-@train_step.mistake("No weight has moved. Does the optimizer get to apply the gradients?")
+@train_step.mistake(
+    "No weight has moved. Does the optimizer get to apply the gradients?",
+    hint="Print the gradients. If each is None, the tape has not seen how the loss was computed.",
+)
 def _(model, optimizer, images, labels):
     return _mean_loss(labels, model(images, training=True))
 

@@ -61,7 +61,12 @@ def _(image, kernel):
     yield same_size, convolve.reference()(around, kernel) if is_odd else ...
     yield same_size, np.pad(result, ((0, rows), (0, columns)))
     yield same_size, np.pad(result, ((top, bottom), (left, columns - right)))
-    yield "In how many places does the kernel fit? You miss the last ones.", result[:-1, :-1]
+    yield (
+        "In how many places does the kernel fit? You miss the last ones.",
+        result[:-1, :-1],
+        "Draw 5 columns and a kernel of 3: it can begin at columns 0, 1 and 2. Where does your "
+        "loop end?",
+    )
     yield (
         "You turn the kernel by 180°. Mathematicians do; networks lay it on as it is.",
         convolve.reference()(image, kernel[::-1, ::-1]),
@@ -407,6 +412,11 @@ def _(step, num_steps, peak):
     rate = one_cycle.reference()(step, num_steps, peak)
     straight = "`{call}` is {value}, which is not on a straight line from peak / 25 to the peak."
     cosine = "`{call}` is {value}: the fall is not half a cosine from the peak to 0."
+    both_ends = "Put in both ends: step = 0 must give peak / 25, and step = warmup the peak itself."
+    cosine_ends = (
+        "Put in both ends of the fall, p = 0 and p = 1. The factor must be 1 and then 0; the "
+        "cosine of 0 is 1, and that of π is -1."
+    )
     starts = "`{call}` is {value}; the cycle begins at peak / 25."
     yield "`{call}` does not follow the peak.", one_cycle.reference()(step, num_steps, 2.0)
     yield (
@@ -426,7 +436,7 @@ def _(step, num_steps, peak):
     )
     yield "`{call}` is {value}; at the end the rate should be 0.", max(rate, peak / 25)
     yield straight, peak * 25 ** (rising - 1) if rising < 1 else rate
-    yield straight, peak * (1 / 25 + rising) if rising < 1 else rate
+    yield straight, peak * (1 / 25 + rising) if rising < 1 else rate, both_ends
     half_cosine = (1 - np.cos(np.pi * rising)) / 2
     yield straight, peak * (1 + 24 * half_cosine) / 25 if rising < 1 else rate
     yield (
@@ -439,7 +449,7 @@ def _(step, num_steps, peak):
         (1 + np.cos(np.pi * step / num_steps)) / 2,
         ((1 + np.cos(np.pi * falling)) / 2) ** 2,
     ):
-        yield cosine, rate if rising < 1 else peak * fall
+        yield cosine, rate if rising < 1 else peak * fall, cosine_ends
 
 
 @one_cycle.accepts

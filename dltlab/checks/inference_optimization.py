@@ -268,6 +268,10 @@ def _(kernel, bias, gamma, beta, mean, variance, epsilon):
     ):
         yield sentence, (kernel * wrong_scale, ...)
     shift = (bias - mean) * scale
+    on_paper = (
+        "Put x = kernel · pixels + bias into the formula of the normalization, and multiply out on "
+        "paper. The terms without pixels are the new bias."
+    )
     for sentence, wrong_bias in (
         ("You return the old bias.", bias),
         ("In your bias the old one is missing: it is normalized, too.", beta - mean * scale),
@@ -279,7 +283,7 @@ def _(kernel, bias, gamma, beta, mean, variance, epsilon):
         ("You subtract the shift beta. Add it.", shift - beta),
         ("You add the mean. Subtract it.", (bias + mean) * scale + beta),
     ):
-        yield sentence, (..., wrong_bias)
+        yield sentence, (..., wrong_bias), on_paper
 
 
 @fold.accepts
@@ -559,8 +563,12 @@ def _(network, requests):
         np.split(rows, np.cumsum(lengths)),
     )
     places = "The places at which you split are the running sums of the lengths: `np.cumsum`."
-    yield places, np.split(rows, lengths)
-    yield places, np.split(rows, lengths[:-1])
+    example = (
+        "Requests of 2, 3 and 1 images become the rows 0 to 1, 2 to 4, and 5. At which rows do the "
+        "second and the third begin?"
+    )
+    yield places, np.split(rows, lengths), example
+    yield places, np.split(rows, lengths[:-1]), example
     equal = np.array_split(rows, len(requests))
     yield "Your answers are all equally long, but the requests are not.", equal
     firsts = [network(request[:1]) for request in requests]

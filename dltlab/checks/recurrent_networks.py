@@ -99,6 +99,8 @@ def _(gradient, state, recurrent_kernel):
     yield (
         "Backward, use the transpose of the recurrent kernel.",
         (gradient * slope) @ recurrent_kernel,
+        "In the forward direction, entry j of the new state gets `h[i] * U[i, j]` from entry i of "
+        "the old one. So over which of the two indices do you sum on the way back?",
     )
     yield (
         "You multiply by the slope after the matrix. The tanh came last, so backward it comes "
@@ -186,6 +188,8 @@ def _(gradients, limit):
         "You shorten each array by its own length. That changes the direction of the step, since "
         "their lengths relative to each other change.",
         [gradient * limit / max(_length([gradient]), limit) for gradient in gradients],
+        "Two arrays of length 3 and 4 together have a length of 5. Compute this one length before "
+        "you change any array.",
     )
     yield (
         "You clip every entry at the limit. That changes the direction of the step; make it "
@@ -461,18 +465,26 @@ def _(series, length, horizon, stride):
         "`{call}`: each step of each window has a target, not only the last.",
         (inputs, targets[:, -1]),
     )
+    table = (
+        "Write a table: with length 3 and horizon 2, the inputs are at places 0, 1, 2 and their "
+        "targets at places 2, 3, 4."
+    )
+    one_window = (
+        "Does your range leave out its end? In a series of exactly length + horizon values there "
+        "is one window."
+    )
     far = f"`{{call}}`: your targets lie {horizon + 1} places ahead, one too far."
-    yield far, cut(series, length, horizon + 1, stride)
+    yield far, cut(series, length, horizon + 1, stride), table
     near = f"`{{call}}`: your targets lie {horizon - 1} places ahead, one too few."
-    yield near, cut(series, length, horizon - 1, stride)
+    yield near, cut(series, length, horizon - 1, stride), table
     yield near, (inputs, cut(series[horizon - 1 :], length, 0, stride)[0][: len(inputs)])
     yield (
         f"`{{call}}`: your windows begin one place apart, not {stride}.",
         cut(series, length, horizon, 1),
     )
     last = "`{call}`: the last window is missing. All of its targets are still in the series."
-    yield last, (inputs[:-1], targets[:-1]) if len(inputs) > 1 else ...
-    yield last, cut(series[:-1], length, horizon, stride)
+    yield last, (inputs[:-1], targets[:-1]) if len(inputs) > 1 else ..., one_window
+    yield last, cut(series[:-1], length, horizon, stride), one_window
     yield (
         "`{call}`: the last targets are not in the series after their inputs.",
         (

@@ -815,8 +815,12 @@ def _(probabilities, share):
         "`{call}`: the symbols that you keep do not reach the share. The one that crosses it "
         "belongs to them."
     )
-    yield too_few, _shares(_chosen(probabilities, order[sums <= share]))
-    yield too_few, _shares(_chosen(probabilities, order[sums < share]))
+    example = (
+        "Of the probabilities 0.6, 0.3 and 0.1 with a share of 0.8, two symbols stay. Which two "
+        "numbers does your condition compare for the second one?"
+    )
+    yield too_few, _shares(_chosen(probabilities, order[sums <= share])), example
+    yield too_few, _shares(_chosen(probabilities, order[sums < share])), example
     yield too_few, _shares(_chosen(probabilities, order[sums <= max(share, sums[0])]))
     yield (
         "`{call}`: without the last of the symbols that you keep, the others reach the share "
@@ -974,6 +978,8 @@ def _(states, values):
     yield (
         "You subtract the mean of all states; each column has its own mean.",
         _cosines(states - states.mean(), deviations),
+        "Print `states.mean(axis=0).shape` and `states.mean(axis=1).shape`. Which has one number "
+        "for each column?",
     )
     yield (
         "For a cell that never changes you return nan: 0 divided by 0. Return 0.",

@@ -29,7 +29,7 @@ from dltlab.exercises.specs import Several, Spec
 Cases = Callable[[], Iterable[tuple[Any, ...]]]
 Observe = Callable[..., Any]
 Sentence = str | Callable[[Any], str]
-Mistakes = Callable[..., Iterator[tuple[Sentence, Any]]]
+Mistakes = Callable[..., Iterator[tuple[Sentence, Any] | tuple[Sentence, Any, str]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ class DeclaredExercise(Exercise):
         """Declare several wrong answers that share intermediate values.
 
         The decorated function takes the arguments of a case and yields pairs of a sentence and a
-        wrong value, equally many on every case. See `mistake`.
+        wrong value, or these two and a hint, equally many on every case. See `mistake`.
 
         Raises:
             Invalid: The exercise has `observe=`.
@@ -330,13 +330,14 @@ class DeclaredExercise(Exercise):
     def _mistakes_of(self, generator: Mistakes) -> list[Mistake]:
         try:
             with _comparable():
-                counts = [len(list(generator(*case.fresh()))) for case in self.cases]
+                yielded = [list(generator(*case.fresh())) for case in self.cases]
         except Exception as error:
             description = describe_author_error(generator, error)
             raise Invalid(
                 f"`mistakes` of line {line_of(generator)} raises {description}"
             ) from error
-        if len(set(counts)) != 1:
+        if len({len(declared) for declared in yielded}) != 1:
+            counts = [len(declared) for declared in yielded]
             raise Invalid(
                 f"`mistakes` must yield as many pairs on each case, not {counts}; yield `...` as a "
                 "value where a mistake makes no difference"
@@ -346,8 +347,9 @@ class DeclaredExercise(Exercise):
                 lambda *arguments, number=number: list(generator(*arguments))[number][1],
                 lambda *arguments, number=number: list(generator(*arguments))[number][0],
                 line_of(generator),
+                *hint,
             )
-            for number in range(counts[0])
+            for number, (_, _, *hint) in enumerate(yielded[0])
         ]
 
     def _differing(self, mistake: Mistake) -> list[bool]:

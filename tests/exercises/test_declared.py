@@ -208,7 +208,14 @@ def test_a_mistake_is_told_by_its_sentence(scaled):
 def test_a_mistake_may_have_a_hint_of_its_own(scaled):
     scaled.mistake("You divide.", hint="Which way does the factor go?")(lambda x, f: x / f)
 
+    @scaled.mistakes
+    def _(x, f):
+        yield "You subtract.", x - f, "What does a factor do?"
+        yield "You leave the factor out.", x
+
     assert scaled.evaluate(lambda x, f: x / f).hint == "Which way does the factor go?"
+    assert scaled.evaluate(lambda x, f: x - f).hint == "What does a factor do?"
+    assert scaled.evaluate(lambda x, f: x).hint == ""
     assert scaled.evaluate(lambda x, f: x + f).hint == ""
 
 

@@ -4,6 +4,7 @@ The solved labs run in cold kernels: in a warm kernel, which has imported many p
 missing import in a lab would not be noticed.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -124,6 +125,19 @@ def test_an_unedited_lab_runs_to_its_end_with_every_exercise_unattempted(
     references = set(re.findall(r"ex\.(\w+)\.or_reference\(", text))
     announced = re.findall(r"(\w+): using the reference solution", notebook_text(executed))
     assert references == set(announced)
+
+
+@every_lab
+def test_every_training_of_a_lab_ends_with_one_line_when_it_is_interrupted(lab: Lab) -> None:
+    """`training.fit` does, and Keras' own `fit` with a `Monitor`; scikit-learn's is short."""
+    calls = [
+        ast.unparse(node)
+        for cell in lab.code_cells()
+        for node in ast.walk(cell.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".fit")
+    ]
+    plain = [call for call in calls if not call.startswith(("training.fit(", "svm.SVC("))]
+    assert [call for call in plain if "Monitor(" not in call] == []
 
 
 @pytest.fixture
