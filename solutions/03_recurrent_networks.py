@@ -517,7 +517,8 @@ for (name, (model, inputs, targets, size)), colour, style in zip(
     keras.utils.set_random_seed(1)
     clock = time.perf_counter()
     history = training.fit(model, (inputs, targets), batch_size=size, epochs=epochs, title=None)
-    print(f"{name:27} {epochs * steps} steps in {time.perf_counter() - clock:.0f} s")
+    done = int(model.optimizer.iterations)
+    print(f"{name:27} {done} steps in {time.perf_counter() - clock:.0f} s")
     loss = history.history.get("loss", [])  # of each finished epoch
     axis.plot(steps * np.arange(1, len(loss) + 1), loss, style, color=colour, label=name)
 axis.set(xlabel="training step", ylabel="mean square error", yscale="log")
