@@ -17,7 +17,7 @@
 # datasets: [python_docs, tinyshakespeare]
 # requires: [01_first_network]
 # profiles:
-#   smoke: {STEPS: 36, RUN_CHALLENGE: false}
+#   smoke: {STEPS: 12, HELD_OUT: 8000, WRITTEN: 64, RUN_CHALLENGE: false}
 #   workshop: {}
 #   full: {DATASET: tinyshakespeare, STEPS: 4000}
 # ---
@@ -61,14 +61,17 @@ devices.setup(seed=1)
 # %% tags=["parameters"]
 DATASET = "python_docs"  # or "tinyshakespeare", or a text file of your own, such as "mine.txt"
 STEPS = 1200  # steps of 32 windows of 64 characters
+HELD_OUT = 1_000_000  # at most so many characters measure the models
+WRITTEN = 2048  # characters are written to measure the speed of writing
 RUN_CHALLENGE = True  # the challenge at the end trains one more network
 
 # %%
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # told apart by colour-blind readers too
 
 corpus = data.corpus(DATASET)
-print(f"{len(corpus.train):,} characters to learn from, {len(corpus.validation):,} held out")
-print(corpus.validation[:700])
+text = corpus.validation[:HELD_OUT]
+print(f"{len(corpus.train):,} characters to learn from, {len(text):,} held out")
+print(text[:700])
 
 # %% [markdown]
 # By default this is what Python says about itself when you call `help()`. The last tenth is held
@@ -127,7 +130,7 @@ ex.bits_per_character.check(bits_per_character)  # also .hint() and .solution()
 
 # %%
 vocabulary = corpus.vocabulary
-train_ids, held_out = vocabulary.encode(corpus.train), vocabulary.encode(corpus.validation)
+train_ids, held_out = vocabulary.encode(corpus.train), vocabulary.encode(text)
 print(f"{len(vocabulary)} symbols: {''.join(vocabulary.symbols)!r}")
 print(corpus.train[:12], "→", train_ids[:12])
 print("there and back:", vocabulary.decode(train_ids) == corpus.train)
@@ -205,7 +208,6 @@ ex.ngram_probability.check(ngram_probability)  # also .hint() and .solution()
 # %%
 ngram = ex.ngram_probability.or_reference(ngram_probability)  # yours once it passes
 to_bits = ex.bits_per_character.or_reference(bits_per_character)
-text = corpus.validation
 ngram_bits = []
 for length in range(6):
     contexts = (text[max(0, place - length) : place] for place in range(len(text)))
@@ -275,8 +277,8 @@ price = ex.compressor_bits.or_reference(compressor_bits)  # yours once it passes
 baselines, alone = {"1-gram": ngram_bits[0], "5-gram": ngram_bits[4]}, {}
 print("        alone   after reading  (bits per character)")
 for name, compress in compressors.items():
-    alone[name] = price(compress, "", corpus.validation)
-    baselines[name] = price(compress, corpus.train, corpus.validation)
+    alone[name] = price(compress, "", text)
+    baselines[name] = price(compress, corpus.train, text)
     print(f"{name:6} {alone[name]:6.3f} {baselines[name]:9.3f}")
 
 # %%
@@ -399,8 +401,8 @@ class Race(keras.callbacks.Callback):
         paused = time.perf_counter()
         self.seconds.append(paused - self.began)
         self.bits.append(training.bits_per_character(self.model, held_out))
-        text = training.generate(self.model, vocabulary, temperature=0.7, seed=1)
-        self.lines.append("".join(islice(text, 64)))
+        letters = training.generate(self.model, vocabulary, temperature=0.7, seed=1)
+        self.lines.append("".join(islice(letters, 64)))
         draw(self)
         self.began += time.perf_counter() - paused
 
@@ -609,7 +611,7 @@ PROMPTS = {
     "python_docs": 'coffee\n\nThe "coffee" statement\n\n',
     "tinyshakespeare": "ROMEO:\n",
 }
-prompt = PROMPTS.get(DATASET, corpus.validation[:60])
+prompt = PROMPTS.get(DATASET, text[:60])
 settings = [
     {"temperature": 0},
     {"temperature": 0.5},
@@ -782,10 +784,10 @@ def speed(letters, count):
     return count / (time.perf_counter() - start)
 
 
-long_prompt = corpus.validation[:256]
-slow = speed(naive(long_prompt), 48)
+long_prompt = text[:256]
+slow = speed(naive(long_prompt), max(8, WRITTEN // 40))
 letters = training.generate(network, vocabulary, long_prompt, temperature=0.8, top_p=0.95)
-fast = speed(letters, 2048)
+fast = speed(letters, WRITTEN)
 print(f"re-reading its context {slow:8,.0f} characters a second")
 print(f"keeping its state      {fast:8,.0f} characters a second: {fast / slow:.0f} times as many")
 
