@@ -401,7 +401,7 @@ class Race(keras.callbacks.Callback):
         paused = time.perf_counter()
         self.seconds.append(paused - self.began)
         self.bits.append(training.bits_per_character(self.model, held_out))
-        letters = training.generate(self.model, vocabulary, temperature=0.7, seed=1)
+        letters = training.generate(self.model, vocabulary, text[:100], temperature=0.7, seed=1)
         self.lines.append("".join(islice(letters, 64)))
         draw(self)
         self.began += time.perf_counter() - paused
@@ -424,8 +424,9 @@ race = Race(every=max(12, epochs * len(train) // 15))
 _ = training.fit(network, train, epochs=epochs, title=None, callbacks=[race])
 
 # %% [markdown]
-# And this is how it learned to write: at each of these times it began a new text. When do words
-# appear, and when the first thing that a reader could take for real?
+# And this is how it learned to write: at each of these times it went on with the first hundred
+# characters of the held-out text. When do words appear, and when the first thing that a reader
+# could take for real?
 
 # %%
 for seconds, bits, line in zip(race.seconds, race.bits, race.lines, strict=True):
