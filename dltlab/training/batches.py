@@ -206,7 +206,7 @@ def _as_tensor(array: Any, name: str) -> "tf.Tensor | tf.RaggedTensor":
     if values.ndim == 0:
         raise Invalid(
             f"The {name} data contain a {type(array).__name__} where an array is needed: convert "
-            "lists with numpy.array."
+            "a list with numpy.array, and a sparse matrix to a dense array."
         )
     return tf.convert_to_tensor(values)
 

@@ -11,6 +11,7 @@ from dltlab.training.probabilities import fits
 
 Shape = Sequence[int | None]
 
+_OWN_SHAPES = ("ctc", "circle")  # losses whose targets have another shape than the outputs
 _ONE_HOT = (
     "The labels have several values for each example, and the loss takes class numbers: use "
     "keras.losses.CategoricalCrossentropy for one-hot labels, or convert them with "
@@ -154,6 +155,8 @@ def _require_targets(model: keras.Model, targets: Any, name: str) -> None:
     if outputs is None or not hasattr(targets, "shape") or not _is_built_in(model.loss):
         return
     loss, shape = _loss_name(model), tuple(targets.shape)
+    if loss in _OWN_SHAPES:
+        return
     are_numbers = len(shape) < len(outputs) or shape[-1] == 1
     if loss.startswith("sparse_categorical"):
         if not are_numbers:

@@ -140,7 +140,7 @@ def test_data_without_a_known_end_are_refused() -> None:
         (3, "The training data are a int: pass a tf.data.Dataset"),
         ((X, Y[:9]), "The arrays of the training data have 10, 9 examples"),
         ((X, Y, Y, Y), "The training data are a tuple of 4: pass .x, y. or .x, y, weights."),
-        ((X, Y.tolist()), "contain a int where an array is needed: convert lists with"),
+        ((X, Y.tolist()), "contain a int where an array is needed: convert a list with"),
         (iter(()), "The training data are empty"),
         ((X[:0], Y[:0]), "The training data are empty"),
         (iter([(X[0], 1)]), "A batch of the training data contains single numbers"),

@@ -114,6 +114,16 @@ def test_targets_of_a_loss_that_keras_does_not_know_may_have_any_shape() -> None
         require_trainable(dense(2, "mse"), (np.ones((4, 3)), np.ones((4, 5))))
 
 
+def test_targets_of_losses_for_sequences_and_embeddings_have_shapes_of_their_own() -> None:
+    for loss, outputs, targets in (
+        (keras.losses.CTC(), (5, 6, 3), (5, 2)),
+        (keras.losses.Circle(), (5, 3), (5,)),
+    ):
+        model = keras.Sequential([keras.Input(outputs[1:]), keras.layers.Activation("linear")])
+        model.compile("sgd", loss)
+        require_trainable(model, (np.zeros(outputs), np.ones(targets, np.int64)))
+
+
 def test_batch_with_more_than_three_parts_is_refused() -> None:
     with pytest.raises(Invalid, match="have 4 parts: they must be"):
         require_trainable(dense(2, "mse"), (np.ones((4, 3)),) * 4)
