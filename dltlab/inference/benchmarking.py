@@ -157,9 +157,8 @@ def plot_tradeoff(
         axes.annotate(
             str(batch_size), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8
         )
-    axes.set(
-        xscale="log", ylim=(0, None), xlabel="latency, 99th percentile (ms)", ylabel="images/s"
-    )
+    axes.set(xscale="log", xlabel="latency, 99th percentile (ms)", ylabel="images/s")
+    axes.set_ylim(0, auto=True)  # or the next line would not change the limits
     axes.spines[["top", "right"]].set_visible(False)
 
 

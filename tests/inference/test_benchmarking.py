@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from dltlab.devices import PowerMeter
 from dltlab.errors import Invalid
 from dltlab.inference import Engine, benchmark, benchmarking, optimize
-from dltlab.inference.benchmarking import Benchmark, Measurement, measure
+from dltlab.inference.benchmarking import Benchmark, Measurement, measure, plot_tradeoff
 
 SHORT = 1e-3  # seconds
 
@@ -85,6 +85,14 @@ def test_the_figure_has_a_line_for_each_number_of_streams(result):
     assert [text.get_text() for text in axes.texts] == ["1", "4", "1", "4"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("latency, 99th percentile (ms)", "images/s")
     assert result.alt.startswith("Images per second over latency. ")
+
+
+def test_no_point_of_a_later_line_is_outside_the_figure():
+    axes = Figure().subplots()
+    for index, rate in enumerate((100.0, 900.0)):
+        plot_tradeoff(axes, index, [(1, 0.001, rate), (2, 0.002, 2 * rate)], "")
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] > 1800
 
 
 @pytest.mark.parametrize(("watts", "is_shown"), [(50.0, True), (None, False)])
