@@ -122,10 +122,11 @@ def test_a_simulation_is_a_table_a_figure_and_plain_values():
 
 
 def test_the_times_of_layers_follow_from_the_operations_of_a_model():
-    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(20), keras.layers.Dense(5)])
+    hidden, last = keras.layers.Dense(20, name="hidden"), keras.layers.Dense(5)
+    model = keras.Sequential([keras.Input((10,)), hidden, last])
     first, second = layer_times(model, batch_size=4, flops_per_second=1e6)
 
-    assert first == LayerTime("dense", 2 * 4 * 200 / 1e6, 2 * 2 * 4 * 200 / 1e6, 4 * 220)
+    assert first == LayerTime("hidden", 2 * 4 * 200 / 1e6, 2 * 2 * 4 * 200 / 1e6, 4 * 220)
     assert second.num_bytes == 4 * 105
 
 
