@@ -28,15 +28,22 @@ class CommandResult:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run whole labs first, spread over the workers: the last one would run alone for minutes."""
+    """Run the README and whole labs first, spread over the workers.
+
+    The last of them would run alone for minutes.
+    """
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    readme = [item for item in items if item.path.name == "test_readme.py"]
     labs = [item for item in items if item.path.parent.name in ("browser", "checks", "notebooks")]
-    rest = [item for item in items if item not in labs]
+    rest = [item for item in items if item not in (*readme, *labs)]
     share = math.ceil(len(rest) / workers)
     items[:] = [
         item
         for worker in range(workers)
-        for item in (*labs[worker::workers], *rest[worker * share : (worker + 1) * share])
+        for item in (
+            *[*readme, *labs][worker::workers],
+            *rest[worker * share : (worker + 1) * share],
+        )
     ]
 
 
