@@ -166,6 +166,7 @@ def _location(card: DatasetCard) -> str:
         return "comes with dltlab"
     if all(map(is_beside_card, card.files)):
         return "beside its card"
+    # Unlike `Path.is_file`, it is False where the store may not be entered.
     if all(os.path.isfile(stored_path(card, file)) for file in card.files):
         return "in your store"
     missing = [file for file in card.files if not is_local(card, file)]

@@ -216,8 +216,8 @@ def simulate(
         raise Invalid("There is no layer to simulate.")
     if not bucket_bytes > 0 or not jitter >= 0:
         raise Invalid(
-            f"bucket_bytes is {bucket_bytes} and jitter {jitter}; they must be more than 0 and at "
-            "least 0."
+            f"bucket_bytes is {bucket_bytes} and jitter {jitter}; bucket_bytes must be positive, "
+            "and jitter must not be negative."
         )
     forward = sum(layer.forward for layer in layers)
     compute = forward + sum(layer.backward for layer in layers)

@@ -36,8 +36,8 @@ class Link:
         """Refuse values out of their range."""
         if not self.alpha >= 0 or not self.bandwidth > 0:
             raise Invalid(
-                f"The latency of a link is {self.alpha} and its bandwidth {self.bandwidth}; they "
-                "must be at least 0 and more than 0."
+                f"The latency of a link is {self.alpha} and its bandwidth {self.bandwidth}; the "
+                "latency must not be negative, and the bandwidth must be positive."
             )
 
     def seconds(self, num_bytes: float) -> float:

@@ -149,8 +149,8 @@ def _require_targets(model: keras.Model, targets: Any, name: str) -> None:
     outputs = _output_shape(model)
     if outputs is not None and isinstance(targets, dict) and _is_built_in(model.loss):
         raise Invalid(
-            f"The {name} targets are a dict, and the model has one output, which is none: pass "
-            "the array without the dict."
+            f"The {name} targets are a dict, and the model has one output that is not named: pass "
+            "the array itself."
         )
     if outputs is None or not hasattr(targets, "shape") or not _is_built_in(model.loss):
         return

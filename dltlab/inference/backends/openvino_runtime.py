@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -40,7 +41,9 @@ _RESHAPES = ("Convert", "Reshape", "Transpose", "Unsqueeze")
 _PROFILED_RUNS = 9
 
 
-@cache
+_CORE_LOCK = threading.Lock()  # threads that ask at once get the same core
+
+
 def core() -> "ov.Core":
     """Return the one `openvino.Core` of this process, which lives until its end.
 
@@ -49,6 +52,12 @@ def core() -> "ov.Core":
     first one with a stack that does not exist: the next signal there, such as Ctrl-C, would be a
     segmentation fault (OpenVINO 2026.4, `SigAltStackSetup`).
     """
+    with _CORE_LOCK:
+        return _make_core()
+
+
+@cache
+def _make_core() -> "ov.Core":
     import openvino as ov
 
     return ov.Core()
