@@ -17,6 +17,10 @@ class Unavailable(LabError):
     """Something exists but cannot be used here or now: a package, a device, a host, a disk."""
 
 
+class WorkerLost(Unavailable):
+    """Another worker of a job has ended, was stopped, or cannot be reached."""
+
+
 class Damaged(LabError):
     """The content of a file is not what it must be: truncated, changed, or of another format."""
 

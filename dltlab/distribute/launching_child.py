@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOST_PEER = 75  # EX_TEMPFAIL: the exit code of a worker that ends because another one is gone
 MAX_REPORT_BYTES = 32_000  # a pipe holds 64 KiB, so writing does not block
 END_OF_REPORT = b"\0"
 
@@ -45,8 +46,9 @@ def main() -> None:
         _report(options["report"], 128 + signal.SIGINT, "")
         raise SystemExit(128 + signal.SIGINT) from None
     except BaseException as error:
-        _report(options["report"], 1, _describe(error))
-        raise SystemExit(1) from None
+        code = LOST_PEER if type(error).__name__ == "WorkerLost" else 1
+        _report(options["report"], code, _describe(error))
+        raise SystemExit(code) from None
 
 
 def _bind(launcher: int, cores: list[int]) -> None:

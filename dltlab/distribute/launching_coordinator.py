@@ -14,10 +14,10 @@ from time import monotonic
 from typing import Any
 
 from dltlab.distribute.launching_channel import Channel
+from dltlab.distribute.launching_child import LOST_PEER
 from dltlab.distribute.launching_plan import Member, assign, join_address
 from dltlab.errors import LabError
 
-LOST_PEER = 75  # EX_TEMPFAIL: a worker ends with it because another one is gone
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 20.0  # after which a launcher counts as lost
 _CAUSE_SECONDS = 1.0  # to wait for the failure that made a worker lose its peer

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dltlab.distribute.launching_channel import Channel
-from dltlab.distribute.launching_coordinator import LOST_PEER, Coordinator
+from dltlab.distribute.launching_child import LOST_PEER
+from dltlab.distribute.launching_coordinator import Coordinator
 from tests.deadlines import HANG_SECONDS
 
 TOKEN = "a secret of the job"
