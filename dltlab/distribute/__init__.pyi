@@ -2,7 +2,9 @@ from .bandwidth import bandwidth
 from .cluster import worker
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
 from .fits import fit_alpha_beta, fit_scaling
+from .group import join
 from .launching import launch
+from .prepare import prepare
 from .simulation import LayerTime, layer_times, simulate
 from .topologies import CubeMesh, FatTree, Link, Ring, Tree
 
@@ -19,8 +21,10 @@ __all__ = [
     "broadcast",
     "fit_alpha_beta",
     "fit_scaling",
+    "join",
     "launch",
     "layer_times",
+    "prepare",
     "reduce",
     "reduce_scatter",
     "simulate",
