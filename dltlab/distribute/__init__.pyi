@@ -3,6 +3,7 @@ from .cluster import worker
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
 from .fits import fit_alpha_beta, fit_scaling
 from .group import join
+from .job_scripts import job_script
 from .launching import launch
 from .prepare import prepare
 from .simulation import LayerTime, layer_times, simulate
@@ -21,6 +22,7 @@ __all__ = [
     "broadcast",
     "fit_alpha_beta",
     "fit_scaling",
+    "job_script",
     "join",
     "launch",
     "layer_times",

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from dltlab import paths
 
-_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 class Member(TypedDict):
@@ -137,7 +137,7 @@ def environment(
     addresses = [assignment["address"] for assignment in assignments]
     task = {"type": "worker", "index": rank}
     result = {
-        **dict.fromkeys(_THREADS, str(len(own["cores"]))),
+        **dict.fromkeys(THREAD_VARIABLES, str(len(own["cores"]))),
         "PYTHONUNBUFFERED": "1",
         **variables,
         "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task}),

@@ -20,6 +20,19 @@ def test_output_has_the_rank(dltlab, tmp_path, monkeypatch):
     assert "[launch] Logs: runs/launch/" in result.err
 
 
+def test_a_dry_run_prints_a_script_and_runs_nothing(dltlab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--nodes", "2", "-n", "4", "--max-restarts", "3", "--start-timeout", "60"]
+
+    result = dltlab("launch", *options, "--dry-run", "slurm", "--cores", "2", "--", "train.py", "x")
+
+    assert result.code == 0
+    assert result.out.startswith("#!/bin/bash\n#SBATCH --job-name=dltlab-train\n")
+    assert "dltlab launch -n 4 --max-restarts 3 --start-timeout 60 --log-dir" in result.out
+    assert result.out.endswith("-- train.py x\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -29,6 +42,10 @@ def test_output_has_the_rank(dltlab, tmp_path, monkeypatch):
         ["--", "-m"],
         ["--nodes", "2", "--node-rank", "5", "--", "train.py"],
         ["--max-restarts", "-1", "--", "train.py"],
+        ["--cores", "2", "--", "train.py"],
+        ["--dry-run", "moon", "--", "train.py"],
+        ["--dry-run", "slurm", "--node-rank", "0", "--", "train.py"],
+        ["--dry-run", "kubernetes", "--", "train.py"],
     ],
     ids=" ".join,
 )
