@@ -49,7 +49,10 @@ def reference(lab: Lab, name: str, *, stub: bool = False) -> Callable[..., Any]:
     imports = _used_imports(lab, definition)
     ast.increment_lineno(definition, cell.line - 1)  # a traceback names the line of the lab
     try:
-        _execute([*imports, definition], namespace, lab.path)
+        # Apart, as in a notebook: in the module that imports a name, Python compiles calls of its
+        # attributes to other instructions, and the stub would not be recognized.
+        _execute(imports, namespace, lab.path)
+        _execute([definition], namespace, lab.path)
     except Exception as error:
         raise Invalid(
             f"{short_path(lab.path)}:{cell.line}: '{name}' cannot be defined from the imports of "

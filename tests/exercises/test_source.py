@@ -103,6 +103,16 @@ def test_a_function_without_code_is_a_stub(lab, function, arguments, body):
     assert is_stub(lab, NAME, function(f"def {NAME}({arguments}):\n    {body}\n"))
 
 
+def test_a_stub_that_calls_a_function_of_an_imported_module_is_a_stub(add):
+    stub = "def ordered(x):\n    x = np.sort(x)\n    ..."
+    lab = add(f"# %%\nimport numpy as np\n\n# %%\n{stub}\n")
+    namespace: dict[str, Any] = {}
+    exec(stub, namespace)
+
+    assert is_stub(lab, "ordered", namespace["ordered"])
+    assert is_stub(lab, "ordered", reference(lab, "ordered", stub=True))
+
+
 @pytest.mark.parametrize("body", ["return 0", "return ...", "x = 1", "raise ValueError", "yield"])
 def test_a_function_with_any_code_is_not_a_stub(lab, function, body):
     assert not is_stub(lab, NAME, function(f"def {NAME}(predictions, truth):\n    {body}\n"))
