@@ -11,6 +11,7 @@ import numpy as np
 
 from dltlab.display import Result, in_notebook, show_html
 from dltlab.distribute.piece_drawing import draw_gif, draw_strip
+from dltlab.distribute.ranks import RankFunction, run_ranks
 from dltlab.distribute.schedules import ALGORITHMS, Message, Step
 from dltlab.errors import Invalid
 
@@ -189,25 +190,32 @@ class CollectiveRun(Result):
 
 
 def all_reduce(
-    arrays: "Sequence[ArrayLike]", op: str = "sum", *, algorithm: str = "ring"
+    arrays: "Sequence[ArrayLike]", op: str = "sum", *, algorithm: str | RankFunction = "ring"
 ) -> CollectiveRun:
     """Combine the arrays of all ranks; every rank gets the result.
 
     The dtype stays, as with MPI and NCCL, so that sums of small integers overflow; only the mean of
     integers is float64.
 
+    A function as `algorithm` runs on every rank at the same time. It takes the array of its rank
+    and an object with `rank`, `size`, `send(array, target)` and `receive(source)`, and returns the
+    result. A second run, with other numbers, traces which parts of the array it sends.
+
     Args:
         arrays: One array for each rank, all of the same shape and dtype.
-        op: "sum", "prod", "max", "min" or "mean".
-        algorithm: "ring", "tree", "recursive_doubling" or "halving_doubling". The last two are for
-            2^k ranks; of another number, the surplus ranks give their array to a neighbor before
-            and receive the result after, as in MPICH.
+        op: "sum", "prod", "max", "min" or "mean"; with a function, what the function does.
+        algorithm: "ring", "tree", "recursive_doubling" or "halving_doubling", or a function. The
+            last two names are for 2^k ranks; of another number, the surplus ranks give their array
+            to a neighbor before and receive the result after, as in MPICH.
 
     Raises:
-        Invalid: There is no array, the arrays do not fit together, their dtype is not numeric, or
-            the operation or the algorithm is not known.
+        Invalid: There is no array, the arrays do not fit together, their dtype is not numeric, the
+            operation or the algorithm is not known, or the messages of a function do not fit
+            together.
     """
     ranks = _equal_arrays(arrays, op)
+    if callable(algorithm):
+        return _run_function("all_reduce", algorithm, ranks)
     steps, num_pieces = _schedule("all_reduce", algorithm, len(ranks))
     memories = [_split(array.ravel(), num_pieces) for array in ranks]
     _run(memories, steps, op)
@@ -216,7 +224,7 @@ def all_reduce(
 
 
 def reduce_scatter(
-    arrays: "Sequence[ArrayLike]", op: str = "sum", *, algorithm: str = "ring"
+    arrays: "Sequence[ArrayLike]", op: str = "sum", *, algorithm: str | RankFunction = "ring"
 ) -> CollectiveRun:
     """Combine the arrays of all ranks; rank i gets part i of the result.
 
@@ -225,12 +233,15 @@ def reduce_scatter(
     Args:
         arrays: One array for each rank, all of the same shape and dtype.
         op: "sum", "prod", "max", "min" or "mean".
-        algorithm: "ring" or "bruck", both for any number of ranks.
+        algorithm: "ring" or "bruck", both for any number of ranks, or a function, as in
+            `all_reduce`.
 
     Raises:
         Invalid: As in `all_reduce`.
     """
     ranks = [np.atleast_1d(array) for array in _equal_arrays(arrays, op)]
+    if callable(algorithm):
+        return _run_function("reduce_scatter", algorithm, ranks)
     steps, num_pieces = _schedule("reduce_scatter", algorithm, len(ranks))
     memories = [_split(array, num_pieces) for array in ranks]
     _run(memories, steps, op)
@@ -306,6 +317,19 @@ def broadcast(
     _run(memories, steps)
     outputs = [_whole(memory, whole.shape) for memory in memories]
     return _result("broadcast", algorithm, outputs, steps, memories[0], root)
+
+
+def _run_function(
+    collective: str, function: RankFunction, ranks: list[np.ndarray]
+) -> CollectiveRun:
+    outputs, steps, lengths = run_ranks(function, ranks)
+    try:
+        arrays = tuple(None if output is None else np.asarray(output) for output in outputs)
+    except ValueError as error:
+        raise Invalid(f"A rank returns something that is not an array: {error}.") from error
+    piece_bytes = tuple(length * ranks[0].itemsize for length in lengths)
+    name = getattr(function, "__name__", "function")
+    return CollectiveRun(collective, name, arrays, steps, piece_bytes, root=None)
 
 
 def _arrays(arrays: "Sequence[ArrayLike]") -> list[np.ndarray]:

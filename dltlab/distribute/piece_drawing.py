@@ -62,6 +62,8 @@ def draw_strip(contents: np.ndarray, steps: Sequence[Step], title: str) -> "Figu
 
 def _draw_arrows(axes: "Axes", step: Step) -> None:
     for message in step:
+        if not message.pieces:
+            continue  # of an array that is shorter than the number of ranks
         column = message.pieces[len(message.pieces) // 2]
         style = {"arrowstyle": "->", "color": "black", "connectionstyle": "arc3,rad=0.3"}
         ends = ((column, message.target), (column, message.source))
