@@ -16,6 +16,7 @@ PLAIN_MODULES = ("display", "doctor", "errors", "files", "paths", "tensorflow_lo
 TESTED_ELSEWHERE = {
     "checks": "tests/checks/test_checks.py verifies the checks of every lab",
     "inference/backends": "tests/inference/test_backends.py runs every backend",
+    "distribute/transports": "tests/distribute/test_transports.py sums over every transport",
 }
 
 

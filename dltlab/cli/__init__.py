@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dltlab import __version__
-from dltlab.cli import author, data, doctor, kernels, launch, learn, models
+from dltlab.cli import author, bench, data, doctor, kernels, launch, learn, models
 from dltlab.cli.common import examples
 from dltlab.errors import LabError
 
@@ -21,6 +21,7 @@ for group in (learn, doctor, author, models, launch):
     app.add_typer(group.app)
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(requested: bool) -> None:

@@ -1,4 +1,5 @@
 from .bandwidth import bandwidth
+from .benchmarking import benchmark_collectives
 from .cluster import worker
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
 from .fits import fit_alpha_beta, fit_scaling
@@ -19,6 +20,7 @@ __all__ = [
     "all_gather",
     "all_reduce",
     "bandwidth",
+    "benchmark_collectives",
     "broadcast",
     "fit_alpha_beta",
     "fit_scaling",

@@ -1,10 +1,8 @@
 """The workers of a training, and sums of tensors over them: `Group`, `join`."""
 
-import json
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cache
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,8 @@ import numpy as np
 from dltlab.distribute.cluster import Worker, worker
 from dltlab.distribute.launching_channel import Channel
 from dltlab.distribute.socket_ring import Address, SocketRing
+from dltlab.distribute.transports import start_transport
+from dltlab.distribute.transports.base import Transport
 from dltlab.errors import Damaged, Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _RETRY_SECONDS = 0.1
 _HELLO_SECONDS = 5.0
 _PACK_BYTES = 4 << 20  # reduced at once, while the rest of the gradients is computed
 
+_joined: dict[Worker, "Group"] = {}
+
 
 class Group:
     """The workers of a training; each is a process with the same program.
@@ -29,21 +31,21 @@ class Group:
     Attributes:
         rank: The number of this worker, from 0.
         size: The number of workers.
+        transport: What sums tensors over the workers; its `name` is that in `join`.
     """
 
-    def __init__(self, ring: SocketRing) -> None:
-        self._ring = ring
-        self.rank, self.size = ring.rank, ring.size
+    def __init__(self, transport: Transport) -> None:
+        self.transport, self._ring = transport, transport.ring
+        self.rank, self.size = self._ring.rank, self._ring.size
 
     @property
     def failure(self) -> str:
         """Which worker was lost; empty where none was."""
-        return self._ring.failure
+        return self.transport.failure
 
     def exchange(self, value: Any) -> list[Any]:
         """Return the values of all workers, JSON, in the order of their ranks."""
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        return [json.loads(part.tobytes()) for part in self._ring.all_gather(text)]
+        return self._ring.exchange(value)
 
     def require_same(self, properties: dict[str, Any]) -> None:
         """Check that all workers have the same properties, by name.
@@ -91,17 +93,12 @@ class Group:
         import tensorflow as tf
 
         parts = [tf.reshape(tf.cast(tensors[index], dtype), [-1]) for index in indices]
-        flat = tf.numpy_function(self._sum_array, [tf.concat(parts, 0)], dtype)
+        flat = self.transport.sum(tf.concat(parts, 0))
         lengths = [tf.size(part) for part in parts]
         for index, part in zip(indices, tf.split(flat, lengths, num=len(parts)), strict=True):
             tensor = tensors[index]
             shaped = tf.ensure_shape(tf.reshape(part, tf.shape(tensor)), tensor.shape)
             tensors[index] = tf.cast(shaped, tensor.dtype)
-
-    def _sum_array(self, array: np.ndarray) -> np.ndarray:
-        summed = array.copy()  # TensorFlow's memory may not be written
-        self._ring.all_reduce(summed)
-        return summed
 
     def gather_rows(self, tensor: "tf.Tensor") -> "tf.Tensor":
         """Return the rows of all workers, in the order of their ranks; they may differ in number.
@@ -128,25 +125,41 @@ class Group:
         )
 
 
-def join(timeout: float = 300.0) -> Group:
+def join(transport: str = "auto", timeout: float = 300.0) -> Group:
     """Return the group of the workers that this process belongs to; see `worker`.
 
-    A second call returns the same group.
+    A second call returns the same group. Call it before TensorFlow computes anything where
+    TensorFlow's collectives shall be used.
 
     Args:
+        transport: What sums tensors over the workers, the same on all of them: "tensorflow" (NCCL
+            between GPUs, gRPC between CPUs), "mpi" (in jobs that mpirun or srun has started) or
+            "ring" (sockets). "auto" is TensorFlow where every worker has a GPU, else MPI where all
+            workers have it, else the ring.
         timeout: Seconds to wait for the other workers.
 
     Raises:
-        Invalid: The environment does not say where the workers meet.
-        Unavailable: A worker does not come in time; the message names it.
+        Invalid: The environment does not say where the workers meet, there is no such transport, or
+            the workers ask for different ones.
+        Unavailable: A worker does not come in time, or cannot use the transport; the message names
+            it.
     """
-    return _join(worker(), timeout)
+    place = worker()
+    if place not in _joined:
+        _joined[place] = _join(place, transport, timeout)
+    group = _joined[place]
+    if transport not in ("auto", group.transport.name) and group.size > 1:
+        raise Invalid(
+            f"This process has joined with the transport {group.transport.name}: name {transport} "
+            "in its first call of join."
+        )
+    return group
 
 
-@cache
-def _join(place: Worker, timeout: float) -> Group:
+def _join(place: Worker, transport: str, timeout: float) -> Group:
     if place.world_size == 1:
-        return Group(SocketRing(0, 1, lambda address: [address], ""))
+        ring = SocketRing(0, 1, lambda address: [address], "")
+        return Group(start_transport(transport, ring, place))
     if not place.rendezvous or not place.token:
         raise Invalid(
             "Several workers need an address to meet and a secret: start them with dltlab launch."
@@ -165,7 +178,7 @@ def _join(place: Worker, timeout: float) -> Group:
         host=_own_host(place),
         timeout=timeout,
     )
-    return Group(ring)
+    return Group(start_transport(transport, ring, place))
 
 
 def _rendezvous(place: Worker) -> Address:

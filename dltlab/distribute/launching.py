@@ -34,6 +34,7 @@ from dltlab.distribute.launching_plan import (
     Member,
     environment,
     join_address,
+    reserved_port,
     usable_cores,
     usable_gpus,
 )
@@ -105,7 +106,7 @@ def launch(
     with ExitStack() as stack:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         stack.enter_context(_signals(lambda number: events.put(("signal", number, None))))
-        ports = [stack.enter_context(_reserved_port()) for _ in range(num_workers + 1)]
+        ports = [stack.enter_context(reserved_port()) for _ in range(num_workers + 1)]
         coordinator: threading.Thread | None = None
         if place.node_rank == 0:
             local, remote = socket.socketpair()
@@ -230,18 +231,6 @@ def _signals(handle: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def _reserved_port() -> socket.socket:
-    """Return a socket bound to a free port, where a worker can listen and nobody else.
-
-    Linux gives the port to no other program as long as the socket is open, while programs that
-    set SO_REUSEADDR and ask for this very port, as TensorFlow does, can listen there.
-    """
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind(("", 0))
-    return reserved
 
 
 def _listen(place: _Place) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -124,6 +125,18 @@ def _positions(groups: Sequence[Hashable]) -> list[tuple[int, int]]:
 def join_address(host: str, port: int) -> str:
     """Return `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reserved_port() -> socket.socket:
+    """Return a socket bound to a free port, where a worker can listen and nobody else.
+
+    Linux gives the port to no other program as long as the socket is open, while programs that
+    set SO_REUSEADDR and ask for this very port, as TensorFlow does, can listen there.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("", 0))
+    return reserved
 
 
 def environment(

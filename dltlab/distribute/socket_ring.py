@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import hmac
 import itertools
+import json
 import queue
 import selectors
 import socket
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +51,12 @@ class SocketRing:
         timeout: Seconds to wait for the neighbors at the start.
         patience: Seconds without a sign of life after which a worker counts as lost.
 
+    Attributes:
+        rank: The number of this worker.
+        size: The number of workers.
+        host: The address of this host for the others.
+        patience: Seconds without a sign of life after which a worker counts as lost.
+
     Raises:
         Unavailable: A neighbor does not come in time.
     """
@@ -65,9 +73,10 @@ class SocketRing:
         patience: float = 20.0,
     ) -> None:
         self.rank, self.size = rank, size
-        self._patience = patience
+        self.host, self.patience = host, patience
         self._failure = ""
         self._ended = threading.Event()
+        self._callbacks: list[Callable[[str], None]] = []
         if size == 1:
             return
         key = hashlib.sha256(token.encode()).digest()
@@ -136,6 +145,23 @@ class SocketRing:
             arrays.append(received)
         return [arrays[(self.rank - rank) % self.size] for rank in range(self.size)]
 
+    def exchange(self, value: Any) -> list[Any]:
+        """Return the values of all workers, JSON, in the order of their ranks.
+
+        Raises:
+            WorkerLost: A worker was lost; the message names it.
+        """
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        return [json.loads(part.tobytes()) for part in self.all_gather(text)]
+
+    def call_when_lost(self, function: Callable[[str], None]) -> None:
+        """Call a function, in a thread, with the sentence about the first loss of a worker."""
+        self._callbacks.append(function)
+
+    def wait_for_loss(self, seconds: float) -> None:
+        """Wait until a worker is lost or has left the ring, but no longer than some seconds."""
+        self._ended.wait(seconds)
+
     def close(self) -> None:
         """Leave the ring; the others may go on, but not reduce any more."""
         if self.size > 1 and not self._closing.is_set():
@@ -187,7 +213,7 @@ class SocketRing:
 
     def _lost(self) -> WorkerLost:
         """Return the error of a broken connection, once the monitor knows whose fault it is."""
-        self._ended.wait(self._patience)
+        self._ended.wait(self.patience)
         left = next((neighbor.rank for neighbor in self._neighbors if neighbor.has_left), None)
         if left is not None and not self._failure:
             self._failure = (
@@ -223,6 +249,8 @@ class SocketRing:
             for connection in (self._next, self._previous):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)  # wakes who waits for it
+            for function in self._callbacks:
+                function(self._failure)
 
     def _tell(self, line: str) -> None:
         for neighbor in self._neighbors:
@@ -250,9 +278,9 @@ class SocketRing:
     def _check_silence(self) -> None:
         for neighbor in self._neighbors:
             seconds = monotonic() - neighbor.last_heard
-            if seconds > self._patience and not neighbor.has_left:
+            if seconds > self.patience and not neighbor.has_left:
                 self._failure = self._failure or (
-                    f"Worker {neighbor.rank} has not answered for {self._patience:g} s: it was "
+                    f"Worker {neighbor.rank} has not answered for {self.patience:g} s: it was "
                     "stopped, or its host cannot be reached."
                 )
 
