@@ -6,7 +6,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -196,10 +196,10 @@ def benchmark_collectives(
     max_bytes: int = 16 << 20,
     step_factor: int = 4,
 ) -> CollectivesBenchmark:
-    """Measure the all-reduce of real workers, which are started on this host for each transport.
+    """Measure the all-reduce of real workers, which are started on this host.
 
-    Each worker gets its own cores. Every sum is checked. The time is that of a call in a sequence
-    of calls, as in nccl-tests.
+    Each worker gets its own cores. The transports take turns. Every sum is checked. The time is
+    that of a call in a sequence of calls, as in nccl-tests.
 
     Args:
         num_workers: The number of workers.
@@ -223,16 +223,15 @@ def benchmark_collectives(
     unknown = sorted(set(transports or ()) - set(TRANSPORTS))
     if unknown:
         raise Invalid(f"There is no transport {unknown[0]!r}; they are {', '.join(TRANSPORTS)}.")
-    left_out, times = {}, []
-    for name in transports or sorted(TRANSPORTS, key=lambda name: -TRANSPORTS[name].priority):
-        reason = _mpi_missing() if name == "mpi" else ""
-        if reason and transports:
-            raise Unavailable(f"The transport {name} cannot be measured: {reason}.")
-        if reason:
-            left_out[name] = reason
-        else:
-            times += _measure(name, num_workers, sizes)
-    return CollectivesBenchmark(num_workers, tuple(times), left_out)
+    names = transports or sorted(TRANSPORTS, key=lambda name: -TRANSPORTS[name].priority)
+    left_out = {"mpi": reason} if "mpi" in names and (reason := _mpi_missing()) else {}
+    options = {"transports": [name for name in names if name not in left_out], "sizes": sizes}
+    if transports and left_out:
+        raise Unavailable(f"The transport mpi cannot be measured: {left_out['mpi']}.")
+    times, refused = _run_workers(num_workers, options)
+    if transports and refused:
+        raise Unavailable(*refused.values())
+    return CollectivesBenchmark(num_workers, tuple(times), left_out | refused)
 
 
 def _mpi_missing() -> str:
@@ -241,25 +240,29 @@ def _mpi_missing() -> str:
     return "" if shutil.which(_MPIRUN) else f"there is no {_MPIRUN}; install Open MPI"
 
 
-def _measure(transport: str, num_workers: int, sizes: Iterable[int]) -> list[CollectiveTime]:
+def _run_workers(
+    num_workers: int, options: dict[str, Any]
+) -> tuple[list[CollectiveTime], dict[str, str]]:
+    """Return the times that workers have measured, and the transports that they could not use."""
     with TemporaryDirectory() as folder:
         output = Path(folder, "times.json")
-        options = {"transport": transport, "sizes": [*sizes], "output": str(output)}
-        by_mpi = transport == "mpi"
-        _run_workers(num_workers, folder, json.dumps(options), by_mpi=by_mpi)
-        measured = json.loads(output.read_text())
-    return [
+        argument = json.dumps(options | {"output": str(output)})
+        _launch(num_workers, folder, argument, by_mpi="mpi" in options["transports"])
+        result = json.loads(output.read_text())
+    times = [
         CollectiveTime(
-            transport=transport,
             num_bytes=4 * values["count"],
             bandwidth=bandwidth("all_reduce", 4 * values["count"], values["seconds"], num_workers),
             **values,
         )
-        for values in measured
+        for values in result["times"]
+    ]
+    return sorted(times, key=lambda time: options["transports"].index(time.transport)), result[
+        "left_out"
     ]
 
 
-def _run_workers(num_workers: int, folder: str, argument: str, *, by_mpi: bool) -> None:
+def _launch(num_workers: int, folder: str, argument: str, *, by_mpi: bool) -> None:
     """Run the program of the workers; under mpirun there is a launcher for each of them."""
     options = {"num_workers": 1 if by_mpi else num_workers, "log_dir": folder}
     command = [sys.executable, "-c", _START, json.dumps(options)]

@@ -14,10 +14,10 @@ from dltlab.distribute.transports.ring import RingTransport
 
 def measure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     output = folder / "times.json"
-    options = {"transport": "ring", "sizes": [4, 4000], "output": str(output)}
+    options = {"transports": ["ring"], "sizes": [4, 4000], "output": str(output)}
     monkeypatch.setattr(sys, "argv", ["worker", json.dumps(options)])
     main()
-    times: list[dict[str, Any]] = json.loads(output.read_text())
+    times: list[dict[str, Any]] = json.loads(output.read_text())["times"]
     return times
 
 

@@ -51,8 +51,8 @@ class TensorFlowTransport(Transport):
         with tf.device("CPU:0"):
             self._calls = tf.Variable(0, trainable=False)
         with tf.device(self._device):
-            # NCCL needs the same order on all workers, which this variable enforces.
-            self._tokens = [tf.Variable(0.0, trainable=False).handle] if is_gpu else []
+            # NCCL needs the same order on all workers, which using this variable enforces.
+            self._order = [tf.Variable(0.0, trainable=False)] if is_gpu else []
         self._sites: dict[tuple[tf.DType, int], int] = {}
         self._sum_in_graph = tf.function(self.sum)
         ring.call_when_lost(_abort)
@@ -126,7 +126,7 @@ class TensorFlowTransport(Transport):
                 group_size=self.ring.size,
                 group_key=_GROUP_KEY,
                 instance_key=key,
-                ordering_token=self._tokens,
+                ordering_token=[variable.handle for variable in self._order],
                 merge_op="Add",
                 final_op="Id",
                 communication_hint=self._hint,
