@@ -1,5 +1,6 @@
 from .bandwidth import bandwidth
 from .benchmarking import benchmark_collectives
+from .checkpoint import Checkpoint
 from .cluster import worker
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
 from .fits import fit_alpha_beta, fit_scaling
@@ -11,6 +12,7 @@ from .simulation import LayerTime, layer_times, simulate
 from .topologies import CubeMesh, FatTree, Link, Ring, Tree
 
 __all__ = [
+    "Checkpoint",
     "CubeMesh",
     "FatTree",
     "LayerTime",

@@ -73,6 +73,7 @@ class _Prepared:
         for name in self.own:
             # Keras' __setattr__ would track what it is given as a part of the model.
             object.__setattr__(model, name, getattr(self, name))
+        object.__setattr__(model, "worker_rank", group.rank)  # read by `dltlab.training.fit`
 
     # What is called on every worker with the same arguments.
 
@@ -495,11 +496,12 @@ class _Shuffled(keras.utils.PyDataset):  # type: ignore[misc]
 def _skip_epochs(dataset: "tf.data.Dataset") -> Callable[[int], None]:
     """Return a function after which a data set has the order of a later epoch.
 
-    Where a data set shuffles, each of its iterators has the order of the next epoch.
+    Where a data set shuffles, each of its iterators has another order, and Keras' `fit` creates two
+    for each epoch, but one for the first if it does not know the number of batches.
     """
 
     def skip(num_epochs: int) -> None:
-        for _ in range(num_epochs):
+        for _ in range(2 * num_epochs - (int(dataset.cardinality()) < 0)):
             next(iter(dataset), None)
 
     return skip

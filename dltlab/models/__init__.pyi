@@ -2,7 +2,7 @@ from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import cost, shape_text
 from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
-from .loading import MODEL_FILE, load_model
+from .loading import MODEL_FILE, load_model, load_weights
 from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
@@ -17,6 +17,7 @@ __all__ = [
     "googlenet",
     "in_precision",
     "load_model",
+    "load_weights",
     "model_hash",
     "record_layer_calls",
     "resnet50",

@@ -56,6 +56,30 @@ def load_model(
         raise _explanation(path, error) from error
 
 
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Load weights, and the optimizer's state if the model is compiled, of a like model.
+
+    Args:
+        model: A built model, and a built optimizer.
+        path: A `.keras` file.
+
+    Raises:
+        Invalid: The file has the weights of another model.
+        Damaged: The file is not a complete Keras model.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # a damaged file can raise anything
+        if not _is_intact(path):
+            raise Damaged(
+                f"{path} is damaged or not a Keras model: save or train it again."
+            ) from error
+        raise Invalid(
+            f"{path} has the weights of another model: build the same model, or name another "
+            "folder."
+        ) from error
+
+
 def _explanation(path: Path, error: Exception) -> LabError:
     """Return the error that says why Keras could not load a file."""
     text = str(error)

@@ -40,6 +40,7 @@ def fit(
     class_weight: Mapping[int, float] | None = None,
     title: str | None = "Training",
     run_dir: str | Path | None = None,
+    resume: bool = False,
     patience: int | None = None,
     callbacks: Callbacks = None,
     data: Sequence[str] = (),
@@ -54,6 +55,9 @@ def fit(
     After Ctrl-C or a notebook's stop button the model has the weights of the last step, and
     `model.history` has the finished epochs. In a notebook `fit` then returns; elsewhere, and in the
     check of an exercise, it raises KeyboardInterrupt.
+
+    A model of `dltlab.distribute.prepare` is trained on all workers. Only worker 0 shows the
+    progress and writes into `run_dir`, from which all workers read when a training is resumed.
 
     Args:
         model: A compiled model.
@@ -71,6 +75,8 @@ def fit(
         title: The beginning of the figure's title, or of each printed line; None: show nothing.
         run_dir: A new folder for this training. It gets records for TensorBoard, `data.json`, and
             after each epoch `model.keras` and `history.json`, from which `resume` continues.
+        resume: Whether to continue a training that `run_dir` contains, with the same model, instead
+            of refusing the folder: for a program that is run again until it has finished.
         patience: Stop if the validation loss, or without validation the loss, has not improved for
             this number of epochs, and restore the weights of the best epoch.
         callbacks: Further Keras callbacks, or a single one.
@@ -82,16 +88,26 @@ def fit(
 
     Raises:
         Invalid: An argument, the data or the labels are wrong, the loss is not finite, or the
-            folder already contains a training.
+            folder already contains a training, or that of another model.
+        Damaged: The files of a training to resume cannot be read.
         Unavailable: The memory does not suffice, or the folder cannot be written.
     """
     folder = None if run_dir is None else Path(run_dir).expanduser()
-    if folder is not None and (folder / HISTORY_FILE).exists():
-        raise Invalid(
-            f"{folder} already contains a training: continue it with "
-            f"training.resume({str(folder)!r}, …), or name another folder."
-        )
     state = RunState(folder, epochs, patience, batch_size, steps_per_epoch, class_weight)
+    if folder is not None and (folder / HISTORY_FILE).exists():
+        if not resume:
+            raise Invalid(
+                f"{folder} already contains a training: continue it with "
+                f"training.resume({str(folder)!r}, …), or name another folder."
+            )
+        state.restore(model)
+    is_first = getattr(model, "worker_rank", 0) == 0  # which `distribute.prepare` sets
+    if state.is_complete:
+        if is_first:
+            _report_completion(state)
+        return state.history(model)
+    if not is_first:
+        state.folder, title = None, None
     return _train(model, state, train, validation, title, callbacks, data)
 
 
@@ -135,12 +151,15 @@ def resume(
     folder = Path(run_dir).expanduser()
     state, model = RunState.load(folder, trusted=trusted, custom_objects=custom_objects)
     if epochs is not None:
-        state.epochs = epochs
-    if len(state.rows) >= state.epochs or (state.finished and epochs is None):
-        print(f"{run_dir} is complete: {len(state.rows)} epochs.")  # noqa: T201
+        state.epochs, state.finished = epochs, False
+    if state.is_complete:
+        _report_completion(state)
         return state.history(model)
-    state.finished = False
     return _train(model, state, train, validation, title, callbacks)
+
+
+def _report_completion(state: RunState) -> None:
+    print(f"{state.folder} is complete: {len(state.rows)} epochs.")  # noqa: T201
 
 
 def _train(

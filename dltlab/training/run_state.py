@@ -14,7 +14,7 @@ import keras
 
 from dltlab.errors import Damaged, Invalid, NotFound
 from dltlab.files import cannot_write, write_atomically
-from dltlab.models import MODEL_FILE, load_model
+from dltlab.models import MODEL_FILE, load_model, load_weights
 from dltlab.training.schedules import restore_one_cycle
 
 HISTORY_FILE = "history.json"
@@ -82,13 +82,7 @@ class RunState:
                 f"{folder} contains no training: name the folder that was given to training.fit as "
                 "run_dir, or begin with training.fit."
             )
-        try:
-            saved = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
-            state = cls(folder, **saved)
-        except (ValueError, TypeError) as error:
-            raise Damaged(
-                f"{folder / HISTORY_FILE} cannot be read: start again in another folder."
-            ) from error
+        state = cls._read(folder)
         if state.class_weight is not None:  # the keys in JSON are text
             state.class_weight = {int(key): value for key, value in state.class_weight.items()}
         options: dict[str, Any] = {"trusted": trusted, "custom_objects": custom_objects}
@@ -97,6 +91,41 @@ class RunState:
         if state.patience and (folder / _BEST_FILE).exists():
             state.best = load_model(folder / _BEST_FILE, **options).get_weights()
         return state, model
+
+    @classmethod
+    def _read(cls, folder: Path) -> "RunState":
+        path = folder / HISTORY_FILE
+        try:
+            return cls(folder, **json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise Damaged(f"{path} cannot be read: start again in another folder.") from error
+
+    def restore(self, model: keras.Model) -> None:
+        """Continue from the files in the folder with a model that a program has built anew.
+
+        Args:
+            model: A compiled model, like the one that was saved. It gets the saved weights, the
+                optimizer's state and the states of the random seeds.
+
+        Raises:
+            Damaged: A file cannot be read.
+            Invalid: The saved model has other weights.
+        """
+        assert self.folder is not None
+        saved = self._read(self.folder)
+        self.rows, self.finished = saved.rows, saved.finished and saved.epochs == self.epochs
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        if self.patience and (self.folder / _BEST_FILE).exists():
+            load_weights(model, self.folder / _BEST_FILE)
+            self.best = model.get_weights()
+        load_weights(model, self.folder / MODEL_FILE)
+        self._continue_from(model)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is no epoch left."""
+        return self.finished or len(self.rows) >= self.epochs
 
     def _continue_from(self, model: keras.Model) -> None:
         """Drop a row that is ahead of the model, and restore what Keras does not save."""

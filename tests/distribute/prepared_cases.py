@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from dltlab import training
+from dltlab.distribute.checkpoint import Checkpoint
 from dltlab.distribute.cluster import worker
 from dltlab.distribute.group import Group, join
 from dltlab.distribute.prepare import prepare
@@ -247,26 +249,60 @@ class StopAfter(keras.callbacks.Callback):
         self.model.stop_training |= batch + 1 == self.num_batches
 
 
-def resumable(group: Group, folder: Path, callbacks: Sequence[keras.callbacks.Callback]) -> Outcome:
-    """A training whose order and dropout are random, backed up after each epoch."""
+def random_network(group: Group) -> keras.Model:
+    """Return a model whose training is random: its order, its dropout."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
     model = dense(layers.BatchNormalization(), layers.Dropout(0.3))
     model.compile(keras.optimizers.Adam(0.01), "mse")
-    backup = keras.callbacks.BackupAndRestore(folder)
-    return train(model, X, Y, batch_size=16, epochs=5, callbacks=[backup, *callbacks], group=group)
+    return prepare(model, group)
+
+
+def shuffled_batches() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(len(X), seed=1).batch(16)
 
 
 class KillOnce(keras.callbacks.Callback):
-    """Kills worker 0 in the third epoch, and worker 1 in the fourth after the first restart."""
+    """Kills one worker in the third epoch: worker 0 at once, worker 1 after the first restart."""
+
+    def __init__(self, killed: int) -> None:
+        super().__init__()
+        self.killed = killed
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         rank = worker().rank
-        if worker().attempt == rank and (self.epoch, batch) == (2 + rank, 1):
+        if rank == self.killed == worker().attempt and (self.epoch, batch) == (2, 1):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keras_backup(group: Group, folder: Path, interrupted: bool) -> keras.Model:
+    model = random_network(group)
+    callbacks = [keras.callbacks.BackupAndRestore(folder)]
+    callbacks += [KillOnce(0)] if interrupted else []
+    model.fit(X, Y, 16, epochs=5, callbacks=callbacks, verbose=0)
+    return model
+
+
+def run_folder(group: Group, folder: Path, interrupted: bool) -> keras.Model:
+    model = random_network(group)
+    callbacks = [KillOnce(1)] if interrupted else []
+    training.fit(
+        model, shuffled_batches(), epochs=5, run_dir=folder, resume=True, callbacks=callbacks
+    )
+    return model
+
+
+def checkpoint(group: Group, folder: Path, interrupted: bool) -> keras.Model:
+    for epochs in (3, 5) if interrupted else (5,):
+        model = random_network(group)
+        model.fit(shuffled_batches(), epochs=epochs, callbacks=[Checkpoint(folder)], verbose=0)
+    return model
+
+
+RESUMABLE = (keras_backup, run_folder, checkpoint)
 
 
 def run(name: str, group: Group | None) -> Outcome:
@@ -277,11 +313,13 @@ def run(name: str, group: Group | None) -> Outcome:
 
 def main(folder: Path) -> None:
     group = join()
-    outcomes = {
-        "killed": resumable(group, folder / "killed", [KillOnce()]),
-        "undisturbed": resumable(group, folder / "undisturbed", []),
-        **{name: run(name, group) for name in CASES},
-    }
+    outcomes = {}
+    for interrupted in (True, False):
+        for train_resumable in RESUMABLE:
+            name = f"{train_resumable.__name__} {interrupted}"
+            model = train_resumable(group, folder / name, interrupted)
+            outcomes[name] = Outcome(model.get_weights(), {})
+    outcomes |= {name: run(name, group) for name in CASES}
     arrays: dict[str, np.ndarray] = {}
     for name, outcome in outcomes.items():
         arrays |= {f"{name}:{index}": part for index, part in enumerate(outcome.weights)}

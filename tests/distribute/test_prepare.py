@@ -62,10 +62,11 @@ def test_workers_compute_what_one_process_computes(
         np.testing.assert_allclose(first.numbers[number], value, rtol=10 * tolerance)
 
 
-def test_a_training_whose_workers_were_killed_ends_with_the_same_weights(
-    outcomes: list[dict[str, Outcome]],
+@pytest.mark.parametrize("name", [training.__name__ for training in prepared_cases.RESUMABLE])
+def test_an_interrupted_training_ends_with_the_same_weights(
+    name: str, outcomes: list[dict[str, Outcome]]
 ) -> None:
     for of_worker in outcomes:
-        killed, undisturbed = of_worker["killed"].weights, of_worker["undisturbed"].weights
-        for actual, expected in zip(killed, undisturbed, strict=True):
+        resumed, undisturbed = (of_worker[f"{name} {interrupted}"] for interrupted in (True, False))
+        for actual, expected in zip(resumed.weights, undisturbed.weights, strict=True):
             np.testing.assert_array_equal(actual, expected)

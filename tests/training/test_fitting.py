@@ -142,6 +142,40 @@ def test_interrupted_training_continues_as_without_interruption(
         np.testing.assert_allclose(weight, expected, atol=1e-5)
 
 
+def test_program_that_is_run_again_continues_its_training(
+    uninterrupted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def program(*callbacks: keras.callbacks.Callback) -> keras.callbacks.History:
+        options: dict[str, Any] = {"validation": validation(), "title": None, "patience": 9}
+        return fit(
+            build(), train(), epochs=4, run_dir=tmp_path, resume=True, callbacks=callbacks,
+            **options,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        program(StopAt(STEPS + 5))
+    capsys.readouterr()
+
+    resumed = program()
+
+    assert resumed.epoch == [0, 1, 2, 3]
+    for name in LOGGED:
+        np.testing.assert_allclose(resumed.history[name], uninterrupted.history[name], rtol=1e-4)
+    program()
+    assert capsys.readouterr().out == f"{tmp_path} is complete: 4 epochs.\n"
+
+
+def test_training_to_resume_must_be_of_the_same_model_and_complete(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"run_dir": tmp_path, "title": None, "resume": True}
+    fit(regression(), (ROWS, SUMS), epochs=1, **options)
+    with pytest.raises(Invalid, match=r"model.keras has the weights of another model"):
+        fit(classifier(), train(), epochs=2, **options)
+    content = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(content[:-200])
+    with pytest.raises(Damaged, match=r"model.keras is damaged"):
+        fit(regression(), (ROWS, SUMS), epochs=2, **options)
+
+
 def test_epochs_of_some_steps_continue_where_the_data_were_left(tmp_path: Path) -> None:
     options: dict[str, Any] = {"title": None}
     expected = fit(classifier(), train(), epochs=4, steps_per_epoch=15, **options)
