@@ -203,7 +203,7 @@ def all_reduce(
 
     Args:
         arrays: One array for each rank, all of the same shape and dtype.
-        op: "sum", "prod", "max", "min" or "mean"; with a function, what the function does.
+        op: "sum", "prod", "max", "min" or "mean"; left out with a function, which decides itself.
         algorithm: "ring", "tree", "recursive_doubling" or "halving_doubling", or a function. The
             last two names are for 2^k ranks; of another number, the surplus ranks give their array
             to a neighbor before and receive the result after, as in MPICH.
@@ -215,7 +215,7 @@ def all_reduce(
     """
     ranks = _equal_arrays(arrays, op)
     if callable(algorithm):
-        return _run_function("all_reduce", algorithm, ranks)
+        return _run_function("all_reduce", algorithm, ranks, op)
     steps, num_pieces = _schedule("all_reduce", algorithm, len(ranks))
     memories = [_split(array.ravel(), num_pieces) for array in ranks]
     _run(memories, steps, op)
@@ -241,7 +241,7 @@ def reduce_scatter(
     """
     ranks = [np.atleast_1d(array) for array in _equal_arrays(arrays, op)]
     if callable(algorithm):
-        return _run_function("reduce_scatter", algorithm, ranks)
+        return _run_function("reduce_scatter", algorithm, ranks, op)
     steps, num_pieces = _schedule("reduce_scatter", algorithm, len(ranks))
     memories = [_split(array, num_pieces) for array in ranks]
     _run(memories, steps, op)
@@ -320,8 +320,10 @@ def broadcast(
 
 
 def _run_function(
-    collective: str, function: RankFunction, ranks: list[np.ndarray]
+    collective: str, function: RankFunction, ranks: list[np.ndarray], op: str
 ) -> CollectiveRun:
+    if op != "sum":
+        raise Invalid(f"A function as the algorithm combines the arrays itself; leave {op!r} out.")
     outputs, steps, lengths = run_ranks(function, ranks)
     try:
         arrays = tuple(None if output is None else np.asarray(output) for output in outputs)

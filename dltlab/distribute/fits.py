@@ -67,10 +67,11 @@ class AlphaBetaFit(Result):
     @property
     def summary(self) -> str:
         """Latency and bandwidth in a sentence."""
+        unit, scale = ("µs", 1e6) if self.alpha < 1e-3 else ("ms", 1e3)
+        latency = f"{scale * self.alpha:.3g} {unit}{_stated(self.alpha_interval, scale)}"
         return (
-            f"Latency {1e6 * self.alpha:.3g} µs{_stated(self.alpha_interval, 1e6)}, bandwidth "
-            f"{self.bandwidth / 1e9:.3g} GB/s; half of it is reached with "
-            f"{self.half_bandwidth_bytes:,.0f} bytes."
+            f"Latency {latency}, bandwidth {self.bandwidth / 1e9:.3g} GB/s; half of it is reached "
+            f"with {self.half_bandwidth_bytes:,.0f} bytes."
         )
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MORE_COLORS = ("#000000", "#F0E442")  # the other two of Okabe and Ito, for ranks 6 and 7
 _EMPTY = "#EEEEEE"
+_GRAYS = (_EMPTY, NEUTRAL, "#FFFFFF", "#555555", "#AAAAAA")  # also of the edges of letters
 _MAX_COLUMNS = 4  # panels in a row
 
 # Of the animation, in pixels and milliseconds.
@@ -108,7 +109,13 @@ def draw_gif(contents: np.ndarray, steps: Sequence[Step]) -> bytes:
     times[-1] = _LAST_TIME
     gif = io.BytesIO()
     frames[0].save(
-        gif, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=_REPEATS
+        gif,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=times,
+        loop=_REPEATS,
+        optimize=True,  # stores what differs from the frame before
     )
     return gif.getvalue()
 
@@ -142,4 +149,8 @@ def _frame(state: np.ndarray, text: str, step: Step = (), moved: float = 0.0) ->
         row = message.source + moved * (message.target - message.source)
         for piece in message.pieces:
             paste(piece, message.source, row, "black")
-    return image.quantize(16, dither=Image.Dither.NONE)
+    palette = Image.new("P", (1, 1))  # the same for all frames
+    palette.putpalette(
+        [value for color in (*PALETTE, *_MORE_COLORS, *_GRAYS) for value in _rgb(color)]
+    )
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)

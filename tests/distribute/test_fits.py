@@ -50,6 +50,12 @@ def test_two_measurements_have_no_confidence_interval():
     assert fit.summary.startswith("Latency 1 µs, bandwidth 1 GB/s")
 
 
+def test_a_long_latency_is_in_milliseconds():
+    fit = fit_alpha_beta([100, 1_000_000], [0.0201, 0.021])
+
+    assert fit.summary.startswith("Latency 20.1 ms, bandwidth")
+
+
 def test_the_laws_of_amdahl_and_gustafson_are_found_in_exact_times():
     strong = fit_scaling(WORKERS, 3 * (0.2 + 0.8 / WORKERS), "strong")
     weak = fit_scaling(WORKERS, 3 / (0.2 / WORKERS + 0.8), "weak")

@@ -13,7 +13,7 @@ def test_an_animation_plays_three_times_and_ends_with_the_last_state():
     gif = draw_gif(run.contents, run.steps)
     image = GifImageFile(io.BytesIO(gif))
 
-    assert len(gif) < 100_000
+    assert len(gif) < 60_000
     assert image.info["loop"] == 2
     image.seek(image.n_frames - 1)
     cells = np.array(image.convert("RGB"))[30:, 60:].reshape(4, 30, 4, 64, 3)

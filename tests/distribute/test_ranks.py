@@ -83,6 +83,16 @@ def test_arrays_shorter_than_the_number_of_ranks_can_be_drawn():
     np.testing.assert_array_equal(run.bytes_sent, [16, 24, 32, 24])
 
 
+def test_a_function_leaves_no_choice_of_the_operation():
+    with pytest.raises(Invalid, match="combines the arrays itself; leave 'mean' out"):
+        distribute.all_reduce(arrays(2), "mean", algorithm=ring)
+
+
+def test_a_rank_returns_an_array():
+    with pytest.raises(Invalid, match="A rank returns something that is not an array"):
+        distribute.all_reduce(arrays(2), algorithm=lambda array, comm: [array, array[1:]])
+
+
 def test_a_function_gets_copies():
     given = arrays(3)
     copies = [array.copy() for array in given]
