@@ -450,7 +450,7 @@ pd.DataFrame(
     {
         "transport": lines.transport,
         "latency (µs)": (1e6 * lines.alpha).round(1),
-        "bandwidth (GB/s)": (1e-9 / lines.beta).round(3),
+        "algorithm bandwidth (GB/s)": (1e-9 / lines.beta).round(3),
         "half of the time is latency at (kB)": (lines.half / 1e3).round(1),
         "largest error of the line": lines.error.round(2),
     }
@@ -487,6 +487,18 @@ for line in lines.itertuples():
 # few megabytes at a time, well to the right of the size at which half is latency. In labs 10 and 12
 # you see how much of it hides behind the computing.
 #
+# The ring takes 2(n − 1) steps, so the fit of the first transport also gives latency and bandwidth
+# of one message. With these, predict the packed all-reduce on more ranks, each with a link like
+# this one. What grows with the number of ranks, and what hardly does?
+
+# %%
+line, steps = lines.iloc[0], 2 * (WORKERS - 1)
+message = line.alpha / steps, line.beta * WORKERS / steps  # alpha and beta
+for n in (2, 8, 64, 512):
+    seconds, latency = predict(gradient, n, *message), predict(0, n, *message)
+    print(f"{n:4} ranks: {1e3 * seconds:7.1f} ms, of which latency {1e3 * latency:6.1f} ms")
+
+# %% [markdown]
 # ## Beside the published
 # How far is this machine from GPUs? Sylvain Jeaugey of NVIDIA, who develops NCCL, gives the numbers
 # to expect. For eight A100 with NVLink: 300 GB/s in each direction on the data sheet, some 240 are
@@ -549,7 +561,8 @@ axis.set_ylim(min(row.bandwidth.busbw for row in measured.times) / 2e9, 1e3)
 axis.set_title("All-reduce, from processes on this machine to eight A100")
 axis.grid(alpha=0.3)
 axis.legend(fontsize=9)
-show(figure, "Bus bandwidth over size: each line rises, then is flat; that of GPUs flattens last.")
+show(figure, "Bus bandwidth over size for each transport and for GPUs: each rises, then is flat.")
+print(f"Half of the time of the A100 is latency at {a100_alpha / a100_beta / 1e3:,.0f} kB.")
 
 # %% [markdown]
 # ## The challenge
