@@ -26,7 +26,9 @@ def collectives(
     ] = 2,
     transport: Annotated[
         list[str] | None,
-        typer.Option(help="ring, tensorflow or mpi; may be repeated; by default all."),
+        typer.Option(
+            help="ring, shared_memory, mpi or tensorflow; may be repeated; by default all."
+        ),
     ] = None,
     min_bytes: Annotated[
         int, typer.Option("-b", "--min-bytes", min=4, help="The smallest size.")

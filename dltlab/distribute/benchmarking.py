@@ -50,7 +50,7 @@ class CollectiveTime:
     """The time of an all-reduce of float32.
 
     Attributes:
-        transport: What summed: "ring", "tensorflow" or "mpi".
+        transport: What summed, as in `join`.
         num_bytes: The size of the array of each worker.
         count: The number of its elements.
         seconds: The time, a median.

@@ -133,9 +133,9 @@ def join(transport: str = "auto", timeout: float = 300.0) -> Group:
 
     Args:
         transport: What sums tensors over the workers, the same on all of them: "tensorflow" (NCCL
-            between GPUs, gRPC between CPUs), "mpi" (in jobs that mpirun or srun has started) or
-            "ring" (sockets). "auto" is TensorFlow where every worker has a GPU, else MPI where all
-            workers have it, else the ring.
+            between GPUs, gRPC between CPUs), "mpi" (in jobs that mpirun or srun has started),
+            "shared_memory" (of one host) or "ring" (sockets). "auto" is the first of these that
+            all workers can use; TensorFlow only where every worker has a GPU.
         timeout: Seconds to wait for the other workers.
 
     Raises:

@@ -158,6 +158,11 @@ class SocketRing:
         """Call a function, in a thread, with the sentence about the first loss of a worker."""
         self._callbacks.append(function)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether a worker was lost, or a neighbor has left the ring."""
+        return self._ended.is_set()
+
     def wait_for_loss(self, seconds: float) -> None:
         """Wait until a worker is lost or has left the ring, but no longer than some seconds."""
         self._ended.wait(seconds)
@@ -181,7 +186,7 @@ class SocketRing:
             self._checked(self._next.sendall, view)
         yield
         if queued and (error := self._sent.get()):
-            raise self._lost() from error
+            raise self.lost() from error
 
     def _send_queued(self) -> None:
         while (view := self._outgoing.get()) is not None:
@@ -202,16 +207,16 @@ class SocketRing:
         while view.nbytes:
             count = self._checked(self._previous.recv_into, view)
             if not count:
-                raise self._lost()
+                raise self.lost()
             view = view[count:]
 
     def _checked(self, call: Callable[[memoryview], int | None], view: memoryview) -> int:
         try:
             return call(view) or 0
         except OSError as error:
-            raise self._lost() from error
+            raise self.lost() from error
 
-    def _lost(self) -> WorkerLost:
+    def lost(self) -> WorkerLost:
         """Return the error of a broken connection, once the monitor knows whose fault it is."""
         self._ended.wait(self.patience)
         left = next((neighbor.rank for neighbor in self._neighbors if neighbor.has_left), None)

@@ -1,22 +1,30 @@
 """How workers agree on a transport, and TensorFlow's collectives and MPI between processes."""
 
+import errno
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dltlab.distribute.cluster import Worker
 from dltlab.distribute.socket_ring import SocketRing
 from dltlab.distribute.transports import start_transport
-from dltlab.errors import Invalid, LabError
+from dltlab.errors import Invalid, LabError, WorkerLost
 from tests.deadlines import HANG_SECONDS
 from tests.distribute.test_socket_ring import on_workers
+
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64",
+    reason="memory is shared on Linux with x86-64 processors only",
+)
 
 # Each worker sums, then worker 1 kills itself while worker 0 waits for a sum.
 PROGRAM = """
@@ -26,7 +34,7 @@ from dltlab.distribute.group import join
 name, folder = sys.argv[1:]
 group = join(name)
 import tensorflow as tf
-from dltlab.errors import Invalid, LabError
+from dltlab.errors import Invalid, LabError, WorkerLost
 
 @tf.function
 def loop(tensor):
@@ -117,28 +125,85 @@ def test_mpi_sums(script: Path, tmp_path: Path) -> None:
     assert {name: result[name] for name in SUMS} == SUMS
 
 
-def place(ring: SocketRing) -> Worker:
-    return Worker(ring.rank, ring.size, ring.rank, ring.size)
+def place(ring: SocketRing, local_world_size: int) -> Worker:
+    return Worker(ring.rank, ring.size, ring.rank % local_world_size, local_world_size)
 
 
-def started(name_of: dict[int, str]) -> list[str]:
+def started(name_of: dict[int, str], local_world_size: int | None = None) -> list[str]:
     """Return the name of the transport that each worker has got, or the error."""
 
     def task(ring: SocketRing) -> str:
+        own_place = place(ring, local_world_size or ring.size)
         try:
-            return start_transport(name_of[ring.rank], ring, place(ring)).name
+            return start_transport(name_of[ring.rank], ring, own_place).name
         except LabError as error:
             return f"{type(error).__name__}: {error}"
 
     return on_workers(len(name_of), task)
 
 
-def test_without_gpus_and_mpi_all_workers_choose_the_ring(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def no_gpus_and_no_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
 
-    assert started({0: "auto", 1: "auto", 2: "auto"}) == ["ring"] * 3
+
+@on_linux
+@pytest.mark.usefixtures("no_gpus_and_no_mpi")
+def test_workers_of_one_host_choose_shared_memory() -> None:
+    assert started({0: "auto", 1: "auto", 2: "auto"}) == ["shared_memory"] * 3
+
+
+@pytest.mark.usefixtures("no_gpus_and_no_mpi")
+def test_workers_of_several_hosts_choose_the_ring() -> None:
+    assert started({0: "auto", 1: "auto"}, local_world_size=1) == ["ring"] * 2
+
+
+@on_linux
+@pytest.mark.usefixtures("no_gpus_and_no_mpi")
+def test_where_memory_cannot_be_shared_the_ring_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = set(os.listdir("/dev/shm"))
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
+
+    assert started({0: "auto", 1: "auto"}) == ["ring"] * 2
+    for message in started({0: "shared_memory", 1: "shared_memory"}):
+        assert "No space left on device" in message
+    assert set(os.listdir("/dev/shm")) <= before
+
+
+@on_linux
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_shared_memory_adds_arrays_of_any_length(size: int, dtype: type) -> None:
+    lengths = [0, 1, size, 1000, (1 << 19) + 1, 3 << 18]
+
+    def task(ring: SocketRing) -> list[np.ndarray]:
+        transport = start_transport("shared_memory", ring, place(ring, ring.size))
+        arrays = [np.arange(length).astype(dtype) % 1000 + dtype(ring.rank) for length in lengths]
+        for array in arrays:
+            transport.all_reduce(array)
+        return arrays
+
+    for arrays in on_workers(size, task):
+        for length, array in zip(lengths, arrays, strict=True):
+            expected = size * (np.arange(length) % 1000) + size * (size - 1) // 2
+            np.testing.assert_array_equal(array, expected.astype(dtype))
+
+
+@on_linux
+def test_a_worker_that_waits_for_one_that_has_left_is_told_so() -> None:
+    def task(ring: SocketRing) -> str:
+        transport = start_transport("shared_memory", ring, place(ring, ring.size))
+        if ring.rank == 0:
+            return ""
+        with pytest.raises(WorkerLost) as error:
+            transport.all_reduce(np.ones(1000, np.float32))
+        return str(error.value)
+
+    assert on_workers(2, task)[1].startswith("Worker 0 has finished")
 
 
 def test_workers_that_ask_for_different_transports_are_refused_on_all() -> None:
@@ -176,5 +241,5 @@ def test_tensorflow_that_has_begun_to_compute_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["nccl", ""])
 def test_an_unknown_transport_is_refused(name: str) -> None:
-    with pytest.raises(Invalid, match="auto or one of tensorflow, mpi, ring"):
+    with pytest.raises(Invalid, match="auto or one of tensorflow, mpi, shared_memory, ring"):
         start_transport(name, SocketRing(0, 1, lambda address: [address], ""), Worker())

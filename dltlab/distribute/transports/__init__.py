@@ -39,7 +39,11 @@ def start_transport(name: str, ring: SocketRing, place: Worker) -> Transport:
     reasons = [answer["reasons"] for answer in answers]
     for kind in kinds:
         if all(of_worker.get(kind.name, "not automatic") == "" for of_worker in reasons):
-            return kind(ring)
+            try:
+                return kind(ring)
+            except Unavailable:  # on all workers
+                if name != "auto":
+                    raise
     rank, reason = next((rank, of[name]) for rank, of in enumerate(reasons) if of[name])
     raise Unavailable(f"Worker {rank} cannot use the transport {name}: {reason}.")
 
