@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -25,7 +26,9 @@ _BATCH_SIZE = 32  # of arrays, as in Keras
 _SEED_STRIDE = 7919  # between the random seeds of two workers
 
 
-def prepare(model: keras.Model, group: Group | None = None, seed: int = 0) -> keras.Model:
+def prepare(
+    model: keras.Model, group: Group | None = None, *, seed: int = 0, sharded: bool = False
+) -> keras.Model:
     """Let `fit`, `evaluate` and `predict` of a compiled model run on all workers of a job.
 
     Every worker calls them with the same arguments: the data are the global batches, in the same
@@ -44,23 +47,27 @@ def prepare(model: keras.Model, group: Group | None = None, seed: int = 0) -> ke
         model: A compiled model; it is changed and may be saved, loaded and compiled as before.
         group: The workers; by default those of `join()`.
         seed: Determines, with the number of the epoch, the order in which `fit` shuffles arrays.
+        sharded: Whether the data are this worker's own batches instead of the global ones, as from
+            `dltlab.data.load(…, shard=(group.rank, group.size))`; then no worker reads the rows of
+            another one, and `predict` returns the outputs for its own rows. All workers must have
+            the same number of batches.
 
     Returns:
         `model`.
     """
     group = group or join()
     if group.size > 1:
-        _Prepared(model, group, seed)
+        _Prepared(model, group, seed, sharded)
     return model
 
 
 class _Prepared:
     """The methods of a model that take the place of its own."""
 
-    def __init__(self, model: keras.Model, group: Group, seed: int) -> None:
+    def __init__(self, model: keras.Model, group: Group, seed: int, sharded: bool) -> None:
         import tensorflow as tf
 
-        self.model, self.group, self.seed = model, group, seed
+        self.model, self.group, self.seed, self.sharded = model, group, seed, sharded
         self.epoch = tf.Variable(0, trainable=False)
         self.own = {
             name: getattr(model, name)
@@ -173,7 +180,9 @@ class _Prepared:
     def predict_step(self, data: Any) -> Any:
         import tensorflow as tf
 
-        share = _Share(data, self.group)
+        if self.sharded:
+            return self.own["predict_step"](data)
+        share = _share_of_global_batch(data, self.group)
         outputs = self.own["predict_step"](share.data)
         return tf.nest.map_structure(
             lambda rows: self.group.gather_rows(rows[: share.num_rows]), outputs
@@ -264,7 +273,8 @@ class _Prepared:
         """Call a step of the model with this worker's rows of a batch."""
         import tensorflow as tf
 
-        share = self.share = _Share(data, self.group)
+        share_of = _share_of_own_rows if self.sharded else _share_of_global_batch
+        share = self.share = share_of(data, self.group)
         averaged = {id(variable) for variable in self._statistics()} if "train" in step else set()
         states = [
             variable
@@ -380,6 +390,7 @@ class _Prepared:
         return moments
 
 
+@dataclass
 class _Share:
     """A worker's rows of a batch.
 
@@ -390,20 +401,36 @@ class _Share:
         is_real: 0.0 where there are none, else 1.0.
     """
 
-    def __init__(self, batch: Any, group: Group) -> None:
-        import tensorflow as tf
+    data: Any
+    num_rows: "tf.Tensor"
+    weight: "tf.Tensor"
+    is_real: "tf.Tensor"
 
-        first = next(leaf for leaf in keras.tree.flatten(batch) if leaf is not None)
-        total = tf.shape(first)[0]
-        start, stop = group.rank * total // group.size, (group.rank + 1) * total // group.size
-        first_row = tf.minimum(start, total - 1)
-        last_row = tf.maximum(stop, first_row + 1)
-        self.data = keras.tree.map_structure(
-            lambda leaf: None if leaf is None else leaf[first_row:last_row], batch
-        )
-        self.num_rows = stop - start
-        self.weight = tf.cast(self.num_rows, tf.float32) / tf.cast(total, tf.float32)
-        self.is_real = tf.cast(self.num_rows > 0, tf.float32)
+
+def _share_of_global_batch(batch: Any, group: Group) -> _Share:
+    import tensorflow as tf
+
+    total = tf.shape(_first_tensor(batch))[0]
+    start, stop = group.rank * total // group.size, (group.rank + 1) * total // group.size
+    first_row = tf.minimum(start, total - 1)
+    last_row = tf.maximum(stop, first_row + 1)
+    rows = keras.tree.map_structure(
+        lambda leaf: None if leaf is None else leaf[first_row:last_row], batch
+    )
+    weight = tf.cast(stop - start, tf.float32) / tf.cast(total, tf.float32)
+    return _Share(rows, stop - start, weight, tf.cast(stop > start, tf.float32))
+
+
+def _share_of_own_rows(batch: Any, group: Group) -> _Share:
+    import tensorflow as tf
+
+    num_rows = tf.shape(_first_tensor(batch))[0]
+    (total,) = group.sum([tf.cast(num_rows, tf.float32)])
+    return _Share(batch, num_rows, tf.cast(num_rows, tf.float32) / total, tf.constant(1.0))
+
+
+def _first_tensor(batch: Any) -> "tf.Tensor":
+    return next(leaf for leaf in keras.tree.flatten(batch) if leaf is not None)
 
 
 class _Synchronize(keras.callbacks.Callback):  # type: ignore[misc]

@@ -22,6 +22,7 @@ from dltlab.distribute.checkpoint import Checkpoint
 from dltlab.distribute.cluster import worker
 from dltlab.distribute.group import Group, join
 from dltlab.distribute.prepare import prepare
+from dltlab.errors import Invalid
 
 generator = np.random.default_rng(1)
 X = generator.standard_normal((90, 6)).astype(np.float32)
@@ -231,6 +232,28 @@ def a_py_dataset(group):
 
 
 @case
+def batches_of_own_rows(group):
+    model = dense()
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
+    rank, size = (group.rank, group.size) if group else (0, 1)
+    prepare(model, group, sharded=True)
+    own = tf.data.Dataset.from_tensor_slices((X, Y)).shard(size, rank).batch(16 // size)
+    history = model.fit(own, epochs=4, verbose=0, shuffle=False)
+    predicted = model.predict(own, verbose=0)
+    assert len(predicted) == len(X) // size
+    return Outcome(model.get_weights(), history.history | {"evaluated": model.evaluate(own)})
+
+
+@case
+def a_loss_that_is_not_a_number_on_one_worker(group):
+    model = dense()
+    model.compile("sgd", "mse")
+    targets = np.where(np.arange(len(Y)) == 50, np.nan, Y[:, 0])[:, None]
+    data = tf.data.Dataset.from_tensor_slices((X, targets)).batch(16)
+    return train(model, data, epochs=2, callbacks=[keras.callbacks.TerminateOnNaN()], group=group)
+
+
+@case
 def a_training_that_one_worker_stops(group):
     model = dense()
     model.compile("sgd", "mse")
@@ -305,6 +328,24 @@ def checkpoint(group: Group, folder: Path, interrupted: bool) -> keras.Model:
 RESUMABLE = (keras_backup, run_folder, checkpoint)
 
 
+def refusals(group: Group) -> dict[str, str]:
+    """Return why trainings are refused that are not the same on all workers."""
+
+    def refusal(*hidden: keras.Layer, num_batches: int = 2) -> str:
+        model = dense(*hidden)
+        model.compile("sgd", "mse")
+        try:
+            prepare(model, group).fit(batches(16).take(num_batches), verbose=0)
+        except Invalid as error:
+            return str(error)
+        return ""
+
+    return {
+        "number of batches": refusal(num_batches=2 + group.rank),
+        "model": refusal(layers.Dense(8 + group.rank)),
+    }
+
+
 def run(name: str, group: Group | None) -> Outcome:
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
@@ -320,6 +361,7 @@ def main(folder: Path) -> None:
             model = train_resumable(group, folder / name, interrupted)
             outcomes[name] = Outcome(model.get_weights(), {})
     outcomes |= {name: run(name, group) for name in CASES}
+    outcomes["refusals"] = Outcome([], refusals(group))
     arrays: dict[str, np.ndarray] = {}
     for name, outcome in outcomes.items():
         arrays |= {f"{name}:{index}": part for index, part in enumerate(outcome.weights)}

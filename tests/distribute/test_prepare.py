@@ -70,3 +70,11 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         resumed, undisturbed = (of_worker[f"{name} {interrupted}"] for interrupted in (True, False))
         for actual, expected in zip(resumed.weights, undisturbed.weights, strict=True):
             np.testing.assert_array_equal(actual, expected)
+
+
+def test_trainings_that_differ_between_workers_are_refused(
+    outcomes: list[dict[str, Outcome]],
+) -> None:
+    for of_worker in outcomes:
+        for name, message in of_worker["refusals"].numbers.items():
+            assert message.startswith(f"The {name} of worker 1 differs from that of worker 0: ")
