@@ -501,10 +501,10 @@ for n in (2, 8, 64, 512):
 # %% [markdown]
 # ## Beside the published
 # How far is this machine from GPUs? Sylvain Jeaugey of NVIDIA, who develops NCCL, gives the numbers
-# to expect. For eight A100 with NVLink: 300 GB/s in each direction on the data sheet, some 240 are
-# left for data, and an all-reduce reaches a bus bandwidth of about 230. For eight H100: 450 GB/s on
-# the data sheet, 370 by a ring, and 480 where the NVLink switch takes part. A user measured 10 µs
-# for 32 bytes on two A100. For us, the limit is how fast a process copies in memory.
+# to expect. The NVLink of an A100 has a line rate of 300 GB/s in each direction, of which some 240
+# are left for data, and an all-reduce of eight reaches a bus bandwidth of about 230. For eight
+# H100: a line rate of 450 GB/s, 370 by a ring, and 480 where the NVLink switch takes part. A user
+# measured 10 µs for 32 bytes on two A100. For us, the limit is how fast a process copies in memory.
 
 # %%
 largest = [row for row in measured.times if row.num_bytes == measured.times[-1].num_bytes]
@@ -518,7 +518,7 @@ table = pd.DataFrame(
         ("8 H100, NVLink, ring", 370, 450),
         ("8 H100, NVLink SHARP", 480, 450),
     ],
-    columns=["all-reduce", "bus bandwidth (GB/s)", "link or memory copy (GB/s)"],
+    columns=["all-reduce", "bus bandwidth (GB/s)", "line rate or memory copy (GB/s)"],
 )
 table["share of it"] = table.iloc[:, 1] / table.iloc[:, 2]
 table.round(2)

@@ -567,11 +567,14 @@ def who_wins():
 
 @question
 def faster_than_the_link():
-    """Eight H100 reach a bus bandwidth of 480 GB/s over links of 450 GB/s. How can that be?"""
+    """Eight H100 reach a bus bandwidth of 480 GB/s over links of 450 GB/s.
+
+    How can that be?
+    """
     return [
         wrong(
-            "The links are faster than their data sheet says.",
-            "A link may be slower than its data sheet says, not faster. Where is the sum computed?",
+            "The links are faster than their line rate.",
+            "A link may be slower than its line rate, not faster. Where is the sum computed?",
         ),
         wrong(
             "The time was measured before the last message had arrived.",
