@@ -48,7 +48,7 @@ tf.config.set_visible_devices([], "GPU")  # those are for the processes that are
 
 # %% tags=["parameters"]
 WORKERS = 2  # real processes whose all-reduce is measured
-TRANSPORTS = []  # "ring", "tensorflow", "mpi"; empty: all that can be used on this machine
+TRANSPORTS = []  # such as ["ring", "shared_memory"]; empty: all that can be used on this machine
 MAX_BYTES = 16777216  # of the largest array that is measured
 RUN_CHALLENGE = True
 
@@ -395,9 +395,10 @@ for n in (8, 64, 512):
 # So far the ranks were threads that only counted. Now each is a process of its own, started by
 # `dltlab launch`, and the bytes really move. `dltlab bench collectives` in a terminal does the same
 # as this cell: an all-reduce of growing arrays, each sum checked, with every transport that works
-# here. `ring` is the algorithm you wrote, over sockets, in Python. `tensorflow` are TensorFlow's
-# own collectives: NCCL between GPUs, gRPC between processors. `mpi` is Open MPI, if it is
-# installed. The columns are those of nccl-tests.
+# here. `ring` is the algorithm you wrote, over sockets. `shared_memory` lets the processes of one
+# host read each other's arrays. `tensorflow` are TensorFlow's own collectives: NCCL between GPUs,
+# gRPC between processors. `mpi` is Open MPI, if it is installed. The columns are those of
+# nccl-tests.
 
 # %%
 measured = distribute.benchmark_collectives(
@@ -477,7 +478,7 @@ for line in lines.itertuples():
     one_by_one = sum(line.alpha + line.beta * size for size in sizes)
     packed = line.alpha + line.beta * gradient
     print(
-        f"{line.transport:11} one by one {1e3 * one_by_one:7.1f} ms, of which "
+        f"{line.transport:13} one by one {1e3 * one_by_one:7.1f} ms, of which "
         f"{len(sizes) * line.alpha / one_by_one:.0%} latency; packed {1e3 * packed:7.1f} ms, of "
         f"which {line.alpha / packed:.1%}"
     )
@@ -487,7 +488,7 @@ for line in lines.itertuples():
 # few megabytes at a time, well to the right of the size at which half is latency. In labs 10 and 12
 # you see how much of it hides behind the computing.
 #
-# The ring takes 2(n − 1) steps, so the fit of the first transport also gives latency and bandwidth
+# The ring takes 2(n − 1) steps, so its fit, the first line above, also gives latency and bandwidth
 # of one message. With these, predict the packed all-reduce on more ranks, each with a link like
 # this one. What grows with the number of ranks, and what hardly does?
 
@@ -525,9 +526,9 @@ table.round(2)
 
 # %% [markdown]
 # Two things differ where the processes run on CPUs. The link is far slower: every byte goes through
-# the memory of one host, which all processes share. And less of it is used: a message is copied
-# into a buffer of the operating system and out of it again, and the cores that copy also add and
-# run Python. On NVLink, a GPU writes into the memory of its neighbor, and adds while the next bytes
+# the memory of one host, which all processes share. And less of it is used: over sockets, a message
+# is copied into a buffer of the operating system and out of it again, and the cores that copy also
+# add. On NVLink, a GPU writes into the memory of its neighbor, and adds while the next bytes
 # arrive. The last row is stranger still: more than the link can carry.
 
 # %%
