@@ -130,18 +130,11 @@ except Unavailable as error:
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (signal.SIGKILL, "Worker 1 has ended."),
-        (signal.SIGSTOP, "Worker 1 has not answered for 3 s"),
-    ],
-)
-def test_a_lost_worker_is_named_by_all_others(number: signal.Signals, message: str) -> None:
-    size = 4
+def messages_after(number: signal.Signals, program: str = WORKER, size: int = 4) -> list[str]:
+    """Send a signal to worker 1; return what the others print."""
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, json.dumps([rank, size, 3])],
+            [sys.executable, "-c", program, json.dumps([rank, size, 3])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -156,10 +149,21 @@ def test_a_lost_worker_is_named_by_all_others(number: signal.Signals, message: s
         for worker in workers:
             assert worker.stdout.readline() == "ready\n"
         workers[1].send_signal(number)
-        for rank in (0, 2, 3):
-            output, _ = workers[rank].communicate(timeout=HANG_SECONDS)
-            assert output.startswith(message)
+        others = [worker for rank, worker in enumerate(workers) if rank != 1]
+        return [worker.communicate(timeout=HANG_SECONDS)[0] for worker in others]
     finally:
         for worker in workers:
             worker.kill()
             worker.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, "Worker 1 has ended."),
+        (signal.SIGSTOP, "Worker 1 has not answered for 3 s"),
+    ],
+)
+def test_a_lost_worker_is_named_by_all_others(number: signal.Signals, message: str) -> None:
+    for output in messages_after(number):
+        assert output.startswith(message)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from dltlab.distribute.socket_ring import SocketRing
 from dltlab.distribute.transports import start_transport
 from dltlab.errors import Invalid, LabError, WorkerLost
 from tests.deadlines import HANG_SECONDS
-from tests.distribute.test_socket_ring import on_workers
+from tests.distribute.test_socket_ring import WORKER, messages_after, on_workers
 
 on_linux = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64",
@@ -210,6 +211,19 @@ def test_a_worker_that_waits_for_one_that_has_left_is_told_so() -> None:
         return str(error.value)
 
     assert on_workers(2, task)[1].startswith("Worker 0 has finished")
+
+
+@on_linux
+def test_a_worker_that_is_killed_while_memory_is_shared_is_named() -> None:
+    start = (
+        "from dltlab.distribute.transports.shared_memory import SharedMemoryTransport\n"
+        "transport = SharedMemoryTransport(ring)\n"
+    )
+    program = WORKER.replace('print("ready"', start + 'print("ready"')
+    program = program.replace("ring.all_reduce", "transport.all_reduce")
+
+    for output in messages_after(signal.SIGKILL, program, size=3):
+        assert output.startswith("Worker 1 has ended.")
 
 
 def test_workers_that_ask_for_different_transports_are_refused_on_all() -> None:

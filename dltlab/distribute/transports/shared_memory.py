@@ -20,7 +20,8 @@ _FOLDER = "/dev/shm"  # noqa: S108 - files in memory; the name is not predictabl
 _BLOCK_BYTES = 1 << 19  # is still in the cache of the core that has written it
 _LINE_BYTES = 64  # of the cache: each counter has one of its own
 _SPIN_SECONDS = 0.0002  # before a nap, where each worker has a core of its own
-_NAP_SECONDS = 0.00002
+_NAP_SHARE = 0.1  # of the time waited so far
+_MIN_NAP_SECONDS, _MAX_NAP_SECONDS = 0.00002, 0.001
 
 
 class SharedMemoryTransport(Transport):
@@ -104,11 +105,12 @@ class SharedMemoryTransport(Transport):
                 self._wait(index)
 
     def _wait(self, index: int) -> None:
-        nap_from = monotonic() + self._spin_seconds
+        start = monotonic()
         while self._counters[index] < self._num_meetings:
-            if monotonic() < nap_from:
+            waited = monotonic() - start
+            if waited < self._spin_seconds:
                 continue
-            sleep(_NAP_SECONDS)
+            sleep(min(max(_NAP_SHARE * waited, _MIN_NAP_SECONDS), _MAX_NAP_SECONDS))
             if self.ring.has_ended and self._counters[index] < self._num_meetings:
                 raise self.ring.lost()
 
