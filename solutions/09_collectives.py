@@ -1,10 +1,9 @@
 # ---
 # title: Collectives
 # summary: >-
-#   Many workers train one network, and after each step everyone needs the sum of all gradients. You
-#   write the ring all-reduce that NCCL made famous, see its pieces move, prove that no algorithm
-#   sends less, and measure real processes: up to which size is it latency that counts, and from
-#   which size on bandwidth?
+#   Many workers train one network, and at each step everyone needs the sum of all gradients. You
+#   write the ring all-reduce, see its pieces move, show that no algorithm sends less, and measure
+#   real processes: up to which size does latency count, and from which size on bandwidth?
 # objectives:
 #   - write a ring all-reduce as the program of one rank, with send and receive
 #   - say how many bytes each collective must send at least, and why
@@ -63,7 +62,7 @@ distribute.all_reduce(arrays).animate()
 # back. The function below is the program of *one* rank; all ranks run it at the same time. `comm`
 # is how a rank reaches the others: its own number `comm.rank`, their number `comm.size`,
 # `comm.send(array, target)`, and `comm.receive(source)`, which waits until an array has come.
-# Programs for MPI look like this, and so do those inside NCCL, the library of the slides.
+# Programs for MPI look like this.
 
 
 # %%
@@ -458,9 +457,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The line is a model: caches and buffers make some sizes faster and others slower, which the last
-# column shows. `distribute.fit_alpha_beta` fits the same line, never with a negative number, and
-# draws it. Here for the first transport:
+# The line is a model: caches and buffers make some sizes faster and others slower, and so do other
+# programs that run at the same time. The last column shows it. `distribute.fit_alpha_beta` fits the
+# same line, never with a negative number, and draws it. Here for the first transport:
 
 # %%
 first = [row for row in measured.times if row.transport == lines.transport[0]]
@@ -539,7 +538,7 @@ ex.faster_than_the_link.answer("d")
 
 # %% [markdown]
 # ## Something to show a friend
-# All on one map: from a few bytes between two processes to a gigabyte between eight GPUs. Points
+# All in one figure: from a few bytes between two processes to a gigabyte between eight GPUs. Points
 # are measured, the line of the A100 follows from the two published numbers, 10 µs and 230 GB/s. A
 # dotted line marks where half of the time is latency. Where does it lie for fast links?
 

@@ -47,7 +47,8 @@ def draw_strip(contents: np.ndarray, steps: Sequence[Step], title: str) -> "Figu
         axes.imshow(_colored(state), extent=extent, aspect="auto", interpolation="nearest")
         axes.set_xticks(np.arange(num_pieces + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(num_ranks + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="white", linewidth=3)
+        # Thin enough to leave the outer stripes of a small cell visible.
+        axes.grid(which="minor", color="white", linewidth=12 / max(4, num_pieces))
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
         axes.set_xticks(range(num_pieces))
