@@ -290,14 +290,13 @@ except KeyboardInterrupt:
 
 # %% [markdown]
 # ## Train
-# Now a training. `distribute.join()` meets the other workers. `distribute.prepare(model, group)`
-# lets Keras' `fit` do the rest: it is given whole batches, computes this worker's rows of each, and
-# averages the gradients. (In a loop of your own you would use `shard=`.) Callbacks that write files
-# write on rank 0 alone. One of them is `BackupAndRestore`: it writes a checkpoint after each epoch,
-# and a `fit` that finds one goes on from there.
+# Now a training. `distribute.join()` meets the other workers. `distribute.prepare` lets Keras'
+# `fit` average the gradients of all workers in each step; `sharded=True` says that each worker
+# reads its own rows only. `distribute.Checkpoint` writes a checkpoint after each epoch, on rank 0
+# alone and as you did it. A `fit` that finds one goes on from there.
 #
-# A second file will be needed soon: a callback that notes when a step is done, and kills its own
-# process after `kill` steps, without any chance to clean up.
+# The first file is for later: a callback that notes when a step is done, and kills its own process
+# after `kill` steps, without any chance to clean up. And a checkpoint that tells how long it takes.
 
 # %% tags=["active-ipynb"]
 # %%writefile runs/multi_node_training/faults.py
@@ -305,6 +304,7 @@ except KeyboardInterrupt:
 # import signal
 # import time
 #
+# from dltlab import distribute
 # import keras
 #
 #
@@ -324,7 +324,7 @@ except KeyboardInterrupt:
 #             os.kill(os.getpid(), signal.SIGKILL)
 #
 #
-# class TimedBackup(keras.callbacks.BackupAndRestore):
+# class TimedCheckpoint(distribute.Checkpoint):
 #     def on_epoch_end(self, epoch, logs=None):
 #         start = time.time()
 #         super().on_epoch_end(epoch, logs)
@@ -336,9 +336,9 @@ except KeyboardInterrupt:
 # from pathlib import Path
 #
 # from dltlab import data, distribute  # before Keras: it hides TensorFlow's messages
-# from faults import Fault, TimedBackup
 # import keras
 # import numpy as np
+# from faults import Fault, TimedCheckpoint
 #
 # folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
 # kills = dict(tuple(map(int, word.split(":"))) for word in sys.argv[3:])  # rank: step
@@ -348,12 +348,14 @@ except KeyboardInterrupt:
 # model = keras.Sequential([keras.Input(data.info("digits").shape), *layers])
 # loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 # model.compile("adam", loss, metrics=["accuracy"])
-# distribute.prepare(model, group)
+# distribute.prepare(model, group, sharded=True)
 #
-# train = data.load("digits", batch_size=64, seed=1)  # the whole batches, on every worker
-# backup = TimedBackup(folder / "backup")
+# shard = (group.rank, group.size)
+# train = data.load("digits", batch_size=60 // group.size, seed=1, shard=shard)
+# checkpoint = TimedCheckpoint(folder / "checkpoints")
 # fault = Fault(folder, distribute.worker(), kills.get(group.rank))
-# model.fit(train, epochs=epochs, verbose=2, shuffle=False, callbacks=[backup, fault])
+# callbacks = [checkpoint, fault]
+# model.fit(train.take(22), epochs=epochs, verbose=2, shuffle=False, callbacks=callbacks)
 # if group.rank == 0:
 #     np.savez(folder / "weights.npz", *model.get_weights())
 
@@ -409,8 +411,7 @@ print(f"largest difference of a weight: {largest_difference('together'):.1e}")
 # may start all workers once more. Before you run it: from where do they go on?
 
 # %%
-steps_per_epoch = -(-len(data.arrays("digits", "train")[1]) // 64)
-kill_at = np.random.default_rng().integers(steps_per_epoch + 1, 2 * steps_per_epoch)
+kill_at = np.random.default_rng().integers(23, 44)  # an epoch has 22 steps
 victim = WORKERS - 1
 if RESTART:
     train("killed", "--max-restarts", 1, kills=[f"{victim}:{kill_at}"])
@@ -686,6 +687,8 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # ## What to try next
 # - Kill rank 0 instead, the one that writes: `victim = 0`.
+# - Write nonsense into the newest file in a folder `checkpoints`, and train on in it with more
+#   epochs. What does `distribute.Checkpoint` do?
 # - In a terminal, stop a worker while it trains with `kill -STOP` and its process ID. How long does
 #   it take until the others say who is missing?
 # - `dltlab launch --dry-run kubernetes --image IMAGE -- train.py` writes a manifest for `kubectl`.
