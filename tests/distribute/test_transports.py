@@ -239,12 +239,17 @@ def test_mpi_without_mpi4py_is_refused_on_all_workers(monkeypatch: pytest.Monkey
         assert "pip install 'dltlab[mpi]'" in message
 
 
-def test_mpi_in_a_process_that_mpi_has_not_started_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "variables", [{}, {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}]
+)
+def test_mpi_that_has_not_started_each_worker_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     for variable in ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"):
         monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
 
     for message in started({0: "mpi", 1: "mpi"}):
         assert "mpirun -n 2 dltlab launch" in message

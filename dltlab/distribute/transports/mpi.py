@@ -11,9 +11,10 @@ from dltlab.distribute.cluster import Worker
 from dltlab.distribute.launching_child import LOST_PEER
 from dltlab.distribute.socket_ring import SocketRing
 from dltlab.distribute.transports.base import Transport
-from dltlab.errors import Invalid, WorkerLost
+from dltlab.errors import WorkerLost
 
-_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")  # MPI's launchers set one of them
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")  # MPI's launchers set one of them
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _GRACE_SECONDS = 2.0
 
 
@@ -31,33 +32,33 @@ class MpiTransport(Transport):
         from mpi4py import MPI
 
         super().__init__(ring)
-        world = MPI.COMM_WORLD
-        if (world.rank, world.size) != (ring.rank, ring.size):
-            raise Invalid(
-                f"MPI says that this is worker {world.rank} of {world.size}, but it is worker "
-                f"{ring.rank} of {ring.size}: let mpirun or srun start one worker per task."
-            )
         self._in_place = MPI.IN_PLACE
-        self._world = world.Dup()
+        self._world = MPI.COMM_WORLD.Dup()
         self._idle = threading.Event()
         self._idle.set()
         ring.call_when_lost(self._end_if_stuck)
 
     @classmethod
     def unavailable_reason(cls, place: Worker) -> str:
-        """Look for mpi4py, and for the variables of MPI's launchers."""
+        """Look for mpi4py, and for a launcher of MPI that has started all workers."""
         if reason := missing_mpi4py():
             return reason
-        if not any(variable in os.environ for variable in _VARIABLES):
-            return (
-                "MPI has not started this process; use mpirun -n "
-                f"{place.world_size} dltlab launch -- PROGRAM, or srun --mpi=pmix"
-            )
+        not_started = (
+            f"MPI has not started each worker; use mpirun -n {place.world_size} dltlab launch -- "
+            "PROGRAM, or srun --mpi=pmix"
+        )
+        size = str(place.world_size)
+        if not any(variable in os.environ for variable in _RANKS):
+            return not_started
+        if any(os.environ.get(variable, size) != size for variable in _SIZES):
+            return not_started
         try:
-            from mpi4py import MPI  # noqa: F401
+            from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             return f"mpi4py does not find the library of MPI; install Open MPI or MPICH ({error})"
-        return ""
+        world = MPI.COMM_WORLD
+        is_same = (world.rank, world.size) == (place.rank, place.world_size)
+        return "" if is_same else not_started
 
     def all_reduce(self, array: np.ndarray) -> None:
         """Add in place."""
