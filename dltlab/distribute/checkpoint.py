@@ -83,12 +83,13 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _variables(self) -> dict[str, keras.Variable]:
         """Return what training changes, by names that are the same in every process."""
-        model, optimizer = self.model, self.model.optimizer
-        if not optimizer.built:
-            optimizer.build(model.trainable_variables)
+        model = self.model
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         metrics = {id(variable) for variable in model.metrics_variables}
         own = [variable for variable in model.variables if id(variable) not in metrics]
-        unique = {id(variable): variable for variable in [*own, *optimizer.variables]}
+        states = [state for optimizer in optimizers_of(model) for state in optimizer.variables]
+        unique = {id(variable): variable for variable in [*own, *states]}
         return {
             f"{index}:{tuple(variable.shape)}:{variable.dtype}": variable
             for index, variable in enumerate(unique.values())
@@ -105,6 +106,12 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             like = keras.ops.convert_to_numpy(variable.value)
             variable.assign(values[name].view(like.dtype).reshape(like.shape))
         self.model._initial_epoch = int(values[_EPOCH])  # Keras' fit begins with it
+
+
+def optimizers_of(model: keras.Model) -> list[keras.Optimizer]:
+    """Return the optimizer of a compiled model, and those that a model of its own class has."""
+    values = [model.optimizer, *vars(model).values()]
+    return [*{id(value): value for value in values if isinstance(value, keras.Optimizer)}.values()]
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from dltlab.distribute.checkpoint import optimizers_of
 from dltlab.distribute.group import Group, join
 from dltlab.errors import Invalid, WorkerLost
 
@@ -77,6 +78,7 @@ class _Prepared:
             )
         }
         self.share: _Share | None = None  # of the batch that is being computed
+        self.weighted: set[int] = set()  # optimizers whose loss was multiplied by its weight
         for name in self.own:
             # Keras' __setattr__ would track what it is given as a part of the model.
             object.__setattr__(model, name, getattr(self, name))
@@ -118,16 +120,16 @@ class _Prepared:
             x, y, sample_weight = self._batches(arrays, batch_size, shuffle), None, None
             shuffle = False
             options.setdefault("validation_batch_size", batch_size)
+        callbacks = _on_this_worker(callbacks, self.group.rank)
+        stops_in_epoch = any(map(_may_stop_in_epoch, callbacks))
+        synchronize = _Synchronize(self.group, self.epoch, stops_in_epoch, skip_epochs)
         with self._lost_workers_named():
             return self.own["fit"](
                 x,
                 y,
                 epochs=epochs,
                 verbose=0 if self.group.rank else verbose,
-                callbacks=[
-                    *_on_this_worker(callbacks, self.group.rank),
-                    _Synchronize(self.group, self.epoch, skip_epochs),
-                ],
+                callbacks=[*callbacks, synchronize],
                 validation_split=0.0 if y is None else validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
@@ -240,16 +242,36 @@ class _Prepared:
 
     def _attach(self) -> None:
         """Average the gradients, also after the model was compiled again."""
-        optimizer = self.model.optimizer
-        if optimizer is None or "apply" in vars(optimizer):
+        optimizers = [
+            optimizer for optimizer in optimizers_of(self.model) if "apply" not in vars(optimizer)
+        ]
+        if not optimizers:
             return
-        apply, clip = optimizer.apply, optimizer._clip_gradients
+        for optimizer in optimizers:
+            self._attach_optimizer(optimizer)
+        self.model.jit_compile = False  # XLA cannot compile a sum over workers
+        self.model.train_function = self.model.test_function = self.model.predict_function = None
+        for layer in _normalizations(self.model):
+            if layer.synchronized:
+                object.__setattr__(layer, "_moments", self._global_moments(layer))
+
+    def _attach_optimizer(self, optimizer: keras.Optimizer) -> None:
+        apply, clip, scale_loss = optimizer.apply, optimizer._clip_gradients, optimizer.scale_loss
         # The scaled gradients of all workers must be known before they are found finite.
         sums_at_once = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         accumulates = not sums_at_once and bool(optimizer.gradient_accumulation_steps)
 
+        def weighted_loss(loss: "tf.Tensor") -> Any:
+            if self.share is None:
+                return scale_loss(loss)
+            self.weighted.add(id(optimizer))  # and so will be the gradients
+            return scale_loss(_times(loss, self.share.weight))
+
         def apply_share(grads: Gradients, trainable_variables: Any = None) -> None:
-            grads = self._weighted(grads)
+            if id(optimizer) in self.weighted:
+                self.weighted.remove(id(optimizer))
+            else:
+                grads = self._weighted(grads)
             if sums_at_once:
                 grads = self._sum_with_statistics(grads)
             elif accumulates:
@@ -259,15 +281,11 @@ class _Prepared:
         def clip_sum(grads: Gradients) -> Any:
             return clip(self.group.sum(grads) if accumulates else self._sum_with_statistics(grads))
 
+        object.__setattr__(optimizer, "scale_loss", weighted_loss)
         object.__setattr__(optimizer, "apply", apply_share)
         if not sums_at_once:
             # Keras calls it when gradients have been accumulated: once for each update.
             object.__setattr__(optimizer, "_clip_gradients", clip_sum)
-        self.model.jit_compile = False  # XLA cannot compile a sum over workers
-        self.model.train_function = self.model.test_function = self.model.predict_function = None
-        for layer in _normalizations(self.model):
-            if layer.synchronized:
-                object.__setattr__(layer, "_moments", self._global_moments(layer))
 
     def _on_share(self, step: str, data: Any) -> Any:
         """Call a step of the model with this worker's rows of a batch."""
@@ -370,6 +388,8 @@ class _Prepared:
             @tf.custom_gradient  # type: ignore[untyped-decorator]
             def total(*parts: "tf.Tensor") -> Any:
                 def gradient(*upstream: "tf.Tensor") -> list["tf.Tensor"]:
+                    if self.weighted:
+                        return self.group.sum(upstream)
                     weighted = self.group.sum([_times(part, weight) for part in upstream])
                     return [tf.math.divide_no_nan(part, weight) for part in weighted]
 
@@ -440,23 +460,26 @@ class _Synchronize(keras.callbacks.Callback):  # type: ignore[misc]
         self,
         group: Group,
         epoch: "tf.Variable",
+        stops_in_epoch: bool,
         skip_epochs: Callable[[int], None] | None,
     ) -> None:
         super().__init__()
         self.group, self.epoch, self.skip_epochs = group, epoch, skip_epochs
+        self.stops_in_epoch = any(group.exchange(stops_in_epoch))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         import tensorflow as tf
 
-        model, optimizer = self.model, self.model.optimizer
+        model = self.model
         if not model.built:
             raise Invalid(
                 "The shapes of the model are not known, so its weights cannot be sent to the other "
                 "workers: begin it with keras.Input, or call it on a batch before fit."
             )
-        if not optimizer.built:
-            optimizer.build(model.trainable_variables)
-        variables = list({id(v): v for v in [*model.variables, *optimizer.variables]}.values())
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        states = [state for optimizer in optimizers_of(model) for state in optimizer.variables]
+        variables = [*{id(value): value for value in [*model.variables, *states]}.values()]
         self.group.require_same(
             {
                 "version of Keras": keras.__version__,
@@ -487,7 +510,8 @@ class _Synchronize(keras.callbacks.Callback):  # type: ignore[misc]
             variable.assign([seed + _SEED_STRIDE * self.group.rank, epoch << 20])
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._agree()
+        if self.stops_in_epoch:
+            self._agree()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._agree()
@@ -558,6 +582,20 @@ def _on_this_worker(callbacks: Any, rank: int) -> list[keras.callbacks.Callback]
         if rank == 0
         or not (isinstance(callback, _WRITERS) or getattr(callback, "first_worker_only", False))
     ]
+
+
+def _may_stop_in_epoch(callback: keras.callbacks.Callback) -> bool:
+    """Return whether a callback may set `stop_training` after a batch, which costs a message."""
+    if isinstance(callback, keras.callbacks.TerminateOnNaN | keras.callbacks.LambdaCallback):
+        return True
+    kind = type(callback)
+    return not kind.__module__.startswith("keras.") and any(
+        getattr(kind, name) is not getattr(keras.callbacks.Callback, name)
+        for name in (
+            *("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"),
+            *("on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end"),
+        )
+    )
 
 
 def _normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:

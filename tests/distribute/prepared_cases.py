@@ -244,6 +244,39 @@ def batches_of_own_rows(group):
     return Outcome(model.get_weights(), history.history | {"evaluated": model.evaluate(own)})
 
 
+class Adversaries(keras.Model):
+    """Two networks with an optimizer and a training step of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = dense(), dense(layers.BatchNormalization(synchronized=True))
+        self.build((None, 6))
+        self.first_optimizer = keras.optimizers.Adam(0.01)
+        self.second_optimizer = keras.optimizers.SGD(0.01)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.first(x, training=training)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self.first(x, training=True) - y) ** 2)
+        weights = self.first.trainable_variables
+        self.first_optimizer.apply(tape.gradient(loss, weights), weights)
+        with tf.GradientTape() as tape:
+            other = tf.reduce_mean((self.second(x, training=True) + self.first(x)) ** 2)
+        weights = self.second.trainable_variables
+        self.second_optimizer.apply(tape.gradient(other, weights), weights)
+        return {"loss": loss}
+
+
+@case
+def a_model_with_two_optimizers(group):
+    model = Adversaries()
+    model.compile()
+    return train(model, batches(16), epochs=4, group=group)
+
+
 @case
 def a_loss_that_is_not_a_number_on_one_worker(group):
     model = dense()
