@@ -9,6 +9,7 @@ from .job_scripts import job_script
 from .launching import launch
 from .prepare import prepare
 from .simulation import LayerTime, layer_times, simulate
+from .strategies import strategy
 from .topologies import CubeMesh, FatTree, Link, Ring, Tree
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "reduce",
     "reduce_scatter",
     "simulate",
+    "strategy",
     "worker",
 ]

@@ -208,7 +208,8 @@ class RunState:
 
 def _step(model: keras.Model) -> int:
     """Return the number of training steps; 0 for a model with optimizers of its own."""
-    return int(model.optimizer.iterations) if model.optimizer is not None else 0
+    optimizer = model.optimizer
+    return 0 if optimizer is None else int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 def seed_states(model: keras.Model) -> list[keras.Variable]:

@@ -15,12 +15,15 @@ def create_variables(model: keras.Model, batch: Any) -> None:
     Args:
         model: A compiled model. Models are left as they are if their outputs are not known, as
             those of subclassed models, or of batches whose shape Keras has to change, or if they
-            compute their loss in their own way.
+            compute their loss in their own way; also those with replicas on several devices, whose
+            variables Keras creates in the scope of their strategy.
         batch: A batch of training data: inputs, targets and weights, of which the last two may be
             missing.
     """
     inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
     if not getattr(model, "inputs", None) or has_own_step(model):
+        return
+    if model.distribute_strategy.num_replicas_in_sync > 1:
         return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
