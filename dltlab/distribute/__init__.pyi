@@ -8,6 +8,7 @@ from .group import join
 from .job_scripts import job_script
 from .launching import launch
 from .prepare import prepare
+from .scaling import measure_scaling
 from .simulation import LayerTime, layer_times, simulate
 from .strategies import strategy
 from .topologies import CubeMesh, FatTree, Link, Ring, Tree
@@ -31,6 +32,7 @@ __all__ = [
     "join",
     "launch",
     "layer_times",
+    "measure_scaling",
     "prepare",
     "reduce",
     "reduce_scatter",

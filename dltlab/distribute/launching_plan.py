@@ -77,6 +77,22 @@ def usable_gpus() -> list[str]:
     return [gpu.uuid for gpu in list_gpus()]
 
 
+def limit_to(num_cores: int, num_gpus: int) -> None:
+    """Let this process use only the first of its cores and GPUs; call it before TensorFlow loads.
+
+    Args:
+        num_cores: At most so many cores, and as many threads.
+        num_gpus: At most so many GPUs.
+    """
+    cores = usable_cores()[:num_cores]
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(len(cores))))
+    gpus = usable_gpus()[:num_gpus]
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+
+
 def share(things: Sequence[Any], index: int, count: int) -> list[Any]:
     """Return the part of `things` for one of `count`; where there are too few, they are shared."""
     if len(things) < count:
