@@ -79,12 +79,12 @@ show(
 )
 
 # %% [markdown]
-# Eight GPUs are one machine, 992 the cluster SATURNV of the slides. And yet Llama 3 is said to have
-# spent more than 90 % of the time training. How is that done? We find out with two processes on
-# this machine. They know nothing of each other's memory, and so they behave as on two machines.
+# Eight GPUs are one machine, 992 the cluster SATURNV of the slides. Still, Llama 3 is reported to
+# have spent more than 90 % of the time training. How is that done? We find out with two processes
+# on this machine. They share no memory, so they behave as if they ran on two machines.
 #
 # ## Launch
-# A worker is a process that runs your script. This one only tells who it is.
+# A worker is a process that runs your script. This script only prints which worker it is.
 
 # %% tags=["active-ipynb"]
 # %%writefile runs/multi_node_training/hello.py
@@ -97,8 +97,8 @@ show(
 # print(f"On this host I am number {worker.local_rank} of {worker.local_world_size}.")
 
 # %% [markdown]
-# `dltlab launch -n 2 -- hello.py` runs it twice. In a terminal you would type just that. Here a
-# small function does it. Look at the start of each line: the launcher says who wrote it.
+# `dltlab launch -n 2 -- hello.py` runs it twice. In a terminal you would type just that; here a
+# small function does it. Look at the start of each line: the launcher adds which worker wrote it.
 
 
 # %%
@@ -133,8 +133,8 @@ def launch(*words):
 output = launch("-n", WORKERS, "--log-dir", RUNS / "hello", "--", RUNS / "hello.py")
 
 # %% [markdown]
-# The two lines of a worker stay in order, those of different workers may come in any. So every rank
-# also has a file of its own, which on a cluster is where you look first.
+# The two lines of one worker stay in order; those of different workers may be mixed. So every rank
+# also has a log file of its own, which is the first place to look on a cluster.
 
 # %%
 for path in sorted((RUNS / "hello").glob("*.log")):
@@ -145,7 +145,8 @@ for path in sorted((RUNS / "hello").glob("*.log")):
 # in the whole job, its *rank*. The ranks of node 0 come first, then those of node 1, and so on.
 #
 # ### Exercise 1: the rank
-# Nodes may differ. Which rank has the worker with number `local_rank` on node `node`?
+# Nodes may have different numbers of workers. What is the rank of worker `local_rank` on node
+# `node`?
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -160,9 +161,9 @@ ex.rank_of.check(rank_of)  # also ex.rank_of.hint() and ex.rank_of.solution()
 
 # %% [markdown]
 # ## Rendezvous
-# How do launchers on different machines find each other? All are told one address, that of node 0.
-# There its launcher waits, and the others come. What if one does not come? We start node 0 of two,
-# and nobody else, with a patience of one second. (By default it is five minutes.)
+# How do launchers on different machines find each other? All are given one address, that of node 0,
+# where its launcher waits for the others. What if one does not come? We start only node 0 of two,
+# and let it wait for one second. (The default is five minutes.)
 
 # %%
 address = f"127.0.0.1:{np.random.default_rng().integers(20_000, 30_000)}"
@@ -170,9 +171,9 @@ place = ["--nodes", 2, "--rendezvous", address, "--log-dir", RUNS / "rendezvous"
 output = launch(*place, "--node-rank", 0, "--start-timeout", 1, "--", RUNS / "hello.py")
 
 # %% [markdown]
-# It says who is missing, and it has written the command that you would run there. In it is a
-# secret, `DLTLAB_JOB_TOKEN`: without it, anybody in the network could take part. All launchers need
-# the same. Now both, each in a process of its own, as if on two machines.
+# It names the node that is missing, and prints the command to run there. The command contains a
+# secret, `DLTLAB_JOB_TOKEN`: without it, anyone on the network could join. All launchers need the
+# same one. Now we start both, each in a process of its own, as on two machines.
 
 # %%
 os.environ["DLTLAB_JOB_TOKEN"] = os.urandom(16).hex()
@@ -189,8 +190,8 @@ for node, host in enumerate(hosts):
 # whole batch (lab 09 shows how it is computed). So the rows must be divided.
 #
 # ### Exercise 2: a share
-# The shares follow each other in the order of the ranks. None may be more than one row larger than
-# another. Where the rows cannot be divided evenly, the first workers get one row more.
+# The shares are contiguous and in the order of the ranks, and their sizes differ by at most one
+# row. Where the rows cannot be divided evenly, the first workers get one row more.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -206,9 +207,9 @@ def share(num_rows, rank, size):
 ex.share.check(share)  # also ex.share.hint() and ex.share.solution()
 
 # %% [markdown]
-# `data.load(…, shard=(rank, size))` does that for a data set, and in every epoch it shuffles all
-# rows before it divides them. For that the workers need the same seed. Here are the shares of
-# three. Has any row been read twice? Do the three batches of a step make the batch that one worker
+# `data.load(…, shard=(rank, size))` does this for a data set. In every epoch it shuffles all rows
+# before it divides them, for which all workers need the same seed. Here are the shares of three
+# workers. Is any row read twice? Do the three batches of a step make up the batch that one worker
 # would have?
 
 # %%
@@ -228,8 +229,8 @@ whole = next(iter(data.load("digits", batch_size=size * batch_size, seed=1)))[1]
 print("labels of the first step:", first, "the same as one worker's:", np.array_equal(first, whole))
 
 # %% [markdown]
-# All workers have equally many rows: one or two rows at the end are left out if need be, in each
-# epoch others. Why so strict?
+# All workers have the same number of rows: if necessary, one or two rows are left out, different
+# ones in each epoch. Why is that needed?
 
 # %%
 ex.one_batch_less.ask()
@@ -240,12 +241,12 @@ ex.one_batch_less.answer("b")
 # %% [markdown]
 # ## What one worker alone must do
 # All workers run the same script. What if it ends with `model.save("network.keras")`? Then all of
-# them write one file at the same time. So one worker writes, rank 0, and that has a second danger:
-# it may be killed while it does.
+# them write one file at the same time. So only rank 0 writes. There is a second danger: it may be
+# killed while it writes.
 #
-# ### Exercise 3: a checkpoint that is always whole
-# Write the chunks to the file `path`, on rank 0 only. At every moment there must be a whole file at
-# `path`: the old one, or the new one.
+# ### Exercise 3: a checkpoint that is always complete
+# Write the chunks to the file `path`, on rank 0 only. At every moment there must be a complete file
+# at `path`: the old one or the new one.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -269,7 +270,8 @@ def save(path, chunks, rank):
 ex.save.check(save)  # also ex.save.hint() and ex.save.solution()
 
 # %% [markdown]
-# A test: the process "is killed" when half of the new checkpoint is written. What is in the file?
+# A test: writing is interrupted when half of the new checkpoint is written, as if the process were
+# killed. What is in the file?
 
 # %%
 checkpoint = RUNS / "checkpoint"
@@ -292,11 +294,12 @@ except KeyboardInterrupt:
 # ## Train
 # Now a training. `distribute.join()` meets the other workers. `distribute.prepare` lets Keras'
 # `fit` average the gradients of all workers in each step; `sharded=True` says that each worker
-# reads its own rows only. `distribute.Checkpoint` writes a checkpoint after each epoch, on rank 0
-# alone and as you did it. A `fit` that finds one goes on from there.
+# reads its own rows only. `distribute.Checkpoint` writes a checkpoint after each epoch, only on
+# rank 0, and in the same way as your function. A `fit` that finds one continues from it.
 #
-# The first file is for later: a callback that notes when a step is done, and kills its own process
-# after `kill` steps, without any chance to clean up. And a checkpoint that tells how long it takes.
+# The first file is for later: a callback that records when each step is done, and kills its own
+# process after `kill` steps, with no chance to clean up; and a checkpoint that prints how long it
+# takes.
 
 # %% tags=["active-ipynb"]
 # %%writefile runs/multi_node_training/faults.py
@@ -360,8 +363,8 @@ except KeyboardInterrupt:
 #     np.savez(folder / "weights.npz", *model.get_weights())
 
 # %% [markdown]
-# First the same script in this notebook, without a launcher: a group of one. What comes out is what
-# the others have to agree with.
+# First we run the same script in this notebook, without a launcher: a group of one. Its weights are
+# what the workers must reproduce.
 
 
 # %%
@@ -396,7 +399,7 @@ def train(name, *words, kills=()):
 
 
 # %% [markdown]
-# Then the launcher. What do the workers write? And are the weights the same?
+# Then with the launcher. What do the workers print? And are the weights the same?
 
 # %%
 output = train("together")
@@ -404,11 +407,11 @@ checkpoint_seconds = np.median([float(text) for text in re.findall(r"written in 
 print(f"largest difference of a weight: {largest_difference('together'):.1e}")
 
 # %% [markdown]
-# Only rank 0 writes, and the weights are those of one process, but for rounding.
+# Only rank 0 prints its progress, and the weights are those of one process up to rounding.
 #
 # ## Kill a worker
-# The last rank is killed in a random step of the second epoch. With `--max-restarts 1` the launcher
-# may start all workers once more. Before you run it: from where do they go on?
+# The last rank is killed at a random step of the second epoch. With `--max-restarts 1` the launcher
+# may start all workers once more. Before you run it: from which epoch will they continue?
 
 # %%
 kill_at = np.random.default_rng().integers(23, 44)  # an epoch has 22 steps
@@ -418,10 +421,10 @@ if RESTART:
     print(f"largest difference of a weight: {largest_difference('killed'):.1e}")
 
 # %% [markdown]
-# Read the log from the top. The last rank is gone. The others notice it, and end. The launcher says
-# who was first (and suspects the memory, the most frequent reason), and starts all of them anew.
-# They find the checkpoint and go on with the epoch that was not finished. The weights at the end
-# are the same as if nothing had happened.
+# Read the log from the top. The last rank is gone; the others notice it and end. The launcher names
+# the rank that failed first (and suspects a lack of memory, the most frequent reason), and starts
+# all of them again. They find the checkpoint and continue with the epoch that was not finished. The
+# final weights are the same as if nothing had happened.
 
 # %%
 ex.why_all.ask()
@@ -431,7 +434,7 @@ ex.why_all.answer("c")
 
 # %% [markdown]
 # ## Something to show a friend
-# Every step has noted when it was done. In orange: steps that were lost, because they came after
+# The callback has recorded when each step was done. Orange steps were lost, because they came after
 # the last checkpoint.
 
 # %%
@@ -465,16 +468,17 @@ if RESTART:
 print(f"restart {restart_seconds:.1f} s, a checkpoint {1e3 * checkpoint_seconds:.0f} ms")
 
 # %% [markdown]
-# In the seconds of the restart the launcher ends the other workers, and each new one imports
-# TensorFlow and builds its step again.
+# During the restart, the launcher ends the other workers, and each new worker imports TensorFlow
+# and traces its training step again.
 #
 # ## How often to write a checkpoint
-# A checkpoint costs time. Without one, a failure costs more. There must be a best interval.
+# A checkpoint costs time. Without one, a failure costs more. So there is a best interval between
+# checkpoints.
 #
-# ### Exercise 4: the share that is lost
+# ### Exercise 4: the fraction of time that is lost
 # Every `interval` seconds of training, a checkpoint is written. There is a failure every `mtbf`
-# seconds on average, at any moment. Which share of the time is lost? Assume that it is small, and
-# add up: checkpoints, restarts, and work that is done again.
+# seconds on average, at any moment. What fraction of the time is lost? Assume that it is small, and
+# add up checkpoints, restarts, and work that is done again.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -488,9 +492,9 @@ def lost_share(interval, checkpoint, restart, mtbf):
 ex.lost_share.check(lost_share)  # also ex.lost_share.hint() and ex.lost_share.solution()
 
 # %% [markdown]
-# We take the failures of Llama 3, one in about three hours. The first curve is for our checkpoint
-# and our restart. For the second we assume a large cluster: twenty seconds for a checkpoint, five
-# minutes for a restart. J. Young found in 1974 where such a curve is lowest:
+# We use the failure rate of Llama 3, one in about three hours. The first curve is for our
+# checkpoint and our restart. For the second we assume a large cluster: twenty seconds for a
+# checkpoint, five minutes for a restart. J. Young found in 1974 where such a curve is lowest:
 #
 # $$interval = \sqrt{2 \cdot checkpoint \cdot mtbf}$$
 
@@ -528,14 +532,14 @@ print(f"10 % of {mtbf / 3600:.1f} hours are {0.1 * mtbf / 60:.0f} minutes for ea
 
 # %% [markdown]
 # Why do they differ? Our network is tiny, and two processes are started again on a machine that
-# works. There, 405 billion weights and the state of their optimizer are terabytes. Somebody or
-# something has to find the broken GPU among 16,384, replace its machine, start thousands of
-# processes, and let each read its part. And that figure also contains interruptions that were
-# planned.
+# works. There, 405 billion weights and the state of their optimizer take terabytes. The broken GPU
+# must be found among 16,384, its machine replaced, and thousands of processes started, each of
+# which reads its part. And their figure also includes planned interruptions.
 #
 # ## Find the straggler
-# A worker that is dead is noticed. One that is slow is not: nothing fails. We let four workers make
-# steps. Each "computes" by waiting as long as its device would take; one of the devices is too hot.
+# A worker that has died is noticed. One that is slow is not: nothing fails. We let four workers
+# make steps. Each "computes" by waiting as long as its device would take; one of the devices is too
+# hot and therefore slow.
 
 # %% tags=["active-ipynb"]
 # %%writefile runs/multi_node_training/steps.py
@@ -578,8 +582,9 @@ compute, whole = run_steps("straggler", [64] * 4)
 pd.DataFrame({"ms per step": 1e3 * np.median(whole, axis=1)}).rename_axis("rank").round(2)
 
 # %% [markdown]
-# A step takes equally long on every worker: each waits for the slowest. So the time of a step says
-# nothing. What does is how much of it a worker computes, and how much it waits.
+# A step takes equally long on every worker, since each waits for the slowest. So the time of a step
+# does not show which worker is slow. What shows it is how much of the step a worker computes, and
+# how much it waits.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -596,7 +601,8 @@ show(figure, "A bar for each rank: how long it computes, and how long it waits."
 # %% [markdown]
 # ### Exercise 5: find the straggler
 # Which worker is it, and by what factor do all steps together take longer because of it? Any worker
-# may have a hiccup once, so look at the median. A step takes as long as the slowest worker in it.
+# may be slow in a single step, so look at the median. A step takes as long as the slowest worker in
+# it.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -621,19 +627,20 @@ print(f"in truth rank {np.argmax(seconds_per_row)} is slow")
 
 # %% [markdown]
 # ## Slurm
-# On a cluster you do not start launchers by hand. You write what you need into a script, give it to
-# a scheduler such as Slurm, and wait for your turn. `--dry-run slurm` writes the script: here for
-# two nodes with four workers each.
+# On a cluster you do not start launchers by hand. You write what you need into a script, submit it
+# to a scheduler such as Slurm, and wait for your turn. `--dry-run slurm` writes the script, here
+# for two nodes with four workers each.
 
 # %%
 job = ["--nodes", 2, "-n", 4, "--cores", 8, "--gpus", 1, "--max-restarts", 3]
 script = launch(*job, "--dry-run", "slurm", "--", "train.py", "runs", 30)
 
 # %% [markdown]
-# The lines with `#SBATCH` say what the job needs. `requeue` lets Slurm start it again when a node
-# is lost, and the checkpoints do the rest. `srun` starts one launcher on each node. From Slurm's
-# variables each knows its place, so that no address is needed. `dltlab launch … > job.sh` keeps the
-# script, and `sbatch job.sh` hands it in. Slurm's `squeue` shows the queue, `scancel` ends a job.
+# The lines with `#SBATCH` say what the job needs. `requeue` lets Slurm start the job again when a
+# node is lost; it then continues from the last checkpoint. `srun` starts one launcher on each node.
+# Each knows its place from Slurm's variables, so no address is needed. `dltlab launch … > job.sh`
+# writes the script to a file, and `sbatch job.sh` submits it. `squeue` shows the queue, `scancel`
+# ends a job.
 
 # %%
 ex.who_runs_it.ask()
@@ -643,8 +650,8 @@ ex.who_runs_it.answer("b")
 
 # %% [markdown]
 # ## The challenge
-# The hot device stays in the cluster. Does everybody have to wait? Not if it gets fewer rows. A
-# worker with n rows needs `overhead + n * seconds_per_row`. Divide the batch so that the step,
+# The hot device stays in the cluster. Do all others have to wait for it? Not if it gets fewer rows.
+# A worker with n rows needs `overhead + n * seconds_per_row`. Divide the batch so that the step,
 # which is as long as the slowest worker, is as short as possible. The bar: on 30 clusters of 2 to
 # 16 workers, your steps take on average at most 1 % longer than the shortest possible.
 
@@ -667,7 +674,7 @@ if RUN_CHALLENGE:
     ex.balance.check(balance)  # also ex.balance.hint() and ex.balance.solution()
 
 # %% [markdown]
-# Now with real processes: how much shorter is a step of the cluster from above?
+# Now with real processes: how much shorter is a step of the cluster above?
 
 # %%
 balancing = ex.balance.or_reference(balance)
@@ -680,9 +687,9 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # ## What you learned
 # A training on many machines is one program in many processes, which meet at an address, share the
-# rows, and agree after every step. One of them writes, so that there is always a whole checkpoint,
-# and when a worker dies all go back to it and lose minutes instead of the run. A slow worker costs
-# everybody, and it shows only in how long the others wait.
+# rows, and agree after every step. One of them writes checkpoints, each complete or not at all, and
+# when a worker dies all go back to the last one and lose minutes instead of the run. A slow worker
+# slows all of them, and it shows only in how long the others wait.
 
 # %% [markdown]
 # ## What to try next
