@@ -56,6 +56,7 @@ from dltlab import data, devices, distribute, models, training
 from dltlab.checks import multi_gpu_training as ex
 from dltlab.display import NEUTRAL, PALETTE, show
 
+tf.get_logger().setLevel("WARNING")  # not a line for each all-reduce
 devices.setup(precision="float32", seed=1, logical_devices=4)
 
 # %% tags=["parameters"]
@@ -247,6 +248,7 @@ axis.loglog(list(spread), expected, "--", color=NEUTRAL, label="1 / √rows")
 axis.set(xlabel="rows of a replica", ylabel="spread of the mean\n(standard deviations)")
 axis.set_xticks(list(spread), [str(count) for count in spread])
 axis.minorticks_off()
+axis.set_yticks(expected, [f"{share:.2f}" for share in expected])
 axis.set_title("How far the mean of a replica lies from that of all")
 axis.legend()
 show(figure, "The spread of a replica's mean falls with the root of the number of its rows.")
@@ -597,9 +599,9 @@ for index, (how, values) in enumerate(gained.items()):
 axis.axvline(8, color=NEUTRAL, linestyle="--")
 axis.set_yticks(places, [f"{name}, {SLIDE_BATCHES[name]}" for name in NETWORKS])
 axis.invert_yaxis()
-axis.set(xlim=(0, 11.5), xlabel="GPUs' worth of speed (simulated)", ylabel="network, batch")
+axis.set(xlim=(0, 13), xlabel="GPUs' worth of speed (simulated)", ylabel="network, batch")
 axis.set_title("Of eight P100, how many do you get?")
-axis.legend(loc="lower right", fontsize=9)
+axis.legend(loc="center right", fontsize=9)
 axis.spines[["top", "right"]].set_visible(False)
 summary = "; ".join(
     f"{name} {slow:.1f}, or {fast:.1f}"
