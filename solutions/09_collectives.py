@@ -1,16 +1,16 @@
 # ---
 # title: Collectives
 # summary: >-
-#   Many workers train one network, and at each step everyone needs the sum of all gradients. You
-#   write the ring all-reduce, see its pieces move, show that no algorithm sends less, and measure
-#   real processes: up to which size does latency count, and from which size on bandwidth?
+#   When many workers train one network, each of them needs the sum of all gradients at every step.
+#   You write the ring all-reduce, watch its pieces move, show that no algorithm sends less, and
+#   measure real processes: at which sizes does latency limit the time, and at which bandwidth?
 # objectives:
 #   - write a ring all-reduce as the program of one rank, with send and receive
-#   - say how many bytes each collective must send at least, and why
+#   - derive the minimum number of bytes that each collective must send
 #   - convert a measured time to algorithm and bus bandwidth, as nccl-tests does
 #   - predict the time of a collective from latency and bandwidth, and choose the algorithm by size
-#   - fit latency and bandwidth to measured times, and say which of them limits a training
-#   - compare this machine with published figures of NVLink, and explain the difference
+#   - fit latency and bandwidth to measured times, and tell which of them limits a training
+#   - compare this machine with published figures for NVLink, and explain the difference
 # minutes: {read: 40, exercise: 60, compute: 2}
 # memory_gb: 4
 # devices: {gpu: optional}
@@ -25,13 +25,13 @@
 # %% [markdown]
 # ## The question
 # Four workers train one network. Each computes a gradient from its own examples. Before any of them
-# may change its weights, it needs the sum of all four gradients. For ResNet-50 these are 102 MB
-# from everyone, to everyone, at each step. Who sends what to whom?
+# can update its weights, it needs the sum of all four gradients. For ResNet-50, each worker
+# contributes 102 MB and needs a sum of 102 MB, at every step. Who sends what to whom?
 #
-# Below is an answer, in slow motion. A worker is called a *rank*; each row is one. Its array is cut
-# into four pieces. Each rank has a color, and a stripe of that color means that the data of that
-# rank are in the piece. Watch one column: what happens in the first three steps, and what in the
-# last three?
+# The animation below shows one answer. A worker is called a *rank*, and each row is one rank. Its
+# array is cut into four pieces. Each rank has a color; a stripe of that color in a piece means that
+# the piece contains data from that rank. Watch one column: what happens in the first three steps,
+# and what happens in the last three?
 
 # %%
 import matplotlib.pyplot as plt
@@ -57,12 +57,12 @@ total = np.sum(arrays, axis=0)
 distribute.all_reduce(arrays).animate()
 
 # %% [markdown]
-# ## Rank 0 does it
-# First the simplest way. Every rank sends its array to rank 0, which adds them and sends the sum
-# back. The function below is the program of *one* rank; all ranks run it at the same time. `comm`
-# is how a rank reaches the others: its own number `comm.rank`, their number `comm.size`,
-# `comm.send(array, target)`, and `comm.receive(source)`, which waits until an array has come.
-# Programs for MPI look like this.
+# ## All through rank 0
+# We start with the simplest algorithm. Every rank sends its array to rank 0, which adds the arrays
+# and sends the sum back. The function below is the program of *one* rank; all ranks run it at the
+# same time. A rank communicates through `comm`: `comm.rank` is its own number, `comm.size` is the
+# number of ranks, `comm.send(array, target)` sends an array, and `comm.receive(source)` waits until
+# an array has arrived. MPI programs are written in the same style.
 
 
 # %%
@@ -79,9 +79,9 @@ def by_rank_0(array, comm):
 
 
 # %% [markdown]
-# `distribute.all_reduce` runs it on four ranks and records the messages. In a step, a rank sends at
-# most one message and receives at most one. Arrows show the messages. Which rank is always busy,
-# and how many of the others are idle?
+# `distribute.all_reduce` runs this function on four ranks and records the messages, shown as
+# arrows. In a step, a rank sends at most one message and receives at most one. Which rank is always
+# busy, and how many of the others are idle in each step?
 
 # %%
 run = distribute.all_reduce(arrays, algorithm=by_rank_0)
@@ -94,20 +94,21 @@ pd.DataFrame(
 ) / run.num_bytes
 
 # %% [markdown]
-# The table counts in arrays. Rank 0 sends and receives n − 1 of them, one after the other: with
-# 1,000 ranks, 999. The links between the others carry nothing.
+# The unit of the table is one array. Rank 0 receives n − 1 arrays and sends n − 1 arrays, one after
+# the other: with 1,000 ranks, 999 each way. The links between the other ranks carry nothing.
 
 # %% [markdown]
 # ## A ring
-# So let everyone work. Cut the array into n pieces, and put the ranks into a ring: each sends only
-# to its right neighbor, the next rank, and receives only from its left one. In each step, all ranks
-# send a piece at the same time, each a different one. What arrives is added to one's own piece and
-# sent on in the next step. A piece that has passed all ranks contains the sum.
+# A ring gives all ranks the same amount of work. Cut the array into n pieces, and arrange the ranks
+# in a ring: each rank sends only to its right neighbor, the next rank, and receives only from its
+# left neighbor. In each step, all ranks send at the same time, each a different piece. A rank adds
+# the piece that arrives to its own, and sends the result on in the next step. A piece that has
+# passed through all ranks contains the sum.
 #
 # ### Exercise 1: reduce-scatter
-# After n − 1 steps, rank r shall have piece r of the sum. So piece r must come to rank r last. At
-# which rank does it start? Which piece, then, does a rank send in step 0, and which in each step
-# after that? Python's `%` counts around the ring: `-1 % 4` is 3.
+# After n − 1 steps, rank r must hold piece r of the sum. So piece r reaches rank r last. At which
+# rank does it start? Which piece does a rank therefore send in step 0, and which in each later
+# step? Python's `%` operator wraps around the ring: `-1 % 4` is 3.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -128,7 +129,7 @@ def reduce_scatter(array, comm):
 ex.reduce_scatter.check(reduce_scatter)  # also ex.reduce_scatter.hint() and .solution()
 
 # %% [markdown]
-# Now look at your own messages. After the last step, which cells have all four colors?
+# Now look at the messages of your function. After the last step, which cells have all four colors?
 
 # %%
 scatter = ex.reduce_scatter.or_reference(reduce_scatter)  # yours once it passes
@@ -136,8 +137,8 @@ distribute.reduce_scatter(arrays, algorithm=scatter).show()
 
 # %% [markdown]
 # ### Exercise 2: all-gather
-# Each rank now has one piece of the sum, and needs the others. Go around the ring once more. This
-# time what arrives is complete, so there is nothing to add.
+# Each rank now has one piece of the sum, and needs the others. Send the pieces around the ring once
+# more. This time the pieces are complete, so there is nothing to add.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -157,9 +158,9 @@ def all_gather(part, comm):
 ex.all_gather.check(all_gather)  # also ex.all_gather.hint() and ex.all_gather.solution()
 
 # %% [markdown]
-# One after the other, they are an all-reduce. These are your messages, first as a strip and then
-# moving. How many ranks send in each step? How many arrays does a rank send in all six steps
-# together?
+# A reduce-scatter followed by an all-gather is an all-reduce. Here are the messages of your two
+# functions, first as a strip and then as an animation. How many ranks send in each step? How many
+# arrays does a rank send in all six steps together?
 
 # %%
 gather = ex.all_gather.or_reference(all_gather)  # yours once it passes
@@ -179,18 +180,19 @@ print("arrays that each rank sends:", own.bytes_sent / own.num_bytes)
 own.animate()
 
 # %% [markdown]
-# ## How little is possible?
-# Can a better algorithm send less? Follow a single number of the array. The n ranks hold n values
-# of it. One message can join two partial sums to one, so it takes at least n − 1 messages until the
-# sum is somewhere. Then n − 1 ranks do not have it yet: n − 1 more messages. That is 2(n − 1) for
-# each number. For an array of N bytes, all ranks together send at least 2(n − 1)N, and if n ranks
-# share this evenly, each sends
+# ## The lower bound
+# Can a better algorithm send less? Consider a single element of the array. The n ranks hold n
+# values of it. One message can combine two partial sums into one, so it takes at least n − 1
+# messages until one rank has the sum. The other n − 1 ranks need n − 1 more messages to get it. For
+# an array of N bytes, all ranks together therefore send at least 2(n − 1)N bytes. If they share
+# this evenly, each sends
 #
 # $$\frac{2(n-1)}{n} N$$
 #
-# No algorithm in which ranks add can do with less. Below is what the busiest rank sends, counted
-# from the messages. The line of rank 0 soon leaves the figure. Which of the others touch the floor,
-# and at which numbers of ranks?
+# If the ranks do the additions, the busiest rank of any algorithm sends at least this much. The
+# figure shows this lower bound as "floor", and what the busiest rank sends, counted from the
+# messages. The line of "by rank 0" soon leaves the figure. Which others reach the floor, and at
+# which numbers of ranks?
 
 # %%
 algorithms = {
@@ -229,11 +231,11 @@ ex.more_ranks.ask()
 ex.more_ranks.answer("c")
 
 # %% [markdown]
-# ## The five functions of the slide
-# *NCCL functions: all-reduce, all-gather, reducescatter, reduce, broadcast*, says the slide of
-# 2017. You have written three of them. In a reduce, only one rank, the root, gets the sum. In a
-# broadcast, the root's array goes to everyone. NCCL sends it around the ring in pieces, one behind
-# the other. Watch how the pieces follow each other. Why are there more steps than in an all-gather?
+# ## Five collectives
+# A slide of 2017 lists the *NCCL functions: all-reduce, all-gather, reducescatter, reduce,
+# broadcast*. You have written three of them. In a reduce, only one rank, the root, gets the sum. In
+# a broadcast, every rank gets the root's array. Here a broadcast passes the array around the ring
+# in pieces, as a pipeline. Why does it take more steps than an all-gather?
 
 # %%
 runs = {
@@ -246,9 +248,9 @@ runs = {
 runs["broadcast"].show()
 
 # %% [markdown]
-# The first rank sends for four steps, and the last piece then needs two more to the end of the
-# ring. Now all five, with what the busiest rank sends, for 4 ranks and for 64. The size is that of
-# the whole array.
+# The root sends for four steps, and the last piece then needs two more to reach the end of the
+# ring. The table below shows all five collectives for 4 and for 64 ranks, with the number of steps
+# and what the busiest rank sends. The unit is the whole array.
 
 # %%
 ones = [np.ones(64)] * 64
@@ -273,14 +275,14 @@ pd.DataFrame(
 
 # %% [markdown]
 # ## Algorithm and bus bandwidth
-# You measure an all-reduce. Divide the size of the array by the time, and you have the *algorithm
-# bandwidth*. With more ranks it gets smaller, even if all links are equally fast, since more bytes
-# have to pass for the same array. So nccl-tests, NVIDIA's benchmark, also prints the *bus
-# bandwidth*: the bytes that a link must carry at least, divided by the time. It can be compared
-# with the speed of the link.
+# The size of the array divided by the time of an all-reduce is its *algorithm bandwidth*. It
+# decreases with the number of ranks even if all links are equally fast, because each link carries
+# more bytes for the same array. So NVIDIA's benchmark, nccl-tests, also prints the *bus bandwidth*:
+# the minimum number of bytes that a link must carry, divided by the time. It can be compared with
+# the bandwidth of the link.
 #
 # ### Exercise 3: bus bandwidth
-# Write it for all five functions. The table has the numbers; you know the formulas behind them.
+# Write a function for all five collectives. Derive the formulas from the numbers in the table.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -305,9 +307,9 @@ def bus_bandwidth(collective, num_bytes, seconds, num_ranks):
 ex.bus_bandwidth.check(bus_bandwidth)  # also ex.bus_bandwidth.hint() and .solution()
 
 # %% [markdown]
-# The slides give the NVLink of a P100 with 160 GB/s, both directions together: 80 GB/s in each. How
-# long must the 102 MB of a ResNet-50 take at least, on the eight GPUs of a DGX-1? And on 992 of
-# them with such links?
+# According to the slides, NVLink gives a P100 160 GB/s, which is 80 GB/s in each direction. How
+# long does an all-reduce of ResNet-50's 102 MB take at least on the eight GPUs of a DGX-1? And on
+# 992 GPUs with such links?
 
 # %%
 sizes = [4 * int(np.prod(weight.shape)) for weight in models.resnet50().trainable_weights]
@@ -324,12 +326,12 @@ for n in (8, 992):
 # %% [markdown]
 # ## Latency
 # Is a ring always best? For 992 ranks it takes 1,982 steps. Each message has a *latency* $\alpha$,
-# a time before the first byte arrives, and each byte adds $\beta$ seconds, one divided by the
-# bandwidth: $\alpha + \beta m$ for a message of $m$ bytes. All messages of a step are sent at the
-# same time.
+# the time before the first byte arrives, and each byte adds $\beta$ seconds, the inverse of the
+# bandwidth. A message of $m$ bytes takes $\alpha + \beta m$ seconds. All messages of a step are
+# sent at the same time.
 #
 # ### Exercise 4: the time of a ring
-# Predict it for an array of `num_bytes`.
+# Predict the time of a ring all-reduce for an array of `num_bytes`.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -344,10 +346,10 @@ def ring_seconds(num_bytes, num_ranks, alpha, beta):
 ex.ring_seconds.check(ring_seconds)  # also ex.ring_seconds.hint() and ex.ring_seconds.solution()
 
 # %% [markdown]
-# A *tree* works differently: in each step, half of the ranks that are left give their whole array
-# to another one. Rank 0 has the sum after log₂ n steps, and log₂ n more bring it to everyone. Here
-# are both for 8 ranks with 10 µs and 10 GB/s. On both axes each line is a factor of 10. Up to which
-# size is the tree faster?
+# A *tree* works differently. In each step, half of the remaining ranks send their whole partial sum
+# to another rank and are done. Rank 0 has the sum after log₂ n steps, and log₂ n more steps
+# distribute it to all ranks. The figure shows both algorithms for 8 ranks with 10 µs and 10 GB/s.
+# Both axes are logarithmic. Up to which size is the tree faster?
 
 # %%
 ALPHA, BETA = 10e-6, 1 / 10e9
@@ -377,8 +379,8 @@ ex.who_wins.ask()
 ex.who_wins.answer("a")
 
 # %% [markdown]
-# Where the lines cross, both take the same time. Look at how the size changes with the number of
-# ranks:
+# Where the lines cross, both take the same time. How does this size change with the number of
+# ranks?
 
 # %%
 for n in (8, 64, 512):
@@ -390,14 +392,14 @@ for n in (8, 64, 512):
     print(f"{n:4} ranks: the tree is faster up to {max(tree_wins) / 1e3:5,.0f} kB")
 
 # %% [markdown]
-# ## The real thing
-# So far the ranks were threads that only counted. Now each is a process of its own, started by
-# `dltlab launch`, and the bytes really move. `dltlab bench collectives` in a terminal does the same
-# as this cell: an all-reduce of growing arrays, each sum checked, with every transport that works
-# here. `ring` is the algorithm you wrote, over sockets. `shared_memory` lets the processes of one
-# host read each other's arrays. `tensorflow` are TensorFlow's own collectives: NCCL between GPUs,
-# gRPC between processors. `mpi` is Open MPI, if it is installed. The columns are those of
-# nccl-tests.
+# ## Measure real processes
+# So far the ranks were threads, and we counted their messages. Now each rank is a separate process,
+# started by `dltlab launch`, and we measure time. Like `dltlab bench collectives` in a terminal,
+# the cell runs an all-reduce with arrays of increasing size, with every transport that works on
+# this machine, and checks every sum. `ring` is the algorithm you wrote, over sockets. With
+# `shared_memory`, the processes of one host read each other's arrays. `tensorflow` uses
+# TensorFlow's own collectives: NCCL between GPUs, gRPC between CPUs. `mpi` is Open MPI, if it is
+# installed. The columns are those of nccl-tests.
 
 # %%
 measured = distribute.benchmark_collectives(
@@ -406,18 +408,19 @@ measured = distribute.benchmark_collectives(
 print(measured.report())
 
 # %% [markdown]
-# On the left the time, on the right the bus bandwidth; dotted, how fast a process copies as many
-# bytes in memory. Go from left to right along a line of the left panel: where is it flat, and where
-# does it begin to rise like the size?
+# The left panel shows the time, the right panel the bus bandwidth. The dotted line shows how fast a
+# process copies the same number of bytes in memory. Follow a line in the left panel: where is it
+# flat, and where does it begin to rise in proportion to the size?
 
 # %%
 measured.show()
 
 # %% [markdown]
 # ### Exercise 5: latency and bandwidth
-# Two numbers describe such a line: the time is nearly $\alpha + \beta b$, with the size $b$ in
-# bytes. Fit them, so that the squares of the *relative* errors are smallest: the error of each size
-# divided by its measured time. With absolute errors, only the largest sizes would count.
+# Two numbers describe such a line: the time is approximately $\alpha + \beta b$, where $b$ is the
+# size in bytes. Fit them so that the sum of the squared *relative* errors is smallest; the relative
+# error of a size is its error divided by the measured time. With absolute errors, the largest sizes
+# would dominate the fit.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -433,9 +436,9 @@ def fit_line(num_bytes, seconds):
 ex.fit_line.check(fit_line)  # also ex.fit_line.hint() and ex.fit_line.solution()
 
 # %% [markdown]
-# Now your fit of what was measured. Where both parts are equal, at $b = \alpha / \beta$, half of
-# the time is latency. Left of it, latency counts, and half as many bytes save next to nothing.
-# Right of it, bandwidth counts.
+# Now apply your fit to the measurements. At $b = \alpha / \beta$ both parts are equal, and half of
+# the time is latency. Far below this size, the time is mostly latency, and halving the bytes saves
+# almost nothing. Far above it, bandwidth determines the time.
 
 # %%
 fit = ex.fit_line.or_reference(fit_line)  # yours once it passes
@@ -457,9 +460,10 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The line is a model: caches and buffers make some sizes faster and others slower, and so do other
-# programs that run at the same time. The last column shows it. `distribute.fit_alpha_beta` fits the
-# same line, never with a negative number, and draws it. Here for the first transport:
+# The line is only a model. Caches and buffers make some sizes faster and others slower, and other
+# programs running at the same time disturb the measurement. The last column shows the largest
+# deviation. `distribute.fit_alpha_beta` fits the same line, allows no negative parameters, and
+# draws it. Here it is for the first transport:
 
 # %%
 first = [row for row in measured.times if row.transport == lines.transport[0]]
@@ -468,9 +472,9 @@ result.show()
 print(result.summary)
 
 # %% [markdown]
-# What does that mean for a training? The gradient of ResNet-50 consists of more than a hundred
-# arrays, most of them small. One can reduce each as soon as it is computed, or copy all into one
-# array first. Predict both with your numbers:
+# What does this mean for training? The gradient of ResNet-50 consists of more than a hundred
+# arrays, most of them small. We can reduce each array as soon as it is computed, or copy all of
+# them into one array first. The next cell predicts both times from your numbers:
 
 # %%
 for line in lines.itertuples():
@@ -483,13 +487,15 @@ for line in lines.itertuples():
     )
 
 # %% [markdown]
-# Packing all has a price: it cannot begin before the last gradient is there. So frameworks pack a
-# few megabytes at a time, well to the right of the size at which half is latency. In labs 10 and 12
-# you see how much of it hides behind the computing.
+# Packing everything has a cost: the all-reduce cannot begin before the last gradient is computed.
+# So frameworks pack the gradients into buckets; in PyTorch's DistributedDataParallel, a bucket has
+# 25 MB by default. A bucket should be much larger than the size at which half of the time is
+# latency. In labs 10 and 12 you see how much of the communication overlaps with computation.
 #
-# The ring takes 2(n − 1) steps, so its fit, the first line above, also gives latency and bandwidth
-# of one message. With these, predict the packed all-reduce on more ranks, each with a link like
-# this one. What grows with the number of ranks, and what hardly does?
+# The ring, the first row of the table unless you changed `TRANSPORTS`, takes 2(n − 1) steps. So its
+# fit also gives the latency and bandwidth of a single message. The next cell uses them to predict
+# the packed all-reduce on more ranks, each with a link like this one. Which part of the time grows
+# in proportion to the number of ranks, and which part approaches a limit?
 
 # %%
 line, steps = lines.iloc[0], 2 * (WORKERS - 1)
@@ -499,12 +505,13 @@ for n in (2, 8, 64, 512):
     print(f"{n:4} ranks: {1e3 * seconds:7.1f} ms, of which latency {1e3 * latency:6.1f} ms")
 
 # %% [markdown]
-# ## Beside the published
-# How far is this machine from GPUs? Sylvain Jeaugey of NVIDIA, who develops NCCL, gives the numbers
-# to expect. The NVLink of an A100 has a line rate of 300 GB/s in each direction, of which some 240
-# are left for data, and an all-reduce of eight reaches a bus bandwidth of about 230. For eight
-# H100: a line rate of 450 GB/s, 370 by a ring, and 480 where the NVLink switch takes part. A user
-# measured 10 µs for 32 bytes on two A100. For us, the limit is how fast a process copies in memory.
+# ## Compare with published results
+# How does this machine compare with GPUs? Sylvain Jeaugey, a developer of NCCL at NVIDIA, states
+# what to expect. The NVLink of an A100 has a line rate of 300 GB/s in each direction, of which
+# about 240 remain for data; an all-reduce on eight A100 reaches a bus bandwidth of about 230. On an
+# H100, the line rate is 450 GB/s; eight H100 reach 370 with a ring, and 480 if the NVLink switch
+# does the additions. A user measured 10 µs for 32 bytes on two A100. For this machine, the table
+# gives the measured speed of a memory copy.
 
 # %%
 largest = [row for row in measured.times if row.num_bytes == measured.times[-1].num_bytes]
@@ -524,11 +531,11 @@ table["share of it"] = table.iloc[:, 1] / table.iloc[:, 2]
 table.round(2)
 
 # %% [markdown]
-# Two things differ where the processes run on CPUs. The link is far slower: every byte goes through
-# the memory of one host, which all processes share. And less of it is used: over sockets, a message
-# is copied into a buffer of the operating system and out of it again, and the cores that copy also
-# add. On NVLink, a GPU writes into the memory of its neighbor, and adds while the next bytes
-# arrive. The last row is stranger still: more than the link can carry.
+# Why are processes on CPUs slower? First, every byte passes through the memory of one host, which
+# all processes share. Second, the cores that copy the data also add it. Over sockets, each message
+# is also copied into a buffer of the operating system and out again. With NVLink, a GPU writes
+# directly into the memory of its neighbor, and adds while the next bytes arrive. Now look at the
+# last row: the bus bandwidth is higher than the line rate of the link.
 
 # %%
 ex.faster_than_the_link.ask()
@@ -538,9 +545,10 @@ ex.faster_than_the_link.answer("d")
 
 # %% [markdown]
 # ## Something to show a friend
-# All in one figure: from a few bytes between two processes to a gigabyte between eight GPUs. Points
-# are measured, the line of the A100 follows from the two published numbers, 10 µs and 230 GB/s. A
-# dotted line marks where half of the time is latency. Where does it lie for fast links?
+# This figure shows everything together, from a few bytes between processes on this machine to
+# gigabytes between eight GPUs. The points are measured. The line of the A100 is an estimate from
+# two published numbers, the 10 µs of two GPUs and the 230 GB/s of eight. Dotted lines mark the
+# sizes at which half of the time is latency. Where is this size for the fastest link?
 
 # %%
 figure, axis = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
@@ -566,10 +574,11 @@ print(f"Half of the time of the A100 is latency at {a100_alpha / a100_beta / 1e3
 
 # %% [markdown]
 # ## The challenge
-# A ring is best for large arrays, and slow for small ones. Write an all-reduce for 8 ranks that is
-# good at both. The check runs it with 1 kB and with 4 MB, and computes its time with 10 µs and 10
-# GB/s. The bar: at most half of a ring's time with 1 kB, and no more than a ring's with 4 MB. Any
-# rank may send to any other; `rank ^ 4` is a partner at distance 4, whose partner you are.
+# A ring is fast for large arrays and slow for small ones. Write an all-reduce for 8 ranks that is
+# fast for both. The check runs it with 1 kB and with 4 MB, and computes the time for 10 µs and 10
+# GB/s. The bar: at most half of a ring's time with 1 kB, and no more than a ring's time with 4 MB.
+# Any rank may send to any other. `rank ^ 4` pairs the ranks at distance 4: 0 with 4, 1 with 5, and
+# so on.
 
 
 # %% tags=["exercise"]
@@ -598,8 +607,8 @@ if RUN_CHALLENGE:
     ex.fast_all_reduce.check(fast_all_reduce)  # also ex.fast_all_reduce.hint() and .solution()
 
 # %% [markdown]
-# If yours has passed, these are its messages; with `.animate()` they move. A piece is as large as
-# the smallest message.
+# If your function has passed, these are its messages; `.animate()` shows them moving. A piece is as
+# large as the smallest message.
 
 # %%
 fast = ex.fast_all_reduce.or_reference(fast_all_reduce)
@@ -607,19 +616,20 @@ distribute.all_reduce(list(np.ones((8, 8))), algorithm=fast).show()
 
 # %% [markdown]
 # ## What you learned
-# An all-reduce is a reduce-scatter and an all-gather; in a ring, each rank sends 2(n − 1)/n of the
-# array, and no algorithm in which the ranks add can send less. Its time is a number of latencies
-# plus the bytes over the bandwidth, so that small arrays want few steps and large ones want little
-# traffic. The bus bandwidth makes measurements comparable, and the size at which half of the time
-# is latency says how much to send at once.
+# A ring all-reduce is a reduce-scatter followed by an all-gather. Each rank sends 2(n − 1)/n of the
+# array, and if the ranks share the work evenly and do the additions, none can send less. The time
+# is one latency for each step, plus the bytes divided by the bandwidth. So small arrays need an
+# algorithm with few steps, and large arrays one that sends few bytes. The bus bandwidth makes
+# measurements with different numbers of ranks comparable. The size at which half of the time is
+# latency tells you how much to send at once.
 
 # %% [markdown]
 # ## What to try next
-# - Set `WORKERS` to 4 in the cell tagged `parameters`. Which of the two numbers changes more?
+# - Set `WORKERS` to 4 in the cell tagged `parameters`. Which changes more, latency or bandwidth?
 # - In a terminal: `dltlab bench collectives -n 4 -e 100000000 -f 10`. With `pip install
 #   'dltlab[mpi]'` and Open MPI, it also measures MPI.
 # - Run your ring on 7 ranks with an array of 5 numbers. Is it still correct?
-# - Write a broadcast that passes pieces down the ring, and compare its steps with the table.
+# - Write a broadcast that passes pieces around the ring, and compare its steps with the table.
 # - On a machine with several GPUs, the transport `tensorflow` is NCCL. What is its bus bandwidth?
 
 # %% [markdown]
