@@ -87,7 +87,7 @@ def work(job: str, result: Path, turns: int) -> None:
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if job == "strategy" else None
-    group = join("ring")
+    group = join()
     make = {
         "alone": lambda: fit(compiled(), BATCH_SIZE),
         "prepared": lambda: fit(prepare(compiled(), group), BATCH_SIZE * group.size),
