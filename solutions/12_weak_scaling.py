@@ -1,15 +1,16 @@
 # ---
 # title: Weak scaling
 # summary: >-
-#   A slide of 2017 says that one server with eight GPUs trains AlexNet faster than 128 servers
-#   without. You rebuild the claim with published rates and a simulator, calibrate the simulator
+#   A slide of 2017 claims that one server with eight GPUs trains AlexNet faster than 128 servers
+#   without GPUs. You test the claim with published rates and a simulator, compare the simulator
 #   with real workers on this machine, measure how large a batch may be, and compute the time,
 #   energy and cost of a training on 1 to 992 GPUs.
 # objectives:
-#   - check a claim about speed with simple arithmetic before you believe it
-#   - tell strong from weak scaling, and compute efficiency and the laws of Amdahl and Gustafson
+#   - check a claim about speed with simple arithmetic
+#   - distinguish strong from weak scaling, compute efficiency, and apply the laws of Amdahl and
+#     Gustafson
 #   - simulate a step of data-parallel training, and name what a simulation leaves out
-#   - measure the gradient noise scale, and say how large a batch may be
+#   - measure the gradient noise scale, and estimate from it how large a batch may be
 #   - compute the time, energy and cost of a training on n devices
 # minutes: {read: 40, exercise: 60, compute: 4}
 # memory_gb: 4
@@ -30,13 +31,14 @@
 
 # %% [markdown]
 # ## The question
-# In June 2017 a slide of NVIDIA's said: *AlexNet training: DGX-1 faster than 128 Knights Landing
-# servers.* A DGX-1 is one server with eight P100 GPUs; Knights Landing is Intel's Xeon Phi
-# processor, one in each server. Below the chart stood: *Batch size 256, weak scaling up to 32 KNL
-# servers, 64 & 128 estimated based on ideal scaling.*
+# In June 2017, an NVIDIA slide claimed: *AlexNet training: DGX-1 faster than 128 Knights Landing
+# servers.* A DGX-1 is one server with eight P100 GPUs. Knights Landing (KNL) is Intel's Xeon Phi
+# processor, one in each server. The note below the chart said: *Batch size 256, weak scaling up to
+# 32 KNL servers, 64 & 128 estimated based on ideal scaling.*
 #
-# Is that so? Two published rates let us redraw the chart: TensorFlow's benchmarks of May 2017 for
-# the DGX-1, and a paper by Keuper and Pfreundt of 2016 for one Xeon Phi.
+# Is the claim true? Two published rates are enough to redraw the chart: TensorFlow's benchmarks of
+# May 2017 for the DGX-1 (with synthetic images, so nothing is read from disk), and a paper by
+# Keuper and Pfreundt (2016) for one Xeon Phi.
 
 # %%
 import keras
@@ -87,14 +89,15 @@ print(f"With ideal scaling, {crossing:.0f} servers are as fast as the DGX-1.")
 print(f"128 servers are slower only below {DGX_RATE / 128:.0f} images/s each, not {KNL_RATE:.0f}.")
 
 # %% [markdown]
-# With these rates, the slide is wrong. So what did it count differently? In this lab you find out
-# what it would take for the claim to be true, and what it costs to train on many devices at all.
+# With these two rates, the claim is false. What did the slide count differently? In this lab you
+# find out under which assumptions the claim is true, and what it costs to train on many devices.
 #
 # ## Arithmetic first
-# A training step computes about six operations for each multiply-add of the network: two forward,
-# four backward. Multiply by a rate, and you have operations per second, which can be compared with
-# the peak of the data sheet. In 2016 Intel had claimed that four Xeon Phi servers train AlexNet on
-# 1.33 billion images in 10.5 hours. Look at the last column.
+# For each image, training computes about six operations per multiply-add of the network: two in the
+# forward pass and four in the backward pass. Multiplied by the images per second, this gives
+# operations per second, which we can compare with the peak on the data sheet. In 2016, Intel
+# claimed that four Xeon Phi servers train AlexNet on 1.33 billion images in 10.5 hours. Which
+# values in the last column are plausible?
 
 # %%
 alexnet = models.cost(models.alexnet())
@@ -120,11 +123,11 @@ ex.impossible_claim.answer("c")
 
 # %% [markdown]
 # ## Strong and weak scaling
-# There are two ways to use n devices. In **strong scaling** the work stays the same and is
-# divided: 256 images a step on one device, 32 on each of eight. In **weak scaling** each device
-# keeps its work: 256 on one, 2048 on eight. Ideally, n devices take an n-th of the time for strong
-# scaling, and the same time for weak scaling. *Efficiency* is the ideal time divided by the
-# measured one.
+# There are two ways to use n devices. In **strong scaling**, the total work stays the same and is
+# divided: 256 images per step on one device, or 32 on each of eight. In **weak scaling**, the work
+# of each device stays the same: 256 images per step on one device, 2048 on eight. Ideally, a step
+# on n devices takes 1/n of the time with strong scaling, and the same time with weak scaling.
+# *Efficiency* is the ideal time divided by the measured time.
 #
 # ### Exercise 1: efficiency
 # `seconds_one` and `seconds_n` are the times of a step.
@@ -142,7 +145,8 @@ def efficiency(seconds_one, seconds_n, num_workers, kind):
 ex.efficiency.check(efficiency)  # also ex.efficiency.hint() and ex.efficiency.solution()
 
 # %% [markdown]
-# The DGX-1 was measured with weak scaling, 512 images on each GPU. Is its own scaling ideal?
+# The DGX-1 was measured with weak scaling, 512 images on each GPU. How close to ideal is its
+# scaling?
 
 # %%
 efficiency_of = ex.efficiency.or_reference(efficiency)  # yours once it passes
@@ -158,13 +162,15 @@ dgx["efficiency"] = [
 dgx.round(3)
 
 # %% [markdown]
-# Two laws describe such numbers, both with one parameter, the serial share *s*: the part that more
-# workers do not make faster. **Amdahl** looks at a fixed amount of work. One worker needs a second
-# for it, of which *s* cannot be divided. **Gustafson** looks at a fixed time. In one second of n
-# workers, *s* is spent on what is done once, and the rest on n times as much as one would do.
+# Two laws describe such numbers. Both have one parameter, the serial share *s*: the part of the
+# time that more workers do not shorten. **Amdahl's law** assumes a fixed amount of work. One worker
+# needs one second for it, and the share *s* of that second cannot be divided among workers.
+# **Gustafson's law** assumes a fixed time. Of one second with n workers, the share *s* goes to
+# serial work, which is done once; during the rest, n workers do n times as much as one would.
 #
 # ### Exercise 2: the laws
-# The speedup is how much longer one worker would take for the same work.
+# The speedup is the time that one worker would need for the same work, divided by the time of n
+# workers.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -179,8 +185,8 @@ def speedups(serial, num_workers):
 ex.speedups.check(speedups)  # also ex.speedups.hint() and ex.speedups.solution()
 
 # %% [markdown]
-# With a serial share of one percent, what do 992 devices give you? And does Gustafson's law, with
-# the share that fits best, describe the DGX-1?
+# With a serial share of one percent, what speedup do 992 devices give? And does Gustafson's law
+# describe the DGX-1 if the share is fitted to its times?
 
 # %%
 laws = ex.speedups.or_reference(speedups)
@@ -192,14 +198,15 @@ fit.show()
 fit
 
 # %% [markdown]
-# If the dots fall below the curve at the end, something grows with the number of devices, which
-# neither law knows. What is it? Let us measure with real workers, and then build a model.
+# With eight GPUs, the measured efficiency is below the fitted curve. A cost that grows with the
+# number of devices would explain this, and neither law has such a term. What could it be? We
+# measure real workers first, and then build a model.
 #
 # ## Real workers
-# `measure_scaling` starts one process, then two, each on a core of its own, and lets them train the
-# small residual network of lab 02 together: weak scaling with 64 images each, strong scaling with
-# 64 in all. It also measures the all-reduce alone, for several sizes, and fits its latency *alpha*
-# and its bandwidth. This takes about half a minute.
+# `measure_scaling` starts one worker process, then two, each on its own core. Together they train
+# the small residual network of lab 02, with 64 images each for weak scaling and with 64 in total
+# for strong scaling. It also measures the all-reduce alone for several sizes, and fits its latency
+# *alpha* and its bandwidth. This takes about half a minute.
 
 # %%
 scaling = None
@@ -212,13 +219,14 @@ scaling
 
 # %% [markdown]
 # ## A model of a step
-# In the backward pass the last layer's gradients are ready first. They are collected into
-# *buckets*. While the processor goes on with the layers before, the network can already reduce the
-# first bucket: communication hides behind computation. But the network handles one bucket at a
-# time.
+# The backward pass computes the gradients of the last layer first. Gradients are collected into
+# *buckets*. While a device continues with the earlier layers, the all-reduce of the first bucket
+# can already run: communication overlaps with computation, or is *hidden* behind it. Only one
+# bucket is reduced at a time.
 #
 # ### Exercise 3: the last bucket
-# Bucket i is ready at `ready[i]`, and its all-reduce takes `seconds[i]`. When is the last one done?
+# Bucket i is ready at time `ready[i]`, and its all-reduce takes `seconds[i]`. When does the
+# all-reduce of the last bucket end?
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -235,9 +243,9 @@ def last_end(ready, seconds):
 ex.last_end.check(last_end)  # also ex.last_end.hint() and ex.last_end.solution()
 
 # %% [markdown]
-# `distribute.simulate` does this for every device and every message. First the layers' times of a
-# network at a given rate, then AlexNet on a DGX-1, whose eight GPUs are joined by NVLink as a cube
-# mesh. Which part of the communication is hidden?
+# `distribute.simulate` computes this for every device and every message. The function below
+# estimates the time of each layer from a network's rate. Then we simulate AlexNet on a DGX-1, whose
+# eight GPUs are connected by NVLink in a cube mesh. How much of the communication is hidden?
 
 
 # %%
@@ -259,9 +267,10 @@ published_efficiency = dgx["efficiency"].iloc[-1]
 print(f"Efficiency: simulated {simulated.efficiency:.3f}, published {published_efficiency:.3f}")
 
 # %% [markdown]
-# The simulation is far better than the published rate. Which network would explain the
-# measurement? Suppose that nothing was hidden: then all the time above that of one GPU is
-# communication, in which each GPU sends 2(n−1)/n times the gradients.
+# The simulated efficiency is far higher than the published one. Could a slower network explain the
+# measurement? Suppose that no communication was hidden. Then the whole difference from the step
+# time of one GPU is communication, in which each GPU sends 2(n−1)/n times the size of the
+# gradients. Which bandwidth does that imply?
 
 # %%
 gradient_bytes = 4 * alexnet.params
@@ -273,12 +282,15 @@ print(f"Data sheet: {4 * link.bandwidth / 1e9:.0f} GB/s from each GPU over its f
 dgx[1:].round(3)
 
 # %% [markdown]
-# The bandwidth that it would take is far below that of NVLink, and it falls with the number of
-# GPUs, which no ring explains. So the loss is not the wire: in that benchmark one process fed all
-# GPUs, and the update of 61 million parameters waited for all of them. The simulation does not know
-# that. **It is an upper bound of what a program can reach.** Here it stands beside other published
-# points. The last column lets the time of each device vary by 5 % from step to step, and a step
-# lasts as long as the slowest.
+# With eight GPUs, the implied bandwidth is far below that of NVLink. It falls as GPUs are added,
+# which would not happen in a ring with equal links. So NVLink alone does not explain the loss. The
+# benchmark does not report the cause. The simulation leaves out costs of the program, such as
+# launching the work on all GPUs and updating the weights. **So read a simulated efficiency as an
+# upper bound.**
+#
+# The table compares more published results with the simulation. In the last column, the time of
+# each device varies by 5 % from step to step, and a step lasts as long as its slowest device. This
+# variation is a guess: where the column is below the published efficiency, it may be too large.
 
 # %%
 ETHERNET, ROCE = Link(30e-6, 50e9 / 8), Link(30e-6, 25e9 / 8)
@@ -307,8 +319,9 @@ columns = ["training", "published", "simulated", "jitter 5 %"]
 pd.DataFrame(rows, columns=columns).set_index("training").round(3)
 
 # %% [markdown]
-# Does our own machine behave as simulated? We give the simulation the measured times of one
-# worker, and the alpha and bandwidth of the measured all-reduce.
+# Does this machine behave as simulated? The simulation uses the measured step time of one worker,
+# and alpha and bandwidth of the measured all-reduce. It does not include that workers share caches
+# and memory bandwidth, and wait for the slower one. Is the measured efficiency lower?
 
 # %%
 if scaling:
@@ -321,10 +334,11 @@ if scaling:
     print(f"measured {measured:.3f}")
 
 # %% [markdown]
-# ## The slide, rebuilt
-# "Batch size 256" can be read in two ways: 256 images in each server (weak scaling), or 256 in all
-# (strong scaling), as Caffe's AlexNet is usually trained. The servers have Omni-Path, 100 Gbit/s.
-# We simulate both, and give the slide its ideal scaling from 32 servers on, too.
+# ## Simulate the slide
+# "Batch size 256" can mean two things: 256 images on each server (weak scaling), or 256 in total
+# (strong scaling), the usual batch of Caffe's AlexNet. We assume that the servers are connected by
+# Omni-Path at 100 Gbit/s. We simulate both readings, and also what the slide describes: weak
+# scaling up to 32 servers and ideal scaling beyond.
 
 # %%
 OMNI_PATH = Link(alpha=5e-6, bandwidth=12.5e9)  # the latency is an estimate
@@ -375,11 +389,11 @@ print(f"Strong scaling: at most {best:,.0f} images/s, whatever the number of ser
 print(f"the DGX-1 is {verdict} than that: {DGX_RATE:,.0f} images/s.")
 
 # %% [markdown]
-# So the ideal scaling is generous, but to the *Xeon Phi*: it makes the estimate of the other side
-# too good. And it changes little. The claim depends on two other things: on the rate of a single
-# server, which the slide does not name, and on the reading of "batch size 256". A published run
-# lies in between: You and others trained AlexNet on 512 Xeon Phi in 24 minutes in 2017 (100 passes
-# through 1.28 million images, batches of 32,768).
+# So the assumption of ideal scaling favors the *Xeon Phi*, and it changes little. The claim depends
+# on two other things: the rate of a single server, which the slide does not state, and the meaning
+# of "batch size 256". A published run lies between our two simulations: in 2017, You and others
+# trained AlexNet on 512 Xeon Phi in 24 minutes (100 passes through 1.28 million images, in batches
+# of 32,768).
 
 # %%
 run_rate = 100 * 1.28e6 / (24 * 60) / 512
@@ -396,20 +410,23 @@ ex.strong_ceiling.answer("b")
 
 # %% [markdown]
 # ## How large may a batch be?
-# Weak scaling makes the batch large. Does a step over 65,536 images teach more than one over 64?
-# The gradient of a batch is that of all images, plus noise: which images are in it is chance. A
-# larger batch has less noise. Once the noise is small, more images only compute the same direction
-# again. McCandlish and others (2018) say when: at the **noise scale** S / |G|², with the variance S
-# of the gradient of a single image and the true gradient G.
+# With weak scaling, the batch grows with the number of devices. Does a step with 65,536 images
+# improve the network more than a step with 64? The gradient of a batch is the gradient over all
+# images plus noise, because the images of a batch are chosen at random. A larger batch has less
+# noise. Once the noise is small, more images hardly change the direction of the step. McCandlish
+# and others (2018) estimate the batch size at which this happens by the **noise scale** S / |G|²,
+# where S is the variance of the gradient of a single image (summed over all parameters) and G is
+# the true gradient.
 
 # %% [markdown]
-# It costs nothing to measure it where several workers train together. Each has a gradient over b
-# images; the all-reduce makes the mean over B. The expected squared norms are
+# When several workers train together, the noise scale is cheap to measure. Each worker has a
+# gradient over b images; the all-reduce computes their mean, a gradient over B images. The expected
+# squared norms are
 #
 # $$E|g_b|^2 = |G|^2 + \frac{S}{b} \qquad E|g_B|^2 = |G|^2 + \frac{S}{B}$$
 #
 # ### Exercise 4: the noise scale
-# Solve for S and |G|². The arrays hold a squared norm for each step.
+# Solve for S and |G|², and return their ratio. The arrays hold one squared norm for each step.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -426,8 +443,8 @@ def noise_scale(small, small_batch, big, big_batch):
 ex.noise_scale.check(noise_scale)  # also ex.noise_scale.hint() and ex.noise_scale.solution()
 
 # %% [markdown]
-# Now a training with four gradients in each step, as four workers would compute them, one after
-# the other on this machine. It notes the two squared norms of every step.
+# Now we train with four gradients in each step, as four workers would compute them, but one after
+# the other on this machine. We record both squared norms in every step.
 
 # %%
 images, labels = data.arrays(DATASET, "train")
@@ -482,8 +499,8 @@ def train(seed):
 runs = np.array([train(seed) for seed in SEEDS])  # (seeds, steps, 3)
 
 # %% [markdown]
-# We divide the training into four parts, and compute the noise scale in each. Watch it while the
-# loss falls.
+# We divide the training into four parts, and compute the noise scale in each. How does it change
+# while the loss falls?
 
 # %%
 measure = ex.noise_scale.or_reference(noise_scale)
@@ -527,19 +544,19 @@ for num_devices in (1, 8, 128):
 
 # %% [markdown]
 # McCandlish and others report tens of thousands of images for ImageNet, and that the noise scale
-# grows during a training: |G| becomes small, the noise remains. Yours is smaller if ten classes of
-# small images have less variety, and if the training is short. Does it grow? Where the seeds differ
-# as much as the quarters, you cannot tell: |G|² is small against its own error, and only the order
-# of magnitude counts.
+# grows during training: |G| becomes small, while the noise remains. Expect a smaller value here,
+# with small images, few classes and a short training. Does yours grow? If the seeds differ as much
+# as the four parts, you cannot tell: the estimate of |G|² then has a large error, and only the
+# order of magnitude is meaningful.
 #
-# What does a larger batch cost? To reach a given loss with a tuned learning rate takes
+# What does a larger batch cost? With a tuned learning rate, reaching a given loss takes
 #
 # $$\text{images} = E \left(1 + \frac{B}{B_c}\right) \qquad
 # \text{steps} = \frac{E}{B_c} \left(1 + \frac{B_c}{B}\right)$$
 #
-# with the smallest number of images *E* and the critical batch $B_c$, for which the noise scale is
-# an estimate. Far below $B_c$, twice the batch needs half of the steps. Far above, it needs as many
-# steps, and twice the images.
+# *E* is the number of images with very small batches, and $B_c$ is the critical batch size, which
+# the noise scale estimates. Far below $B_c$, doubling the batch halves the number of steps. Far
+# above $B_c$, the number of steps hardly changes, and the number of images doubles.
 
 # %%
 ex.beyond_critical.ask()
@@ -548,13 +565,13 @@ ex.beyond_critical.ask()
 ex.beyond_critical.answer("c")
 
 # %% [markdown]
-# ## Time, energy, cost
-# Now all of it together: how long does a training take on n devices, what does it consume, and what
-# does it cost?
+# ## Time, energy and cost
+# Now we combine the parts: how long does a training take on n devices, how much energy does it
+# consume, and what does it cost?
 #
 # ### Exercise 5: the bill
-# Every device has `batch_size` images in a step of `step_seconds`. It consumes `watts`, and costs
-# `dollars_per_hour`. `min_images` is E.
+# Every device processes `batch_size` images in a step of `step_seconds`. It consumes `watts` and
+# costs `dollars_per_hour`. `min_images` is E, and `critical_batch` is $B_c$.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -573,11 +590,11 @@ def training_cost(
 ex.training_cost.check(training_cost)  # also ex.training_cost.hint() and .solution()
 
 # %% [markdown]
-# The training: ResNet-50 on ImageNet, 90 passes in batches of 256 images. The cluster: NVIDIA's
-# SATURNV of the slides, 124 DGX-1 with 992 P100, four InfiniBand ports of 100 Gbit/s on each
-# server. A DGX-1 consumes up to 3,200 W, and its price is shared by the hours of its life. Its GPUs
-# process 219 images per second in batches of 64, and 195 in batches of 32 (TensorFlow's
-# benchmarks), so a step has a fixed time, too.
+# We train ResNet-50 on ImageNet, which takes 90 passes in batches of 256 images. The cluster is
+# NVIDIA's SATURNV from the slides: 124 DGX-1 servers with 992 P100 GPUs, and four InfiniBand ports
+# of 100 Gbit/s on each server. A DGX-1 consumes up to 3,200 W. Its price is spread over the hours
+# of its use. One P100 processes 219 images per second in batches of 64, and 195 in batches of 32
+# (TensorFlow's benchmarks). From these two rates follow a fixed time per step and a time per image.
 
 # %%
 per_image = (64 / 219 - 32 / 195) / 32
@@ -618,10 +635,10 @@ trainings.round(2)
 
 # %% [markdown]
 # ## Something to show a friend
-# The chart of the slides shows only the first panel: images per second, on which everything scales.
-# Look at the others. Where does the time leave the dotted line of ideal scaling, and what happens
-# to the bill there? The crosses are published trainings of 90 passes: Goyal and others, 256 P100 in
-# an hour, and Akiba and others, 1024 P100 in 15 minutes.
+# The slide is about images per second, which the first panel shows. Now look at the other two
+# panels. Where does the time leave the dotted line of ideal scaling, and what happens to the cost
+# there? The crosses are published trainings of 90 passes: one hour on 256 P100 (Goyal and others),
+# and 15 minutes on 1024 P100 (Akiba and others).
 
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
@@ -659,8 +676,8 @@ for size, training in many.iterrows():
     )
 
 # %% [markdown]
-# Both published trainings had 32 images on each GPU. How long do they take in the simulation, once
-# with 90 passes, and once with as many images as the formula asks for?
+# Both published trainings had 32 images on each GPU. How long do they take in the simulation, first
+# with 90 passes, and then with the number of images from the formula?
 
 # %%
 for name, nodes, published in (("Goyal", 32, 1.0), ("Akiba", 128, 0.25)):
@@ -671,19 +688,21 @@ for name, nodes, published in (("Goyal", 32, 1.0), ("Akiba", 128, 0.25)):
     print(f"simulated {passes:.2f} h for 90 passes, {by_formula:.2f} h by the formula")
 
 # %% [markdown]
-# The first is less than what was published, as an upper bound of the rate must give: images are
-# read, decoded and augmented, which the simulation leaves out. The second depends on the critical
-# batch, and we know only its order of magnitude. Both groups needed no more than 90 passes, up to
-# 32,768 images in a batch, thanks to a careful warm-up; so there, 20,000 is too small. With a
-# number that is wrong by a factor of three, the bill is right for eight devices, and wrong for a
-# thousand.
+# With 90 passes, the simulated times are shorter than the published ones. The simulation leaves out
+# reading, decoding and augmenting the images, so its rate is an upper bound. The times by the
+# formula depend on the critical batch, of which we know only the order of magnitude. With a careful
+# warm-up, both groups needed no more than 90 passes, with up to 32,768 images in a batch. So for
+# these trainings, a critical batch of 20,000 is too small. If it is wrong by a factor of three, the
+# cost for eight devices changes by a few percent, but the cost for 992 devices with 64 images each
+# by a factor of two or more.
 
 # %% [markdown]
 # ## The challenge
-# Train within a deadline, as cheaply as you can. `train_on(num_nodes, batch_size, algorithm)`
-# simulates a training: 1 to 124 nodes, 4, 8, 16, 32 or 64 images per device, "ring" or
-# "halving_doubling". It returns `hours` and `dollars`. The bar: for each of three deadlines, at
-# most 2 % more than the cheapest of all plans, with at most 80 simulations.
+# Find the cheapest way to train within a deadline. `train_on(num_nodes, batch_size, algorithm)`
+# simulates a training with 1 to 124 nodes, with 4, 8, 16, 32 or 64 images per device, and with
+# "ring" or "halving_doubling" as the algorithm. The result has the attributes `hours` and
+# `dollars`. The bar: for each of three deadlines, your plan costs at most 2 % more than the
+# cheapest one, and you call `train_on` at most 80 times.
 
 
 # %% tags=["exercise"]
@@ -710,19 +729,21 @@ ex.plan_training.check(plan_training)  # also ex.plan_training.hint() and .solut
 
 # %% [markdown]
 # ## What you learned
-# A rate that scales is not yet a training that scales: beyond the critical batch, more devices cost
-# more and bring little time. A simulation is an upper bound, so set it beside measurements before
-# you use it for a number of devices that nobody has measured. And a claim about speed can be
-# checked with a rate, a peak and a division.
+# More images per second do not always mean a shorter training: beyond the critical batch, more
+# devices cost more and save little time. A simulated efficiency is an upper bound, so compare the
+# simulation with measurements before you use it for larger numbers of devices. You can check a
+# claim about speed by computing the rate of a single device and comparing it with the peak on the
+# data sheet.
 
 # %% [markdown]
 # ## What to try next
-# - Set `DATASET` to images of your own, and measure their noise scale.
-# - `distribute.measure_scaling("small_vgg", max_workers=4)`, or a network of yours as
-#   `"module:function"`: which of them hides more of its communication?
-# - Replace the P100 by the H100 of `devices.specs()`: rates rise by ten, the network by less. Which
-#   efficiency is left?
-# - Let the batch grow during a training, as the noise scale does. How much of the bill is saved?
+# - Set `DATASET` to your own images, and measure their noise scale.
+# - Run `distribute.measure_scaling("small_vgg", max_workers=4)`, or pass your own network as
+#   `"module:function"`. Which network hides more of its communication?
+# - Replace the P100 by the H100: multiply the rates by the ratio of their peaks in
+#   `devices.specs()`, and keep the network. How much lower is the efficiency?
+# - Let the batch grow during training, in proportion to the noise scale. How much cheaper is the
+#   training?
 
 # %% [markdown]
 # ## References
