@@ -1,8 +1,9 @@
 """How training scales to two workers on this machine, and what the prepared `fit` costs.
 
 Two workers with a core each train small_resnet on 64 random images each. In the first job, Keras'
-own `fit` on one of them alone, the prepared `fit` on both, and a loop written by hand, which sums
-the gradients over the same transport, take turns. In the second one, the prepared `fit` and a loop
+own `fit` on one of them alone, the same on both at once, which train a model each and share only
+the memory and the caches, the prepared `fit` on both, and a loop written by hand, which sums the
+gradients over the same transport, take turns. In the second one, the prepared `fit` and a loop
 with MultiWorkerMirroredStrategy do. Times are medians over the turns.
 
     python benchmarks/scaling.py [--json] [--turns 9]
@@ -29,9 +30,14 @@ from dltlab.distribute import join, prepare
 BATCH_SIZE = 64  # of each worker
 STEPS = 10  # of a turn, after
 WARM_UP = 2
-JOBS = {"efficiency": ("alone", "prepared", "by hand"), "strategy": ("prepared", "strategy")}
+JOBS = {
+    "efficiency": ("alone", "at once", "prepared", "by hand"),
+    "strategy": ("prepared", "strategy"),
+}
 CLAIMS = (  # in which job, of what, against what, at least
     ("efficiency", "prepared", "alone", 0.90),
+    ("efficiency", "at once", "alone", None),
+    ("efficiency", "prepared", "at once", None),
     ("efficiency", "prepared", "by hand", 0.97),
     ("strategy", "prepared", "strategy", 1.00),
 )
@@ -90,6 +96,7 @@ def work(job: str, result: Path, turns: int) -> None:
     group = join()
     make = {
         "alone": lambda: fit(compiled(), BATCH_SIZE),
+        "at once": lambda: fit(compiled(), BATCH_SIZE),
         "prepared": lambda: fit(prepare(compiled(), group), BATCH_SIZE * group.size),
         "by hand": lambda: by_hand(group),
         "strategy": lambda: with_strategy(strategy),

@@ -43,7 +43,7 @@ from dltlab import distribute, models
 from dltlab.checks import collectives as ex
 from dltlab.display import NEUTRAL, PALETTE, show
 
-tf.config.set_visible_devices([], "GPU")  # those are for the processes that are measured
+tf.config.set_visible_devices([], "GPU")  # GPUs are left to the measured processes
 
 # %% tags=["parameters"]
 WORKERS = 2  # real processes whose all-reduce is measured

@@ -61,7 +61,7 @@ LARGE_NETWORKS = True  # simulate ResNet-101 and VGG-16, too
 MAX_WORKERS = 2  # processes that train together, on a core each; fewer than 2: none are started
 NODES = [1, 2, 4, 8, 16, 32, 64, 124]  # servers of a simulated cluster
 DOLLARS_PER_SERVER = 129_000  # a DGX-1 in 2016
-YEARS = 3  # it is used for so long
+YEARS = 3  # of use
 DOLLARS_PER_KWH = 0.10
 
 # %%
@@ -400,7 +400,7 @@ run_rate = 100 * 1.28e6 / (24 * 60) / 512
 print(f"That run: {run_rate:.0f} images/s for each Xeon Phi; 128 of them {128 * run_rate:,.0f}.")
 alone = run_rate / KNL_RATE
 print(f"It is {alone:.0%} of the rate of one Xeon Phi with 256 images. It has 64 images a step,")
-print("reads them from storage, and runs other software: the simulation knows none of that.")
+print("reads them from storage, and runs other software: the simulation includes none of this.")
 
 # %%
 ex.strong_ceiling.ask()
@@ -527,7 +527,7 @@ axes.set(yscale="log", xlabel="loss (nats), falling during the training")
 axes.set_ylabel("noise scale (images)")
 axes.yaxis.set_major_formatter("{x:,.0f}")
 axes.yaxis.set_minor_formatter("{x:,.0f}")
-axes.set_title(f"How large a batch may be, while {DATASET} are learned")
+axes.set_title(f"How large a batch may be while training on {DATASET}")
 axes.invert_xaxis()
 axes.grid(alpha=0.3)
 axes.legend(fontsize=9)

@@ -73,23 +73,23 @@ def _all_but_one(n):
 
 
 @reduce_scatter.mistake(
-    "You return what rank r had in piece r at the start: nothing was added to it. Which piece "
-    "arrives in the last step, and which must a rank send first, so that it is piece r?",
+    "You return the original piece of one rank; nothing was added to it. Which piece arrives in "
+    "the last step? With which piece must a rank start so that this is piece r?",
 )
 def _(array, comm):
     return _pass_pieces(array, comm, 0, _all_but_one)[comm.rank]
 
 
 @reduce_scatter.mistake(
-    "You begin with piece `rank + 1`, the one of the right neighbor. It then has only one step to "
-    "go, and is complete only after n - 1.",
+    "You start with piece `rank + 1`, your right neighbor's. It reaches its owner after one step, "
+    "but is complete only after n - 1 steps.",
 )
 def _(array, comm):
     return _pass_pieces(array, comm, 1, _all_but_one)[comm.rank]
 
 
 @reduce_scatter.mistake(
-    "What arrives replaces your own piece, so that the data of this rank are lost. Add it."
+    "What arrives replaces your own piece, so this rank's data is lost. Add it instead."
 )
 def _(array, comm):
     return _pass_pieces(array, comm, -1, _all_but_one, add=False)[comm.rank]
@@ -228,7 +228,7 @@ def all_gather():
 
 
 @all_gather.mistake(
-    "Your pieces are in the order in which they came. Return them in that of ranks."
+    "Your pieces are in the order in which they arrived. Return them in the order of the ranks."
 )
 def _(part, comm):
     n, _, left, right = _neighbors(comm)
@@ -252,7 +252,7 @@ def _(part, comm):
     return np.concatenate(pieces)
 
 
-@all_gather.mistake("Each piece lies one place too far to the right: which one arrives in step 0?")
+@all_gather.mistake("Each piece is one place too far to the right: which one arrives in step 0?")
 def _(part, comm):
     n, rank, left, right = _neighbors(comm)
     pieces = n * [part]
@@ -363,7 +363,7 @@ def _(collective, num_bytes, seconds, num_ranks):
     yield "You return seconds per byte. Divide the bytes by the seconds.", factor / algbw
     yield "You return bits. Return bytes per second.", 8 * factor * algbw
     yield (
-        "You multiply by n / (n - 1) where (n - 1) / n is due: a rank sends less than the whole.",
+        "You multiply by n / (n - 1) instead of (n - 1) / n: a rank sends less than the whole.",
         algbw / factor if not is_rooted else ...,
     )
     yield (
@@ -379,7 +379,8 @@ def _(collective, num_bytes, seconds, num_ranks):
         (n - 1) / n * algbw if is_rooted else ...,
     )
     yield (
-        "In a reduce and a broadcast, the root talks to one neighbor, not to all n - 1 ranks.",
+        "In a reduce and a broadcast, the root exchanges data with one neighbor, not with all n - "
+        "1 ranks.",
         (n - 1) * algbw if is_rooted else ...,
     )
     yield "You count the bytes of all ranks together. Count those of one link.", n * factor * algbw
@@ -455,7 +456,7 @@ def _(num_bytes, num_ranks, alpha, beta):
     returns=(Number("alpha"), Number("beta")),
     otherwise={
         "alpha": "Your alpha, {value}, does not minimize the squares of the relative errors.",
-        "beta": "Your alpha is correct, your beta, {value}, is not.",
+        "beta": "Your alpha is correct, but your beta, {value}, is not.",
     },
 )
 def fit_line():
@@ -495,7 +496,10 @@ def _(num_bytes, seconds):
         "You divide the errors by the size. Divide by the measured time.",
         _line(num_bytes, seconds, 1 / num_bytes),
     )
-    yield "You take alpha from the smallest size alone. Fit both to all sizes.", (seconds[0], ...)
+    yield (
+        "You take alpha from the smallest size alone. Fit alpha and beta to all sizes.",
+        (seconds[0], ...),
+    )
 
 
 @fit_line.accepts
@@ -514,7 +518,7 @@ def _(num_bytes, seconds):
     return 7.0, 7.0
 
 
-@fit_line.rejects("Your alpha is correct, your beta")
+@fit_line.rejects("Your alpha is correct, but your beta")
 def _(num_bytes, seconds):
     alpha, beta = _line(num_bytes, seconds, 1 / seconds)
     return alpha, 2 * beta
@@ -604,8 +608,8 @@ SMALL_BAR, LARGE_BAR = 0.5, 1.001  # times the time of a ring
     "In a ring, a piece needs n - 1 steps to reach everyone. If ranks r and r ^ 1 exchange what "
     "they have, then r and r ^ 2, then r and r ^ 4, everyone has everything after 3 steps.",
     "Halve what you exchange: in the first step, rank r and its partner r ^ 4 each send the half "
-    "that the other one is to sum. After 3 steps a rank has an eighth of the sum.",
-    "Then the same steps backwards: each time, partners exchange all that they have of the sum.",
+    "that the partner will sum. After 3 steps a rank has an eighth of the sum.",
+    "Then reverse the steps: in each, partners exchange everything they have of the sum.",
 )
 def fast_all_reduce(answer):
     """Run it on 8 ranks with a small and a large array, and compare its time with a ring's."""

@@ -22,7 +22,8 @@ def impossible_claim():
     return [
         wrong(
             "P100: it exceeds the peak of the data sheet.",
-            "By a quarter. The peak counts every multiplication of a plain convolution; cuDNN's "
+            "By about a fifth. The peak counts every multiplication of a plain convolution; "
+            "cuDNN's "
             "Winograd routine for 3 × 3 kernels needs 2.25 times fewer multiplications.",
         ),
         wrong(
@@ -45,7 +46,8 @@ KINDS = ("strong", "weak")
 
 
 @exercise(
-    "In weak scaling all have the same work, so in the ideal case n workers take as long as one.",
+    "In weak scaling every worker has the work of the single one, so ideally n take as long as "
+    "one.",
     "In strong scaling n workers share the work of one, so in the ideal case they take "
     "`seconds_one / num_workers`.",
     "Efficiency is the ideal time divided by the measured one.",
@@ -64,7 +66,7 @@ def _(seconds_one, seconds_n, num_workers, kind):
     is_weak = kind == "weak"
     ratio = seconds_one / seconds_n
     yield (
-        "You have the two kinds the wrong way round: in weak scaling each worker has as much work "
+        "You have swapped the two kinds: in weak scaling each worker has as much work "
         "as the one worker had.",
         ratio / num_workers if is_weak else ratio,
     )
@@ -131,30 +133,32 @@ def speedups():
 def _(serial, num_workers):
     amdahl = 1 / (serial + (1 - serial) / num_workers)
     gustafson = serial + (1 - serial) * num_workers
-    yield "`{call}`: the two laws are in the opposite order.", (gustafson, amdahl)
+    yield "`{call}`: the two speedups are swapped.", (gustafson, amdahl)
     yield (
         "`{call}`: you divide the serial share by the workers. It is the other part that they "
         "share.",
         (1 / (1 - serial + serial / num_workers), ...),
     )
     yield (
-        "`{call}`: by Amdahl you return the time of n workers. The speedup is its inverse.",
+        "`{call}`: for Amdahl's law you return the time of n workers. The speedup is its inverse.",
         (1 / amdahl, ...),
     )
     yield (
-        "`{call}`: by Amdahl you leave the serial share out, which no number of workers shortens.",
+        "`{call}`: for Amdahl's law you leave out the serial share, which no number of workers "
+        "shortens.",
         (num_workers / (1 - serial), ...),
     )
     yield (
-        "`{call}`: by Amdahl you return the limit for infinitely many workers.",
+        "`{call}`: for Amdahl's law you return the limit for infinitely many workers.",
         (1 / serial, ...),
     )
     yield (
-        "`{call}`: by Gustafson you multiply the serial share by the workers. It is done once.",
+        "`{call}`: for Gustafson's law you multiply the serial share by the workers. It is done "
+        "once.",
         (..., 1 - serial + serial * num_workers),
     )
     yield (
-        "`{call}`: by Gustafson you leave the serial share out.",
+        "`{call}`: for Gustafson's law you leave out the serial share.",
         (..., (1 - serial) * num_workers),
     )
     for law, efficiencies in (
@@ -190,7 +194,7 @@ def _(serial, num_workers):
     "`max(end, ready[i])`.",
     "`for start, duration in zip(ready, seconds): end = max(end, start) + duration`.",
     returns=Number("end"),
-    otherwise="`{call}` returns {value}. Draw the buckets on a line of time: when does each "
+    otherwise="`{call}` returns {value}. Draw the buckets on a time line: when does each "
     "all-reduce begin?",
 )
 def last_end():
@@ -215,7 +219,7 @@ def _(ready, seconds):
     )
     yield (
         "`{call}` returns {value}: you send all buckets one right after the other from the first "
-        "on. A bucket that is not ready yet has to be waited for.",
+        "on. But it must wait for a bucket that is not ready yet.",
         ready[0] + seconds.sum(),
     )
     yield (
@@ -266,12 +270,13 @@ def strong_ceiling():
         ),
         wrong(
             "Because the batch gets too large to train well.",
-            "It stays at 256 images. That is the other problem, the one of weak scaling.",
+            "The batch stays at 256 images. A batch that is too large is the problem of weak "
+            "scaling.",
         ),
         wrong(
             "Because a server with two images computes them twice as slowly.",
-            "Small batches are slower per image, but even with no time for them at all, there is "
-            "a ceiling.",
+            "Small batches are slower per image, but even if computing took no time, there would "
+            "be a ceiling.",
         ),
     ]
 
@@ -312,7 +317,7 @@ def _(small, small_batch, big, big_batch):
         (each[0] / each[1]),
     )
     swapped = estimates(small.mean(), big.mean(), big_batch, small_batch)
-    yield "You have the two batch sizes the wrong way round.", swapped[0] / swapped[1]
+    yield "You have swapped the two batch sizes.", swapped[0] / swapped[1]
     yield (
         "You take `big` for |G|². A gradient over B images contains noise, too: S / B.",
         noise / big.mean(),
@@ -366,10 +371,11 @@ def _(small, small_batch, big, big_batch):
     returns=(Number("time"), Number("energy"), Number("cost")),
     otherwise={
         "time": "`{call}`: {value} hours. How many images does a step take, how many does the "
-        "training need, and how many seconds has an hour?",
-        "energy": "`{call}`: your time is correct, {value} kWh are not: kilowatts of all devices "
+        "training need, and how many seconds are in an hour?",
+        "energy": "`{call}`: your time is correct, but {value} kWh is not: kilowatts of all "
+        "devices "
         "times hours.",
-        "cost": "`{call}`: time and energy are correct, {value} dollars are not: dollars of all "
+        "cost": "`{call}`: time and energy are correct, but {value} dollars is not: dollars of all "
         "devices per hour times hours.",
     },
 )
@@ -538,7 +544,8 @@ def _require_plan(num_nodes, batch_size, algorithm):
 
 
 @exercise(
-    "For one number of images per device, more nodes are faster and dearer. So the cheapest plan "
+    "For one number of images per device, more nodes are faster and more expensive. So the "
+    "cheapest plan "
     "with them is the one with the fewest nodes that meets the deadline.",
     "Find this number by halving: 7 calls are enough for 124 nodes. Do it for each batch size, and "
     "keep the cheapest.",
@@ -567,8 +574,7 @@ def plan_training(answer):
         hours, dollars = train_on(*plan)
         require(
             hours <= deadline,
-            f"The deadline is {deadline:g} h; with {plan[0]} nodes and {plan[1]} images per device "
-            f"the training takes {hours:.2f} h.",
+            f"The deadline is {deadline:g} h; this plan takes {hours:.2f} h.",
         )
         require(
             dollars <= (1 + TOLERANCE) * best,
@@ -599,7 +605,7 @@ def _(train_on, deadline):
     return 1, 64, "star"
 
 
-@plan_training.rejects("The deadline is 2 h; with 1 nodes")
+@plan_training.rejects("The deadline is 2 h; this plan takes")
 def _(train_on, deadline):
     return 1, 64, "halving_doubling"
 
