@@ -1,14 +1,14 @@
 # ---
 # title: Training on several GPUs
 # summary: >-
-#   Is a training on four GPUs still the same training? You divide a batch over replicas, average
-#   their gradients, find what batch normalization does to that, scale the learning rate until it
-#   breaks, and compute how many of eight GPUs each of four networks is worth.
+#   Does training on four GPUs give the same network as training on one? You divide a batch over
+#   replicas, average their gradients, see how batch normalization changes the result, scale the
+#   learning rate until training fails, and compute how well four networks scale to eight GPUs.
 # objectives:
-#   - train the same network on 1, 2 and 4 replicas, and prove that it is the same training
-#   - say what is mirrored on each device, and what is not
-#   - scale the learning rate with the global batch, warm it up, and see where that ends
-#   - replace devices by gradient accumulation, and say what it cannot replace
+#   - train the same network on 1, 2 and 4 replicas, and check that the weights agree
+#   - say which variables are mirrored on every device, and which are not
+#   - scale the learning rate with the global batch, warm it up, and find where this fails
+#   - use gradient accumulation instead of several devices, and name its limits
 #   - combine the statistics of batch normalization over replicas
 #   - compute from bytes and operations how well a network scales
 # minutes: {read: 45, exercise: 60, compute: 3}
@@ -31,16 +31,17 @@
 
 # %% [markdown]
 # ## The question
-# A slide of 2017 shows a server with eight P100 GPUs that trains AlexNet, GoogLeNet, ResNet-50 and
-# VGG-16 with Caffe. Each GPU holds the whole network and takes images of its own: 128 in a step for
-# AlexNet, 256 for GoogLeNet, 64 for ResNet-50 and 32 for VGG-16. After each step the GPUs average
-# their gradients. This is *data parallelism*, and each copy of the network is a *replica*.
+# A slide from 2017 shows a server with eight P100 GPUs that trains AlexNet, GoogLeNet, ResNet-50
+# and VGG-16 with Caffe. Each GPU holds a complete copy of the network and processes different
+# images. The batch sizes on the slide are 128 for AlexNet, 256 for GoogLeNet, 64 for ResNet-50 and
+# 32 for VGG-16; we read them as images per GPU. In each step, the GPUs average their gradients.
+# This method is called *data parallelism*, and each copy of the network is a *replica*.
 #
-# Two questions. Is it still the same training? And are eight GPUs eight times as fast?
+# Does this give the same network as one GPU? And are eight GPUs eight times as fast?
 #
-# You need no GPU to find out. TensorFlow can split one device into several *logical devices*. They
-# behave like several GPUs in everything but speed, as they share one processor. This must be done
-# before TensorFlow computes anything, so it is the first thing in this notebook.
+# You do not need a GPU for this lab. TensorFlow can split one device into several *logical
+# devices*. Training uses them like separate GPUs, but they share one processor, so they do not make
+# it faster. The split comes first in this notebook, before TensorFlow computes anything.
 
 # %%
 import time
@@ -56,21 +57,21 @@ from dltlab import data, devices, distribute, models, training
 from dltlab.checks import multi_gpu_training as ex
 from dltlab.display import NEUTRAL, PALETTE, show
 
-tf.get_logger().setLevel("WARNING")  # not a line for each all-reduce
+tf.get_logger().setLevel("WARNING")  # hides one log line per all-reduce
 devices.setup(precision="float32", seed=1, logical_devices=4)
 
 # %% tags=["parameters"]
-EPOCHS = 2  # of each training that is compared
-NUM_REPLICAS = [1, 2, 4]  # of the trainings that are compared
-FACTORS = [1, 2, 4, 8, 16, 32]  # replicas in the search for the largest batch
+EPOCHS = 2  # of each training run that is compared
+NUM_REPLICAS = [1, 2, 4]  # in the training runs that are compared
+FACTORS = [1, 2, 4, 8, 16, 32]  # numbers of replicas in the learning rate experiment
 SEEDS = [1, 2, 3]
 NETWORKS = ["alexnet", "googlenet", "resnet50", "vgg16"]
-MEASURED_BATCH = 4  # images in a step of these networks that is measured here; 0: none
+MEASURED_BATCH = 4  # images per step when these networks are timed here; 0: no timing
 RUN_CHALLENGE = True
 
 # %% [markdown]
-# One line chooses how to train on what there is: one device, several, or the workers of a cluster.
-# It says what it chose, and why.
+# The next cell chooses how to train with the available hardware: on one device, on several, or on
+# the workers of a cluster. What does it choose here, and why?
 
 # %%
 plan = distribute.strategy("auto")
@@ -78,8 +79,9 @@ plan
 
 # %% [markdown]
 # ## Divide a batch
-# The data are handwritten digits, 8 × 8 pixels. Here is a batch of 10, divided over four replicas
-# as evenly as possible. Which replicas have fewer rows?
+# The data set contains images of handwritten digits, 8 × 8 pixels each. Below, a batch of 10 images
+# is divided over four replicas as evenly as possible. Each image is one row of the batch. Which
+# replicas get fewer rows?
 
 # %%
 images, labels = data.arrays("digits", "train")
@@ -95,20 +97,20 @@ for replica, part in enumerate(parts):
         for side in axes[row].spines.values():
             side.set(color=PALETTE[replica], linewidth=3)
 sizes = [len(part) for part in parts]
-show(figure, f"Ten digits in frames of four colors, one for each replica: {sizes} of them.")
+show(figure, f"Ten digits framed in four colors, one per replica: {sizes} digits per replica.")
 
 # %% [markdown]
-# Each replica computes the gradient of the mean loss of *its* rows. What we want is the gradient of
-# the mean loss of all rows.
+# Each replica computes the gradient of the mean loss over *its* rows. How do you get the gradient
+# of the mean loss over all rows?
 #
 # ### Exercise 1: average the gradients
-# `gradients` has an array from each replica, `rows` the number of rows that it is the mean of. A
-# replica may have no rows at all.
+# `gradients` contains one array per replica, and `rows` the number of rows that each replica
+# averaged over. A replica can have zero rows.
 
 
 # %% tags=["exercise", "nbval-check-output"]
 def average_gradients(gradients, rows):
-    """The gradient of the mean loss over all rows, an array as each of the gradients."""
+    """Return the gradient of the mean loss over all rows, with the shape of each gradient."""
     ### BEGIN SOLUTION
     total = sum(count * gradient for count, gradient in zip(rows, gradients, strict=True))
     return total / sum(rows)
@@ -118,15 +120,16 @@ def average_gradients(gradients, rows):
 ex.average_gradients.check(average_gradients)  # also .hint() and .solution()
 
 # %% [markdown]
-# Try it with the ten digits and the gradient of a single dense layer. Is your average the gradient
-# that one device computes from all ten? And the plain mean of the four?
+# Test your function with the ten digits and a single dense layer. Does your average equal the
+# gradient that one device computes from all ten rows? Does the unweighted mean of the four
+# gradients?
 
 # %%
 average = ex.average_gradients.or_reference(average_gradients)  # yours once it passes
 
 
 def gradient_of(rows):
-    """The gradient of the mean cross-entropy of some rows, for a dense layer of zeros."""
+    """Return the gradient of the mean cross-entropy over `rows`, for a dense layer of zeros."""
     pixels = images[rows].reshape(len(rows), -1)
     return pixels.T @ (0.1 - np.eye(10)[labels[rows]]) / len(rows)
 
@@ -135,21 +138,22 @@ on_one_device = gradient_of(np.arange(10))
 on_replicas = [gradient_of(part) for part in parts]
 weighted = np.abs(average(on_replicas, sizes) - on_one_device).max()
 plain = np.abs(np.mean(on_replicas, axis=0) - on_one_device).max()
-print(f"Largest difference to one device: {weighted:.1e} weighted with the rows,")
 largest = np.abs(on_one_device).max()
-print(f"{plain:.1e} if each replica counts the same. The gradients reach {largest:.2f}.")
+print(f"Largest difference from one device: {weighted:.1e} if weighted by the number of rows,")
+print(f"{plain:.1e} if unweighted. The largest element of the gradient is {largest:.2f}.")
 
 # %% [markdown]
 # ## The same training
-# Now a network and a whole training, on 1, 2 and 4 replicas. `plan.scope()` is where the model is
-# made, so that TensorFlow makes a copy of each weight on each device. `plan.prepare` lets Keras'
-# `fit` average the gradients as you did. The batch given to `fit` is the *global batch*, of all
-# replicas together. The last one of an epoch is short.
+# Now you train a whole network on 1, 2 and 4 replicas. The model is created inside `plan.scope()`,
+# so that TensorFlow puts a copy of each weight on every device. `plan.prepare` makes Keras' `fit`
+# average the gradients as your function does. The batch passed to `fit` is the *global batch*: the
+# rows of all replicas together. The last batch of an epoch is smaller than the others. Do the
+# trained weights depend on the number of replicas?
 
 
 # %%
 def build(*hidden, optimizer=None):
-    """A small network, the same each time, compiled."""
+    """Return a small compiled network that always starts from the same weights."""
     keras.utils.set_random_seed(1)
     stack = [keras.Input(images.shape[1:]), layers.Conv2D(8, 3, activation="relu"), *hidden]
     network = keras.Sequential([*stack, layers.Flatten(), layers.Dense(10)])
@@ -163,7 +167,7 @@ def build(*hidden, optimizer=None):
 
 # %%
 def train_on(replicas, make=build, batch_size=60, prepared=True):
-    """Train on some replicas; the model, and the loss of the last epoch."""
+    """Train on `replicas` devices; return the model and the loss of the last epoch."""
     strategy = distribute.strategy("auto", replicas=replicas)
     with strategy.scope():
         network = make()
@@ -175,7 +179,7 @@ def train_on(replicas, make=build, batch_size=60, prepared=True):
 
 
 def difference(network, other):
-    """The largest difference of a weight."""
+    """Return the largest difference between two corresponding weights."""
     return max(
         np.abs(a - b).max() for a, b in zip(network.get_weights(), other.get_weights(), strict=True)
     )
@@ -183,30 +187,32 @@ def difference(network, other):
 
 trained = {count: train_on(count) for count in NUM_REPLICAS}
 one, one_loss = trained[1]
-print(f"{len(images):,} rows in batches of 60, the last of {len(images) % 60}, {EPOCHS} epochs")
+print(f"{len(images):,} rows in batches of 60, last batch {len(images) % 60}; epochs: {EPOCHS}")
 for count, (network, loss) in trained.items():
-    print(f"{count} replicas: loss {loss:.6f}, weights differ by {difference(network, one):.0e}")
+    print(f"Replicas: {count}; loss {loss:.6f}; weights differ by {difference(network, one):.0e}")
 
 # %% [markdown]
-# The differences are those of rounding: sums in another order. It is the same training. Without
-# `plan.prepare`, TensorFlow's own way gives each replica the same weight, as the plain mean above.
-# What does one short batch in each epoch do?
+# The differences are rounding errors: a floating-point sum depends on the order of its terms. Apart
+# from rounding, the training is the same. Without `plan.prepare`, TensorFlow gives every replica
+# the same weight, like the unweighted mean above. How much does one short batch per epoch then
+# change the weights?
 
 # %%
 most = NUM_REPLICAS[-1]
 unprepared, _ = train_on(most, prepared=False)
-print(f"{most} replicas, not prepared: weights differ by {difference(unprepared, one):.0e}")
+print(f"{most} replicas without `prepare`: weights differ by {difference(unprepared, one):.0e}")
 
 # %% [markdown]
 # ### What is mirrored?
-# Look into the memory of the devices. Which numbers does each have, and are the copies equal?
+# The next cell reads three variables from the memory of every device. How many copies does each
+# variable have, and are they equal?
 
 # %%
 network = trained[most][0]
 held = {
     "weight": network.trainable_variables[0],
     "momentum": network.optimizer.variables[2],
-    "loss so far": network.metrics[0].variables[0],
+    "sum of the loss": network.metrics[0].variables[0],
 }
 rows = []
 for name, variable in held.items():
@@ -214,12 +220,12 @@ for name, variable in held.items():
     equal = all(np.array_equal(copies[0], copy) for copy in copies)
     shown = [f"{copy.ravel()[0]:.4f}" for copy in copies]
     rows.append((name, len(copies), "equal" if equal else "different", *shown))
-pd.DataFrame(rows, columns=["first number of", "copies", "", *plan.devices[:most]])
+pd.DataFrame(rows, columns=["first element of", "copies", "", *plan.devices[:most]])
 
 # %% [markdown]
-# Weights and momentum are *mirrored*: a full copy on each device, updated by the same averaged
-# gradient, so that the copies stay equal without being sent. Sums for the loss and the metrics are
-# kept by each replica, and are added when somebody reads them.
+# Weights and momentum are *mirrored*: every device has a complete copy. All copies are updated with
+# the same averaged gradient, so they stay equal and need not be sent. For the loss and the metrics,
+# each replica keeps a sum over its own rows. These sums are added when the metric is read.
 
 # %%
 ex.what_is_saved.ask()
@@ -229,13 +235,13 @@ ex.what_is_saved.answer("b")
 
 # %% [markdown]
 # ## Batch normalization
-# One layer does not look at each row by itself. Batch normalization subtracts the mean of the batch
-# and divides by its standard deviation. Which batch? A replica has only its own rows. So the layer
-# computes something else on four replicas than on one. How far does a mean of 4 rows lie from that
-# of all? And one of 64?
+# Most layers process each row independently. Batch normalization does not: it subtracts the mean of
+# the batch and divides by its standard deviation. A replica knows only its own rows, so the layer
+# computes different values on four replicas than on one. How much does the mean of 4 rows vary from
+# one replica to the next? And the mean of 64 rows?
 
 # %%
-pixels = images[:, 3:5, 3:5].reshape(len(images), -1)  # four pixels in the middle
+pixels = images[:, 3:5, 3:5].reshape(len(images), -1)  # the four central pixels
 spread = {}
 for rows_of_replica in (2, 4, 8, 16, 32, 64):
     groups = pixels[: len(pixels) // rows_of_replica * rows_of_replica]
@@ -245,29 +251,29 @@ figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
 axis.loglog(list(spread), list(spread.values()), "o-", color=PALETTE[0], label="measured")
 expected = [count**-0.5 for count in spread]
 axis.loglog(list(spread), expected, "--", color=NEUTRAL, label="1 / √rows")
-axis.set(xlabel="rows of a replica", ylabel="spread of the mean\n(standard deviations)")
+axis.set(xlabel="rows per replica", ylabel="standard deviation of the mean\n(1 = that of a pixel)")
 axis.set_xticks(list(spread), [str(count) for count in spread])
 axis.minorticks_off()
 axis.set_yticks(expected, [f"{share:.2f}" for share in expected])
-axis.set_title("How far the mean of a replica lies from that of all")
+axis.set_title("The mean of few rows varies more between replicas")
 axis.legend()
-show(figure, "The spread of a replica's mean falls with the root of the number of its rows.")
+show(figure, "Standard deviation of the replica mean against rows per replica, near 1 / √rows.")
 
 # %% [markdown]
-# *Synchronized* batch normalization exchanges mean and variance between the replicas, and
-# normalizes with those of the global batch.
+# *Synchronized* batch normalization exchanges the means and variances of the replicas, and
+# normalizes with the mean and variance of the global batch.
 #
 # ### Exercise 2: combine the moments
-# Each replica has computed mean and variance of its rows, for each channel. What are those of all
-# rows? Think of two replicas, one with zeros only, the other with ones only: each has a variance of
-# 0, and all rows together have not.
+# Each replica has computed the mean and the variance of its rows for each channel. What are the
+# mean and the variance of all rows? As a test, consider two replicas, one with only zeros and one
+# with only ones: each has variance 0, but the variance of all rows is not 0.
 
 
 # %% tags=["exercise", "nbval-check-output"]
 def combine_moments(means, variances, rows):
-    """The mean and the variance of all rows, (channels,) each.
+    """Return the mean and the variance of all rows, each of shape (channels,).
 
-    `means` and `variances` are (replicas, channels), `rows` is (replicas,).
+    `means` and `variances` have the shape (replicas, channels), `rows` has (replicas,).
     """
     ### BEGIN SOLUTION
     shares = (rows / rows.sum())[:, None]
@@ -280,46 +286,49 @@ def combine_moments(means, variances, rows):
 ex.combine_moments.check(combine_moments)  # also .hint() and .solution()
 
 # %% [markdown]
-# In Keras it is an argument. Bet before you run: which of the two is the training of one device?
+# In Keras, `synchronized` is an argument of the layer. Guess before you run the cell: with which
+# value do several replicas train like one device?
 
 # %%
 for synchronized in (False, True):
 
     def with_normalization(synchronized=synchronized):
-        """The network with batch normalization."""
+        """Return the network with batch normalization."""
         return build(layers.BatchNormalization(synchronized=synchronized))
 
     alone, replicated = (train_on(count, with_normalization)[0] for count in (1, most))
     print(
-        f"synchronized={synchronized!s:5}: {most} replicas and 1 differ by "
-        f"{difference(replicated, alone):.0e}"
+        f"synchronized={synchronized!s:5}: the weights of {most} replicas and of one device "
+        f"differ by {difference(replicated, alone):.0e}"
     )
 
 # %% [markdown]
-# Synchronizing costs messages in each layer, forward and backward, where the next layer waits for
-# them. With 32 rows and more on each replica, most people leave it out. Then the rows *of a
-# replica* are a setting of your training, and not only a question of speed.
+# Synchronization costs communication in every batch normalization layer, in the forward and in the
+# backward pass, and the next layer has to wait for it. Goyal and others, who trained ResNet-50 on
+# 256 GPUs in an hour, did without it: each GPU normalized with its own 32 images. They kept this
+# number fixed when they changed the number of GPUs, because without synchronization the rows *per
+# replica* change what the network learns, not only the speed.
 
 # %% [markdown]
 # ## The learning rate
-# N replicas with 32 rows each are one device with a batch of 32 N: you have just shown that. So one
-# processor can play 32 GPUs. What happens to a training when its batch grows, while the number of
-# epochs stays? There are fewer steps. With the old learning rate the network comes less far.
+# Without batch normalization, N replicas with 32 rows each train like one device with a batch of
+# 32 N, as you have seen. So one processor can show how training behaves on 32 GPUs. What happens if
+# the batch grows but the number of epochs stays the same? The network gets fewer updates, so with
+# the unscaled learning rate it learns less.
 #
-# The *linear rule* makes up for it: N times the batch, N times the rate. One step then goes as far
-# as N small steps would. At the beginning, where the gradient changes quickly, this can throw the
-# network far off. So Goyal and others, who trained ResNet-50 on 256 GPUs in an hour, let the rate
-# rise slowly: a *warm-up*.
-
-# %% [markdown]
+# The *linear rule* compensates for this: with N times the batch, use N times the learning rate. One
+# large step then replaces N small ones. This works only if the gradient hardly changes during those
+# steps, and at first it changes quickly. Goyal and others therefore increased the rate gradually
+# during the first epochs: a *warm-up*.
+#
 # ### Exercise 3: scale and warm up
-# Begin with `base` at step 0. Rise evenly to `base` times `num_replicas` at step `warmup_steps`,
-# and stay there.
+# Start with `base` at step 0. Increase the rate linearly to `base` times `num_replicas` at step
+# `warmup_steps`, then keep it constant.
 
 
 # %% tags=["exercise", "nbval-check-output"]
 def learning_rate(step, base, num_replicas, warmup_steps):
-    """The learning rate in a step."""
+    """Return the learning rate in a step."""
     ### BEGIN SOLUTION
     share = min(1, step / warmup_steps) if warmup_steps else 1
     return base * (1 + share * (num_replicas - 1))
@@ -329,13 +338,16 @@ def learning_rate(step, base, num_replicas, warmup_steps):
 ex.learning_rate.check(learning_rate)  # also .hint() and .solution()
 
 # %% [markdown]
-# Now break it. `ex.train_digits` trains a network of three dense layers, in NumPy, with 32 rows a
-# replica. Each point is the mean accuracy of several seeds, and the bar spans their range.
+# At which batch size do these rules fail? `ex.train_digits` trains a network of three dense layers
+# in NumPy, with 32 rows per replica. The warm-up takes the first third of the steps. Each point is
+# the mean accuracy over several seeds, and the error bar shows their range. Up to how many replicas
+# does each rule keep the accuracy of the first point? Does the warm-up help with 16 replicas, or
+# with 32?
 
 # %%
 rate_in = ex.learning_rate.or_reference(learning_rate)
 rules = {
-    "the old rate": lambda count: lambda step, steps: ex.BASE_RATE,
+    "unscaled rate": lambda count: lambda step, steps: ex.BASE_RATE,
     "linear rule": lambda count: lambda step, steps: rate_in(step, ex.BASE_RATE, count, 0),
     "linear rule with warm-up": (
         lambda count: lambda step, steps: rate_in(step, ex.BASE_RATE, count, steps // 3)
@@ -343,7 +355,10 @@ rules = {
 }
 accuracy = {
     name: np.array(
-        [[ex.train_digits(count, rule(count), seed) for seed in SEEDS] for count in FACTORS]
+        [
+            [ex.train_digits(count, rule(count), seed, epochs=15) for seed in SEEDS]
+            for count in FACTORS
+        ]
     )
     for name, rule in rules.items()
 }
@@ -353,20 +368,22 @@ for index, (name, values) in enumerate(accuracy.items()):
     span = [mean - values.min(axis=1), values.max(axis=1) - mean]
     style = {"marker": "osD"[index], "color": PALETTE[index], "capsize": 3}
     axis.errorbar(np.array(FACTORS) * 1.04 ** (index - 1), mean, span, label=name, **style)
-axis.set(xscale="log", xlabel="replicas, with 32 rows each", ylabel="validation accuracy")
+axis.set(xscale="log", xlabel="number of replicas, with 32 rows each", ylabel="validation accuracy")
 axis.set_xticks(FACTORS, [str(count) for count in FACTORS])
 axis.minorticks_off()
-axis.set_title(f"{ex.EPOCHS} epochs, whatever the batch")
+axis.set_title("Accuracy after 15 epochs, for every batch size")
 axis.legend(fontsize=9)
 axis.grid(alpha=0.3)
-show(figure, "Accuracy over the number of replicas, for three rules of the learning rate.")
+show(figure, "Accuracy against the number of replicas, for three learning rate rules.")
 
 # %%
-best = accuracy["the old rate"][0].mean()
+best = accuracy["unscaled rate"][0].mean()
 for name, values in accuracy.items():
-    enough = [row.mean() > best - 0.02 for row in values]
-    reached = FACTORS[enough.index(False) - 1] if False in enough else FACTORS[-1]
-    print(f"{name:25} within 0.02 of {FACTORS[0]} replica up to {reached} replicas")
+    is_enough = [*(values.mean(axis=1) > best - 0.02), False]
+    good = FACTORS[: is_enough.index(False)]
+    reached = f"up to {good[-1]} replicas" if good else "nowhere"
+    last = ", ".join(f"{values[i].mean():.2f} with {FACTORS[i]}" for i in (-2, -1))
+    print(f"{name:25} within 0.02 of {best:.2f} {reached}; {last}")
 
 # %%
 ex.why_it_breaks.ask()
@@ -376,18 +393,19 @@ ex.why_it_breaks.answer("c")
 
 # %% [markdown]
 # ## The poor man's replicas
-# A global batch of 256 does not fit onto your GPU, and you have only one? Compute the gradient of a
-# part, keep it, compute the next, and update the weights with the mean of all: *gradient
-# accumulation*. What four replicas do side by side, one device does in four steps.
+# What can you do if you have only one GPU and a batch of 256 does not fit into its memory? Divide
+# the batch into parts, compute their gradients one after the other, and update the weights once,
+# with the mean of these gradients. This is *gradient accumulation*. What four replicas compute in
+# parallel, one device computes in four steps.
 #
 # ### Exercise 4: count the steps
-# The rows of the global batch are divided over the devices as evenly as possible. At most
-# `rows_that_fit` fit onto a device at a time. How many steps are accumulated for one update?
+# The rows of the global batch are divided over the devices as evenly as possible. A device can
+# process at most `rows_that_fit` rows at a time. How many steps must be accumulated for one update?
 
 
 # %% tags=["exercise", "nbval-check-output"]
 def accumulation_steps(global_batch, num_devices, rows_that_fit):
-    """The number of steps whose gradients are accumulated, on the device that needs most."""
+    """Return the number of accumulated steps on the device that needs the most."""
     ### BEGIN SOLUTION
     rows_of_device = -(-global_batch // num_devices)
     return -(-rows_of_device // rows_that_fit)
@@ -397,8 +415,9 @@ def accumulation_steps(global_batch, num_devices, rows_that_fit):
 ex.accumulation_steps.check(accumulation_steps)  # also .hint() and .solution()
 
 # %% [markdown]
-# Keras' optimizers have it built in. Compare four replicas that share batches of 60 with one device
-# that takes 15 rows at a time. (Only full batches here.)
+# Keras' optimizers have gradient accumulation built in. The next cell compares replicas that share
+# batches of 60 with one device that processes 15 rows at a time. It drops the last, smaller batch.
+# Are the weights the same?
 
 # %%
 steps = ex.accumulation_steps.or_reference(accumulation_steps)(60, 1, 15)
@@ -407,7 +426,7 @@ images, labels = images[:full], labels[:full]
 
 
 def accumulating():
-    """The network, with an optimizer that updates after `steps` batches."""
+    """Return the network, with an optimizer that updates the weights every `steps` batches."""
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=steps)
     return build(optimizer=optimizer)
 
@@ -418,14 +437,14 @@ print(f"{steps} accumulated steps of {60 // steps} rows on one device, and {most
 print(f"weights differ by {difference(poor, rich):.0e}")
 
 # %% [markdown]
-# It saves memory, not time. And as each step sees 15 rows only, batch normalization has the
-# statistics of 15 rows, as on the replicas; here nothing can be synchronized, for the other rows
-# have not been computed yet.
+# Gradient accumulation saves memory, not time. It also has a limit: each step processes only 15
+# rows, so batch normalization uses the statistics of 15 rows, as it does on four replicas.
+# Synchronization is impossible here, because the other rows have not been computed yet.
 
 # %% [markdown]
 # ## How much faster?
-# Four logical devices share your processor. So the same batch in four parts should not be faster
-# than in one. Is it slower?
+# The logical devices share one processor, so dividing a batch into four parts should not make
+# training faster. Does it make training slower?
 
 # %%
 network_of = {count: trained[count][0] for count in NUM_REPLICAS}
@@ -434,17 +453,18 @@ for count, network in network_of.items():
     start = time.perf_counter()
     training.fit(network, batch, epochs=1, steps_per_epoch=20, title=None)
     rate = 20 * 240 / (time.perf_counter() - start)
-    print(f"{count} replicas: {rate:,.0f} images/s, with the start of `fit`")
+    print(f"Replicas: {count}; {rate:,.0f} images/s, including the start of `fit`")
 
 # %% [markdown]
-# For real GPUs we compute. After each step the gradients of all parameters are averaged. In a ring
-# of n devices, each sends 2 (n - 1) / n times their bytes (lab 09 shows why). Meanwhile or before,
-# it computes: 2 operations for a multiply-add, and the backward pass needs twice as many as the
-# forward pass. So a network scales well that has *many operations for each byte* of its parameters.
-# These are the four networks, with the batches of the slide:
+# For real GPUs, we can calculate the speed. In each step the gradients of all parameters are
+# averaged. In a ring of n devices, each device sends 2 (n - 1) / n times the bytes of the gradients
+# (lab 09 shows why). Each device also computes: a multiply-add counts as 2 operations, and the
+# backward pass needs about twice as many operations as the forward pass. A network therefore scales
+# well if it has *many operations per byte* of its parameters. Which of the four networks has the
+# fewest, with the batch sizes of the slide?
 
 # %%
-SLIDE_BATCHES = {"alexnet": 128, "googlenet": 256, "resnet50": 64, "vgg16": 32}  # of each GPU
+SLIDE_BATCHES = {"alexnet": 128, "googlenet": 256, "resnet50": 64, "vgg16": 32}  # per GPU
 networks = {name: getattr(models, name)() for name in NETWORKS}
 costs = {name: models.cost(network) for name, network in networks.items()}
 table = pd.DataFrame(
@@ -456,23 +476,24 @@ table = pd.DataFrame(
     index=list(costs),
 )
 operations = 6 * table["multiply-adds (billion)"] * table["batch"]
-table["operations a step (billion)"] = operations
+table["operations per step (billion)"] = operations
 table["operations per byte"] = 1e3 * operations / (4 * table["parameters (million)"])
 table.round(2)
 
 # %% [markdown]
 # ### Exercise 5: the efficiency
-# A step takes as long as its computation, plus its communication, if nothing is done at the same
-# time. The *efficiency* is the time of one device alone, divided by that of n: 0.9 means that of 8
-# GPUs you get 7.2.
+# Without overlap, the time of a step is the time for computation plus the time for communication.
+# The *efficiency* is the time of a step on one device divided by the time of a step on n devices,
+# with the same number of images per device. With an efficiency of 0.9, 8 GPUs are 7.2 times as fast
+# as one.
 
 
 # %% tags=["exercise", "nbval-check-output"]
 def efficiency(params, macs, batch_size, num_devices, flops_per_second, bytes_per_second):
-    """The efficiency, in [0, 1], without overlap.
+    """Return the efficiency, in [0, 1], without overlap.
 
-    `macs` are the multiply-adds of a forward pass of one image, `batch_size` the images of each
-    device. The gradients are float32.
+    `macs` is the number of multiply-adds in the forward pass of one image, `batch_size` the number
+    of images per device. The gradients are float32.
     """
     ### BEGIN SOLUTION
     compute = 3 * 2 * macs * batch_size / flops_per_second
@@ -484,10 +505,11 @@ def efficiency(params, macs, batch_size, num_devices, flops_per_second, bytes_pe
 ex.efficiency.check(efficiency)  # also .hint() and .solution()
 
 # %% [markdown]
-# How many operations a second does a GPU reach in training? The TensorFlow team published in May
-# 2017 how many images a second one P100 trained, and eight, in a DGX-1. Dell's engineers did so for
-# GoogLeNet with NVIDIA's Caffe on one P100 and on four, connected by PCIe. What does your formula
-# give, with 10 GB/s for each GPU?
+# How many operations per second does a GPU reach in training? The TensorFlow team measured in May
+# 2017 how many images per second one and eight P100 train in a DGX-1. Dell's engineers measured
+# GoogLeNet with NVIDIA's Caffe on one and on four P100, connected by PCIe. Their single-GPU results
+# give the number of operations per second. Which efficiencies does your formula predict if we
+# assume 10 GB/s per GPU?
 
 # %%
 MEASUREMENTS = pd.DataFrame(
@@ -507,12 +529,12 @@ efficiency_of = ex.efficiency.or_reference(efficiency)
 
 
 def operations_a_second(name, images_per_second):
-    """The rate of a device that trains a network with so many images a second."""
+    """Return the operations per second of a device that trains at `images_per_second`."""
     return 6 * costs[name].macs * images_per_second
 
 
 def formula(row):
-    """The efficiency by the formula, with 10 GB/s."""
+    """Return the efficiency that the formula predicts with 10 GB/s."""
     cost, rate = costs[row["network"]], operations_a_second(row["network"], row["images/s of 1"])
     return efficiency_of(cost.params, cost.macs, row["batch"], row["GPUs"], rate, 10e9)
 
@@ -532,19 +554,21 @@ ex.where_the_bytes_are.ask()
 ex.where_the_bytes_are.answer("b")
 
 # %% [markdown]
-# The formula lets the GPUs wait for every byte. Frameworks send while the backward pass computes.
-# `distribute.simulate` plays a step event by event: `layer_times` gives each layer its part of the
-# time, gradients are collected in buckets, and each bucket is averaged as soon as it is full.
-# Below, eight GPUs on PCIe, with the slide's batches. Look at what sticks out behind the dashed
-# line: there, all GPUs wait.
+# The formula assumes that the GPUs do nothing while they communicate. A framework can send
+# gradients while the backward pass is still computing others. `distribute.simulate` simulates such
+# a step: `layer_times` estimates the time of each layer, gradients are collected in buckets, and
+# the all-reduce of a bucket starts as soon as the bucket is full and the previous all-reduce has
+# finished. How much of the communication does this hide? The figures show eight GPUs on PCIe with
+# the batch sizes of the slide and the speed of one GPU from the table. After the dashed line, the
+# GPUs only wait for communication.
 
 # %%
 PCIE = distribute.Ring(8, distribute.Link(alpha=5e-6, bandwidth=10e9))
-NVLINK = distribute.CubeMesh()  # of the DGX-1: four rings at a time
+NVLINK = distribute.CubeMesh()  # the links of the DGX-1, used as four rings at the same time
 
 
 def simulated(name, batch_size, images_per_second, topology, overlap=True):
-    """A step of all devices, each of which alone has the given rate."""
+    """Simulate a step of devices that each train at `images_per_second` alone."""
     rate = operations_a_second(name, images_per_second)
     layer_times = distribute.layer_times(networks[name], batch_size, rate)
     return distribute.simulate(layer_times, topology, overlap=overlap)
@@ -555,33 +579,35 @@ for name in dict.fromkeys((NETWORKS[-1], "googlenet")):
     simulated(name, SLIDE_BATCHES[name], one_gpu[name], PCIE).show()
 
 # %% [markdown]
-# Now both beside what was published: the formula, in which the GPUs wait for every byte, and the
-# simulation, in which they send while they compute. Which is nearer?
+# The next table compares the published efficiencies with two predictions: the formula without
+# overlap and with 10 GB/s, and the simulation with overlap and with the links of each machine.
+# Which prediction is closer?
 
 # %%
 FOUR_ON_PCIE = distribute.Ring(4, distribute.Link(alpha=5e-6, bandwidth=10e9))
 
 
 def simulated_efficiency(row):
-    """The efficiency with the links of the machine that was measured."""
+    """Return the simulated efficiency with the links of the measured machine."""
     topology = NVLINK if row["GPUs"] == 8 else FOUR_ON_PCIE
     return simulated(row["network"], row["batch"], row["images/s of 1"], topology).efficiency
 
 
 compared["simulated"] = compared.apply(simulated_efficiency, axis=1)
 errors = compared[["formula", "simulated"]].sub(compared["published"], axis=0).abs().mean()
-print("Mean difference to what was published:")
+print("Mean difference from the published efficiency:")
 print(f"{errors['formula']:.2f} for the formula, {errors['simulated']:.2f} for the simulation")
 compared.drop(columns="images/s of all").round(3)
 
 # %% [markdown]
-# What was measured in 2017 is near the formula: most bytes were waited for. The simulation is a
-# bound. It says what overlap can gain at best, with links that reach their full rate. It does not
-# know what eight GPUs in a box share, such as the processor that starts their kernels, nor that
-# adding gradients takes time from the convolutions. The frameworks of today are between the two.
+# On average, the formula is closer. This does not prove that the GPUs waited for every byte: the
+# 10 GB/s is our assumption, NVLink is faster, and TensorFlow sent the gradients of ResNet-50 to the
+# CPU instead of around a ring. The simulation is an upper limit. It assumes links that reach their
+# full rate. It ignores what eight GPUs in one server share, such as the CPU that starts their
+# kernels, and it ignores that adding gradients slows down the convolutions.
 #
 # ## Something to show a friend
-# Of eight GPUs on PCIe, how many do you get if they wait for the bytes, and how many if not?
+# How many times as fast as one GPU are eight GPUs on PCIe, without and with overlap?
 
 # %%
 gained = {
@@ -589,42 +615,42 @@ gained = {
         8 * simulated(name, SLIDE_BATCHES[name], one_gpu[name], PCIE, overlap).efficiency
         for name in NETWORKS
     ]
-    for how, overlap in {"waiting for all bytes": False, "sending meanwhile": True}.items()
+    for how, overlap in {"without overlap": False, "with overlap": True}.items()
 }
 figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 places = np.arange(len(NETWORKS))
 for index, (how, values) in enumerate(gained.items()):
     bars = axis.barh(places + 0.38 * index - 0.19, values, 0.36, color=PALETTE[index], label=how)
-    axis.bar_label(bars, fmt="%.1f", padding=3)
+    axis.bar_label(bars, fmt="%.1f", padding=-24, color="white")
 axis.axvline(8, color=NEUTRAL, linestyle="--")
 axis.set_yticks(places, [f"{name}, {SLIDE_BATCHES[name]}" for name in NETWORKS])
 axis.invert_yaxis()
-axis.set(xlim=(0, 13), xlabel="GPUs' worth of speed (simulated)", ylabel="network, batch")
-axis.set_title("Of eight P100, how many do you get?")
-axis.legend(loc="center right", fontsize=9)
+axis.set(xlim=(0, 8.4), xlabel="speedup over one GPU (simulated)", ylabel="network, batch")
+axis.set_title("How many times as fast as one P100 are eight?")
+axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
 axis.spines[["top", "right"]].set_visible(False)
 summary = "; ".join(
-    f"{name} {slow:.1f}, or {fast:.1f}"
+    f"{name} {slow:.1f} and {fast:.1f}"
     for name, slow, fast in zip(NETWORKS, *gained.values(), strict=True)
 )
-show(figure, f"Two bars for each network, waiting, or sending meanwhile: {summary}.")
+show(figure, f"Speedup of eight GPUs without and with overlap: {summary}.")
 
 # %%
 fewest = table["operations per byte"].idxmin()
 most_bytes = table["parameters (million)"].idxmax()
 lowest = compared.loc[compared["published"].idxmin()]
-print(f"Fewest operations per byte: {fewest}. Most bytes: {most_bytes}.")
-print(f"Lowest published efficiency: {lowest['network']}, with {lowest['batch']} images a GPU.")
+print(f"Fewest operations per byte: {fewest}. Most parameters: {most_bytes}.")
+print(f"Lowest published efficiency: {lowest['network']}, with {lowest['batch']} images per GPU.")
 
 # %% [markdown]
-# VGG-16 is known as the network that scales worst. Of the four it sends most bytes, and its maps
-# are so large that 32 images a GPU were all that fitted: few operations for each byte. AlexNet has
-# half of its parameters, but a twentieth of its operations, so that with 128 images it is worse
-# still. The TensorFlow team gave it 512, a global batch of 4,096. That is the deal: a larger batch
-# pays for the bytes, and the learning rate has to follow, as far as it can.
-
-# %% [markdown]
-# How fast is one step of these networks on the device that you have?
+# Which network scales worst? In the published measurements it is VGG-16 with 32 images per GPU: it
+# sends the most bytes, and its batch is small. AlexNet has less than half as many parameters, but
+# only about a twentieth of the operations per image. With 128 images it therefore scales even worse
+# in the simulation. The TensorFlow team used 512 images per GPU, a global batch of 4,096. A larger
+# batch gives more operations per byte, but it also needs a larger learning rate, and you have seen
+# that the linear rule has a limit.
+#
+# How fast is one step of these networks on your own device?
 
 # %%
 measured = []
@@ -632,31 +658,31 @@ for name in NETWORKS if MEASURED_BATCH else []:
     network = networks[name]
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     generator = np.random.default_rng(1)
-    pictures = generator.random((MEASURED_BATCH, *network.input_shape[1:])).astype("float32")
+    batch_images = generator.random((MEASURED_BATCH, *network.input_shape[1:])).astype("float32")
     classes = generator.integers(0, 1000, MEASURED_BATCH)
-    network.train_on_batch(pictures, classes)  # compiles
+    network.train_on_batch(batch_images, classes)  # compiles
     start = time.perf_counter()
-    network.train_on_batch(pictures, classes)
+    network.train_on_batch(batch_images, classes)
     seconds = time.perf_counter() - start
     billions = operations_a_second(name, MEASURED_BATCH / seconds) / 1e9
     measured.append((name, seconds, MEASURED_BATCH / seconds, billions))
-columns = ["network", "seconds a step", "images/s", "billion operations/s"]
+columns = ["network", "seconds per step", "images/s", "billion operations/s"]
 pd.DataFrame(measured, columns=columns).round(2)
 
 # %% [markdown]
 # ## The challenge
-# 16 replicas, so 512 rows in a step, and 90 steps in all. Find a schedule of the learning rate with
-# which the network is about as good as with one replica: a mean validation accuracy of at least
-# 0.95 over three seeds. You decide how high the rate goes, how it
-# gets there, and how it comes down.
+# The network of the learning rate experiment now trains on 16 replicas for 30 epochs, with up to
+# 512 rows per step and 90 steps in total. Find a learning rate schedule that reaches a mean
+# validation accuracy of at least 0.95 over three seeds. You choose how high the rate rises, how it
+# gets there, and how it falls.
 
 
 # %% tags=["exercise"]
 def large_batch_rate(step, num_steps):
-    """The learning rate in a step, counted from 0, of `num_steps`."""
+    """Return the learning rate in a step, counted from 0, of `num_steps`."""
     ### BEGIN SOLUTION
     progress = step / num_steps
-    peak = 5 * ex.BASE_RATE
+    peak = 10 * ex.BASE_RATE
     return peak * min(1, (step + 1) / 10) * (1 + np.cos(np.pi * progress)) / 2
     ### END SOLUTION
 
@@ -667,29 +693,31 @@ if RUN_CHALLENGE:
 
 # %% [markdown]
 # ## What you learned
-# Replicas that average their gradients by rows train as one device with the global batch, up to
-# rounding, unless a layer looks at its batch as a whole. A larger global batch wants a larger
-# learning rate and a warm-up, and there is a batch from which neither helps. How many of your GPUs
-# you get is decided by operations per byte, and by how much is sent while the backward pass
-# computes.
+# If replicas weight their gradients by the number of rows, they train like one device with the
+# global batch, up to rounding. Batch normalization without synchronization is an exception. A
+# larger global batch needs a larger learning rate, and above some batch size neither the linear
+# rule nor a warm-up keeps the accuracy. The speedup of several GPUs depends on the operations per
+# byte, on the links, and on how much communication overlaps with the backward pass.
 
 # %% [markdown]
 # ## What to try next
 # - Put the model of lab 02 into `build`, and train it on `shapes`.
-# - Save the cells on batch normalization and set 4 rows a replica: who has the better accuracy?
-# - In `simulate`, set `bucket_bytes=1e6` or `jitter=0.05`. What do they cost?
-# - Write the lines with `plan` into a script, and start it with `dltlab launch -n 2 -- script.py`:
-#   the same lines then train on two processes, and on as many hosts as you have.
+# - Train with batch normalization and 4 rows per replica (`batch_size=16` on four replicas), once
+#   with and once without synchronization. Which network is more accurate on `test_images`?
+# - In `simulate`, set `bucket_bytes=1e6` or `jitter=0.05`. How does the efficiency change?
+# - Put the lines with `plan` into a script, and start it with `dltlab launch -n 2 -- script.py`.
+#   The same lines then train in two processes. Lab 11 shows how to start them on several hosts.
 
 # %% [markdown]
 # ## References
 # - G. Roth and F. Courteille, *Towards accelerated deep learning in HPC and hyperscale
 #   architectures*, NVIDIA, Teratec Forum 2017: the slide on Caffe.
 # - P. Goyal et al., *Accurate, large minibatch SGD: training ImageNet in 1 hour*, 2017,
-#   [arXiv:1706.02677](https://arxiv.org/abs/1706.02677): the linear rule, and warm-up.
+#   [arXiv:1706.02677](https://arxiv.org/abs/1706.02677): the linear rule, warm-up, and batch
+#   normalization on each GPU.
 # - *TensorFlow benchmarks*, May 2017: ResNet-50, VGG-16 and AlexNet on a DGX-1, synthetic data.
-#   Today in the repository of TensorFlow's documentation, under r1/guide/performance.
+#   Archived in the repository of TensorFlow's documentation, under site/en/r1/guide/performance.
 # - R. Xu and N. Dandapanthu, *Deep learning performance with P100 GPUs*, Dell EMC, October 2016:
-#   GoogLeNet on one, two and four P100.
+#   GoogLeNet on one, two and four P100, with 128 images per GPU.
 # - C. Shallue et al., *Measuring the effects of data parallelism on neural network training*, JMLR
-#   2019, [arXiv:1811.03600](https://arxiv.org/abs/1811.03600): how far the batch can grow.
+#   2019, [arXiv:1811.03600](https://arxiv.org/abs/1811.03600): the limits of larger batches.

@@ -38,7 +38,8 @@ def spawn(
 ) -> "subprocess.Popen[str]":
     """Start a process that Ctrl-C stops, however the tests themselves were started.
 
-    A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+    A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and
+    children inherit that.
 
     Args:
         command: The program and its arguments.
@@ -47,7 +48,8 @@ def spawn(
     """
 
     def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         if preexec_fn:
             preexec_fn()
 

@@ -21,8 +21,8 @@ from dltlab.exercises import (
 
 
 @exercise(
-    "A replica with more rows counts more: multiply each gradient by its number of rows.",
-    "Divide the sum by the number of all rows, `sum(rows)`, not by the number of replicas.",
+    "A replica with more rows needs a larger weight: multiply each gradient by its number of rows.",
+    "Divide the sum by the total number of rows, `sum(rows)`, not by the number of replicas.",
     returns=Array("gradient"),
     otherwise="Your gradient is not the mean over all rows.",
 )
@@ -36,17 +36,17 @@ def average_gradients():
 def _(gradients, rows):
     weighted = sum(count * gradient for count, gradient in zip(rows, gradients, strict=True))
     yield (
-        "You count each replica the same. The last batch of an epoch may be short: a gradient of "
-        "two rows must not count as much as one of four.",
+        "You give every replica the same weight. The last batch of an epoch can be smaller, so the "
+        "replicas can have different numbers of rows. Weight each gradient by its rows.",
         np.mean(gradients, axis=0),
     )
     yield "You return the sum of the gradients, not their mean.", np.sum(gradients, axis=0)
-    yield "You do not divide by the number of rows.", weighted
+    yield "Divide the weighted sum by the total number of rows.", weighted
     yield (
-        "You divide by the number of replicas. Divide by the number of rows.",
+        "You divide by the number of replicas. Divide by the total number of rows.",
         weighted / len(rows),
     )
-    yield "You return the gradient of the first replica only.", gradients[0]
+    yield "You return only the gradient of the first replica.", gradients[0]
 
 
 @average_gradients.accepts
@@ -62,9 +62,9 @@ def _(gradients, rows):
 
 @exercise(
     "After the warm-up the rate is `base * num_replicas`.",
-    "During the warm-up, the share `step / warmup_steps` of the way from `base` to that rate is "
-    "done. `min(1, …)` keeps it there.",
-    "With `warmup_steps` 0 there is no warm-up: do not divide by it.",
+    "During the warm-up, add the fraction `step / warmup_steps` of the difference between that "
+    "rate and `base`. `min(1, …)` stops the rise at the end of the warm-up.",
+    "With `warmup_steps=0` there is no warm-up: avoid the division by zero.",
     returns=Number("rate"),
     otherwise="`{call}` returns {value}.",
 )
@@ -81,17 +81,23 @@ def _(step, base, num_replicas, warmup_steps):
     share = min(1, step / warmup_steps) if warmup_steps else 1
     progress = step / warmup_steps if warmup_steps else 1
     yield "You do not multiply the rate by the number of replicas.", base
-    yield "Your warm-up is missing: the rate is large from the first step on.", scaled
-    yield "You begin at 0. Begin at `base`, with which one replica trains.", share * scaled
+    yield "The warm-up is missing: the rate has its final value from the first step on.", scaled
+    yield "Your warm-up starts at 0. Start at `base`, the rate of one replica.", share * scaled
     yield (
-        "Your rate goes on rising after the warm-up.",
+        "Your rate keeps rising after the warm-up.",
         base + progress * (scaled - base),
     )
-    yield "Your rate rises to base · (num_replicas + 1).", base + share * scaled
-    root = base * math.sqrt(num_replicas)
-    yield "You multiply by the root of the number of replicas.", base + share * (root - base)
     yield (
-        "With `warmup_steps` 0 the rate is the large one at once.",
+        "Your rate rises to `base * (num_replicas + 1)`. It should reach `base * num_replicas`.",
+        base + share * scaled,
+    )
+    root = base * math.sqrt(num_replicas)
+    yield (
+        "You multiply by the square root of the number of replicas. Multiply by the number itself.",
+        base + share * (root - base),
+    )
+    yield (
+        "With `warmup_steps=0`, the rate is `base * num_replicas` from the first step on.",
         (base if not warmup_steps else base + share * (scaled - base)),
     )
 
@@ -104,8 +110,9 @@ def _(step, base, num_replicas, warmup_steps):
 
 
 @exercise(
-    "First, how many rows has the device with the most rows? Round up.",
-    "How many times do they have to be taken in parts that fit? Round up again: `-(-a // b)`.",
+    "First, how many rows does the device with the most rows have? Round up.",
+    "Into how many parts of at most `rows_that_fit` rows do you divide them? Round up again: "
+    "`-(-a // b)`.",
     returns=Integer("steps"),
     otherwise="`{call}` returns {value}.",
 )
@@ -122,19 +129,22 @@ def accumulation_steps():
 def _(global_batch, num_devices, rows_that_fit):
     per_device = -(-global_batch // num_devices)
     yield (
-        "`{call}` returns {value}: you round down, so some rows are left over. Round up, twice.",
+        "`{call}` returns {value}: you round down, so some rows are never processed. Round up "
+        "in both divisions.",
         global_batch // num_devices // rows_that_fit,
     )
     yield (
-        "`{call}` returns {value}, which is what one device would need. They share the rows.",
+        "`{call}` returns {value}, the number of steps for a single device. The devices share the "
+        "rows.",
         -(-global_batch // rows_that_fit),
     )
     yield (
-        "`{call}` returns {value}, the rows of a device. In how many parts do they fit?",
+        "`{call}` returns {value}, the rows of one device. Divide them by the rows that fit.",
         per_device,
     )
     yield (
-        "`{call}` returns {value}: multiply by nothing; more devices need fewer steps.",
+        "`{call}` returns {value}: you multiply by the number of devices, but more devices need "
+        "fewer steps.",
         -(-global_batch // rows_that_fit) * num_devices,
     )
 
@@ -153,14 +163,14 @@ def _(global_batch, num_devices, rows_that_fit):
 
 
 @exercise(
-    "The mean of all rows is the mean of the means, weighted with the rows.",
-    "The mean of the squares of a replica is its variance plus its squared mean.",
-    "Average those squares in the same way, and subtract the square of the mean of all.",
+    "The mean of all rows is the mean of the means, weighted by the number of rows.",
+    "The mean of the squared values of a replica is its variance plus its squared mean.",
+    "Average these with the same weights, and subtract the square of the mean of all rows.",
     returns=(Array("mean"), Array("variance")),
     otherwise={
-        "mean": "Your mean is not that of all rows.",
-        "variance": "Your mean is correct, your variance is not. What is the variance of two "
-        "replicas of which one has only zeros, and the other only ones?",
+        "mean": "Your mean is not the mean of all rows.",
+        "variance": "Your mean is correct, but your variance is not. Which variance do you "
+        "expect for two replicas, one with only zeros and one with only ones?",
     },
 )
 def combine_moments():
@@ -177,26 +187,26 @@ def _(means, variances, rows):
     within = (shares * variances).sum(axis=0)
     squares = (shares * (variances + means**2)).sum(axis=0)
     yield (
-        "In your mean each replica counts the same. Weight with the rows.",
+        "Your mean gives every replica the same weight. Weight by the number of rows.",
         (
             means.mean(axis=0),
             ...,
         ),
     )
     yield (
-        "Your variance is the mean of the variances. It lacks that the means of the replicas "
-        "differ.",
+        "Your variance is the mean of the variances. It ignores that the replicas have different "
+        "means.",
         (..., within),
     )
     yield (
-        "In your variance each replica counts the same.",
+        "Your variance gives every replica the same weight. Weight by the number of rows.",
         (
             ...,
             (variances + means**2).mean(axis=0) - means.mean(axis=0) ** 2,
         ),
     )
     yield (
-        "Your variance is the mean of the squares. Subtract the square of the mean.",
+        "Your variance is the mean of the squared values. Subtract the square of the mean.",
         (
             ...,
             squares,
@@ -218,9 +228,9 @@ def _(means, variances, rows):
 
 
 @exercise(
-    "A multiply-add is 2 operations; the backward pass takes twice as many as the forward pass.",
+    "A multiply-add is 2 operations; the backward pass needs twice as many as the forward pass.",
     "Each device sends 2 (n - 1) / n times the bytes of the gradients; a float32 has 4 bytes.",
-    "Without overlap a step takes compute + communication, and on one device only compute.",
+    "Without overlap, a step takes computation plus communication; one device only computes.",
     returns=Number("efficiency"),
     otherwise="`{call}` returns {value}.",
 )
@@ -242,34 +252,41 @@ def _(params, macs, batch_size, num_devices, flops_per_second, bytes_per_second)
 
     yield "A multiply-add is two operations.", of(compute / 2, send)
     yield (
-        "You count the forward pass only. The backward pass takes twice as many operations.",
+        "You count only the forward pass. The backward pass needs twice as many operations.",
         of(compute / 3, send),
     )
-    yield "You count neither the backward pass nor both operations.", of(compute / 6, send)
-    yield "A gradient is a float32, of 4 bytes.", of(compute, send / 4)
-    yield "4 bytes are 32 bits, but the bandwidth is in bytes per second.", of(compute, 8 * send)
     yield (
-        "The batch size is missing: a step computes all of its rows.",
+        "You omit the backward pass, and you count a multiply-add as one operation.",
+        of(compute / 6, send),
+    )
+    yield "You count one byte per gradient. A float32 has 4 bytes.", of(compute, send / 4)
+    yield "You count bits, but the bandwidth is in bytes per second.", of(compute, 8 * send)
+    yield (
+        "The batch size is missing: a step processes a whole batch, not one image.",
         of(compute / batch_size, send),
     )
     yield (
-        "Each device computes its own batch: do not multiply it by the number of devices.",
+        "`batch_size` is already per device: do not multiply by the number of devices.",
         of(compute * num_devices, send),
     )
     yield (
-        "Each device sends 2 (n - 1) / n times the bytes, not all of them once.",
+        "You let each device send the gradients once. It sends 2 (n - 1) / n times their bytes.",
         of(compute, 4 * params / bytes_per_second),
     )
     yield (
-        "You count one half of the all-reduce. It reduces, then it sends the sum to all.",
+        "You count only half of the all-reduce. It first adds the gradients (reduce-scatter), then "
+        "it distributes the sums (all-gather).",
         of(compute, send / 2),
     )
     yield (
-        "That is the all-reduce in which each sends everything to all others. A ring sends "
-        "2 (n - 1) / n times the bytes.",
+        "You let each device send its gradients to all others. In a ring, it sends only "
+        "2 (n - 1) / n times their bytes.",
         of(compute, (num_devices - 1) * 4 * params / bytes_per_second),
     )
-    yield "You return the share of the communication.", 1 - of(compute, send)
+    yield (
+        "You return the fraction of the time that is spent on communication.",
+        1 - of(compute, send),
+    )
     yield (
         "You return the speedup. Divide by the number of devices.",
         (num_devices * of(compute, send)),
@@ -288,40 +305,40 @@ def _(params, macs, batch_size, num_devices, flops_per_second, bytes_per_second)
 def what_is_saved():
     """A network is trained on four GPUs instead of one, with the same global batch.
 
-    What does each GPU need less memory for?
+    What takes less memory on each GPU than it does on one GPU alone?
     """
     return [
         wrong(
-            "For the weights: each has a quarter of them.",
-            "You have seen four whole copies. To divide the weights is another method, called "
-            "sharding or model parallelism.",
+            "The weights: each GPU has a quarter of them.",
+            "The table above shows a complete copy on each device. Dividing the weights is another "
+            "method, called sharding or model parallelism.",
         ),
         correct(
-            "For the activations: each has a quarter of the rows.",
-            "Weights, gradients and the optimizer's variables are there four times in full.",
+            "The activations: each GPU has a quarter of the rows.",
+            "Each GPU still has all weights, gradients and optimizer variables.",
         ),
         wrong(
-            "For the optimizer's variables: one GPU keeps them for all.",
-            "Each replica updates its own copy of the weights, and needs all of them for that.",
+            "The optimizer's variables: one GPU keeps them for all.",
+            "Each replica updates its own copy of the weights, which requires all these variables.",
         ),
     ]
 
 
 @question
 def why_it_breaks():
-    """Why does the linear rule break when the batch becomes very large?"""
+    """Why does the linear rule fail when the batch becomes very large?"""
     return [
         wrong(
             "Because the mean over more rows is less exact.",
-            "It is more exact: its noise becomes smaller.",
+            "It is more exact: a mean over more rows has less noise.",
         ),
         wrong(
             "Because the gradients of so many replicas no longer fit into memory.",
-            "They are added; the sum is as large as one gradient.",
+            "They are averaged, and the average takes as much memory as one gradient.",
         ),
         correct(
-            "Because one long step is taken where the short ones would have changed direction.",
-            "The rule assumes that the gradient hardly changes over the steps it replaces.",
+            "Because one large step replaces small steps that would have changed direction.",
+            "The rule assumes that the gradient hardly changes during the steps that it replaces.",
         ),
     ]
 
@@ -330,21 +347,21 @@ def why_it_breaks():
 def where_the_bytes_are():
     """Three quarters of VGG-16's parameters are in fc6, the first dense layer.
 
-    It comes after all the convolutions, which take nearly all the operations. What follows for its
-    gradient?
+    It comes after the convolutions, which account for nearly all operations. What does this mean
+    for its gradient?
     """
     return [
         wrong(
-            "It is ready last, so all of its bytes have to be waited for.",
+            "It is ready last, so the GPUs have to wait for all of its bytes.",
             "The backward pass runs from the last layer to the first.",
         ),
         correct(
             "It is ready early, so its bytes can be sent while the convolutions compute.",
-            "A framework that adds up gradients as soon as they are ready hides most of them.",
+            "A framework that averages gradients as soon as they are ready can hide most of it.",
         ),
         wrong(
-            "It is small: a dense layer has few operations.",
-            "Few operations, but a number for each pair of an input and an output.",
+            "It is small, because a dense layer needs few operations.",
+            "It needs few operations, but it has a weight for each pair of an input and an output.",
         ),
     ]
 
@@ -352,7 +369,7 @@ def where_the_bytes_are():
 # The challenge, and the network that it trains.
 
 BATCH_SIZE = 32  # of one replica
-BASE_RATE = 0.04
+BASE_RATE = 0.02
 EPOCHS = 30
 _MOMENTUM, _UNITS = 0.9, 64
 
@@ -444,13 +461,13 @@ NUM_REPLICAS = 16
 
 
 @exercise(
-    "Begin with a small rate and let it rise for some steps: the first gradients are the largest.",
-    "Let the rate fall to 0 in the last steps: a network settles when its steps become short.",
-    "The highest rate is between `ex.BASE_RATE` and 16 times that. Try some.",
+    "Start with a small rate and let it rise for some steps: at first, the gradient changes fast.",
+    "Let the rate fall to 0 towards the end: small steps reduce the noise of the updates.",
+    "Try peak rates between `ex.BASE_RATE` and 16 times that value.",
     smoke={"num_seeds": 1, "bar": 0.5},
 )
 def large_batch_rate(answer, num_seeds=3, bar=BAR):
-    """Train with 32 replicas and the answer's schedule; compare the accuracy with the bar."""
+    """Train with 16 replicas and the answer's schedule; compare the accuracy with the bar."""
     accuracies = [
         train_digits(NUM_REPLICAS, lambda step, steps: _rate(answer, step, steps), seed)
         for seed in range(101, 101 + num_seeds)
@@ -458,20 +475,20 @@ def large_batch_rate(answer, num_seeds=3, bar=BAR):
     mean = float(np.mean(accuracies))
     require(
         min(accuracies) > 0,
-        "With your rates the weights become infinite. Begin with smaller ones.",
+        "With your learning rates, the weights become infinite. Use smaller rates.",
     )
     require(
         mean >= bar,
-        f"The network reaches a mean accuracy of {mean:.3f}; the bar is {bar}.",
+        f"The network reaches a mean validation accuracy of {mean:.3f}; the bar is {bar}.",
     )
-    return f"A mean accuracy of {mean:.3f} with {NUM_REPLICAS} replicas. The bar is {bar}."
+    return f"Mean validation accuracy with {NUM_REPLICAS} replicas: {mean:.3f}. The bar is {bar}."
 
 
 def _rate(answer, step, num_steps):
     with attempt(f"computing `large_batch_rate({step}, {num_steps})`"):
         value = answer(step, num_steps)
     rate = float(Number("rate").read(value))
-    require(rate >= 0, f"Your rate in step {step} is negative: {rate:g}.")
+    require(rate >= 0, f"Your learning rate in step {step} is negative: {rate:g}.")
     return rate
 
 

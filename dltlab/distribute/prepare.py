@@ -10,6 +10,14 @@ import numpy as np
 
 from dltlab.distribute.checkpoint import optimizers_of
 from dltlab.distribute.group import Group, join
+from dltlab.distribute.weighting import (
+    global_moments,
+    kind_of_loss,
+    moving_statistics,
+    normalizations,
+    num_valid,
+    states_of_step,
+)
 from dltlab.errors import Invalid, WorkerLost
 
 if TYPE_CHECKING:
@@ -201,7 +209,7 @@ class _Prepared:
         loss = self.own["compute_loss"](x, y, y_pred, sample_weight, training=training)
         if self.share is None or loss is None:
             return loss
-        factor = self._loss_factor(y_pred, sample_weight)
+        factor = self._loss_factor(y_pred)
         if factor is None:
             return loss
         added = sum(self.model.losses)
@@ -251,7 +259,7 @@ class _Prepared:
             self._attach_optimizer(optimizer)
         self.model.jit_compile = False  # XLA cannot compile a sum over workers
         self.model.train_function = self.model.test_function = self.model.predict_function = None
-        for layer in _normalizations(self.model):
+        for layer in normalizations(self.model):
             if layer.synchronized:
                 object.__setattr__(layer, "_moments", self._global_moments(layer))
 
@@ -293,12 +301,7 @@ class _Prepared:
 
         share_of = _share_of_own_rows if self.sharded else _share_of_global_batch
         share = self.share = share_of(data, self.group)
-        averaged = {id(variable) for variable in self._statistics()} if "train" in step else set()
-        states = [
-            variable
-            for variable in self.model.non_trainable_variables + self.model.metrics_variables
-            if id(variable) not in averaged
-        ]
+        states = states_of_step(self.model, training=step == "train_step")
         before = [tf.convert_to_tensor(variable) for variable in states]
         try:
             logs = self.own[step](share.data)
@@ -324,7 +327,7 @@ class _Prepared:
         import tensorflow as tf
 
         present = [index for index, grad in enumerate(grads) if grad is not None]
-        statistics = self._statistics()
+        statistics = moving_statistics(self.model)
         states = self._weighted([tf.convert_to_tensor(variable) for variable in statistics])
         sums = self.group.sum([*(grads[index] for index in present), *states])
         for variable, mean in zip(statistics, sums[len(present) :], strict=True):
@@ -338,39 +341,19 @@ class _Prepared:
 
         return self.share.weight if self.share else tf.constant(1 / self.group.size)
 
-    def _statistics(self) -> list[keras.Variable]:
-        """Return the moving statistics of all layers of batch normalization."""
-        names = ("moving_mean", "moving_variance", "renorm_mean", "renorm_stddev")
-        return [
-            variable
-            for layer in _normalizations(self.model)
-            for name in names
-            if (variable := getattr(layer, name, None)) is not None
-        ]
-
-    def _loss_factor(self, y_pred: Any, sample_weight: Any) -> "tf.Tensor | None":
+    def _loss_factor(self, y_pred: Any) -> "tf.Tensor | None":
         """Return a factor with which the mean over rows is the loss of the batch; None for 1."""
         import tensorflow as tf
 
         assert self.share is not None
-        losses = [loss for loss in keras.tree.flatten(_losses(self.model)) if loss is not None]
-        reductions = {getattr(loss, "reduction", "sum_over_batch_size") for loss in losses}
-        masks = [getattr(output, "_keras_mask", None) for output in keras.tree.flatten(y_pred)]
-        if reductions <= {"sum_over_batch_size", "mean"} and not any(
-            mask is not None for mask in masks
-        ):
+        kind = kind_of_loss(self.model, y_pred, "workers")
+        if kind == "mean":
             return None
-        if len(losses) > 1 or not reductions <= {"sum_over_batch_size", "mean", "sum"}:
-            raise Invalid(
-                "A model with several losses, of which one sums or has a mask, or with the "
-                f"reductions {', '.join(map(str, sorted(reductions, key=str)))}, cannot be trained "
-                "on several workers: use the reduction sum_over_batch_size and no masks."
-            )
-        if "sum" in reductions:
+        if kind == "sum":
             return tf.math.divide_no_nan(tf.constant(1.0), self.share.weight)
-        num_valid = tf.reduce_sum(tf.cast(masks[0], tf.float32)) * self.share.is_real
-        (total,) = self.group.sum([num_valid])
-        return tf.math.divide_no_nan(num_valid, total * self.share.weight)
+        own = num_valid(y_pred) * self.share.is_real
+        (total,) = self.group.sum([own])
+        return tf.math.divide_no_nan(own, total * self.share.weight)
 
     def _global_moments(self, layer: keras.Layer) -> Callable[..., Any]:
         """Return a function for mean and variance over the rows of all workers."""
@@ -395,17 +378,9 @@ class _Prepared:
 
                 return tuple(self.group.sum(parts)), gradient
 
-            axes = layer._reduction_axes
-            values = tf.cast(inputs, tf.float32)
-            sums, squares, counts = total(
-                *(
-                    is_real * tf.reduce_sum(part, axes)
-                    for part in (values, tf.square(values), tf.ones_like(values))
-                )
+            return global_moments(
+                inputs, layer._reduction_axes, is_real, lambda parts: total(*parts)
             )
-            mean = sums / counts
-            variance = tf.maximum(squares / counts - tf.square(mean), 0.0)
-            return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
 
         return moments
 
@@ -596,19 +571,6 @@ def _may_stop_in_epoch(callback: keras.callbacks.Callback) -> bool:
             *("on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end"),
         )
     )
-
-
-def _normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-
-
-def _losses(model: keras.Model) -> Any:
-    compiled = model._compile_loss
-    return [] if compiled is None else compiled._user_loss
 
 
 def _times(value: "tf.Tensor", factor: "tf.Tensor") -> "tf.Tensor":

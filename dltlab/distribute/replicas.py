@@ -9,6 +9,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from dltlab.distribute.weighting import (
+    global_moments,
+    kind_of_loss,
+    moving_statistics,
+    normalizations,
+    num_valid,
+    states_of_step,
+)
 from dltlab.errors import Invalid
 
 Gradients = Sequence[Any]  # tensors, tf.IndexedSlices or None
@@ -130,12 +138,7 @@ class _Prepared:
         num_rows = tf.shape(next(leaf for leaf in tf.nest.flatten(data) if leaf is not None))[0]
         (total,) = _sum([num_rows])
         self.replica.weight = tf.cast(num_rows / total, tf.float32)
-        averaged = {id(variable) for variable in _statistics(self.model)}  # by weight
-        variables = [
-            variable
-            for variable in self.model.non_trainable_variables + self.model.metrics_variables
-            if id(variable) not in averaged
-        ]
+        variables = states_of_step(self.model, training=step == "train_step")
         before = [tf.identity(_local(variable)) for variable in variables]
         logs = self.own[step](tf.nest.map_structure(lambda leaf: _padded(leaf, num_rows), data))
 
@@ -174,7 +177,7 @@ class _Prepared:
 
         object.__setattr__(optimizer, "apply", apply_sum)
         self.model.jit_compile = False  # XLA cannot compile a sum over replicas
-        for layer in _normalizations(self.model):
+        for layer in normalizations(self.model):
             if layer.synchronized:
                 object.__setattr__(layer, "_moments", self._moments_of(layer))
 
@@ -182,7 +185,7 @@ class _Prepared:
         """Return the sums over the replicas, and average moving statistics by rows."""
         sums = list(grads)
         present = [index for index, grad in enumerate(sums) if grad is not None]
-        statistics = _statistics(self.model)
+        statistics = moving_statistics(self.model)
         values = [sums[index] for index in present]
         values += [_local(variable) * self.replica.weight for variable in statistics]
         totals = _sum(values)
@@ -194,26 +197,14 @@ class _Prepared:
 
     def _loss_factor(self, y_pred: Any, num_replicas: int) -> Any:
         """Return a factor with which the mean over rows is the loss of the batch."""
-        compiled = self.model._compile_loss
-        losses = [] if compiled is None else keras.tree.flatten(compiled._user_loss)
-        reductions = {
-            getattr(loss, "reduction", "sum_over_batch_size") for loss in losses if loss is not None
-        }
-        masks = [getattr(output, "_keras_mask", None) for output in keras.tree.flatten(y_pred)]
-        is_masked = any(mask is not None for mask in masks)
-        if reductions <= {"sum_over_batch_size", "mean"} and not is_masked:
+        kind = kind_of_loss(self.model, y_pred, "replicas")
+        if kind == "mean":
             return 1.0
-        if len(losses) > 1 or not reductions <= {"sum_over_batch_size", "mean", "sum"}:
-            raise Invalid(
-                "A model with several losses, of which one sums or has a mask, or with the "
-                f"reductions {', '.join(map(str, sorted(reductions, key=str)))}, cannot be trained "
-                "on several replicas: use the reduction sum_over_batch_size and no masks."
-            )
-        if "sum" in reductions:
+        if kind == "sum":
             return tf.math.divide_no_nan(1.0 / num_replicas, self.replica.weight)
-        num_valid = tf.reduce_sum(tf.cast(masks[0], tf.float32)) * tf.sign(self.replica.weight)
-        (total,) = _sum([num_valid])
-        return tf.math.divide_no_nan(num_valid, total * self.replica.weight)
+        own = num_valid(y_pred) * tf.sign(self.replica.weight)
+        (total,) = _sum([own])
+        return tf.math.divide_no_nan(own, total * self.replica.weight)
 
     def _moments_of(self, layer: keras.layers.BatchNormalization) -> Callable[..., Any]:
         """Return a function for mean and variance over the rows of all replicas that have some."""
@@ -222,13 +213,8 @@ class _Prepared:
         def moments(inputs: tf.Tensor, mask: tf.Tensor | None) -> Any:
             if mask is not None or not hasattr(self.replica, "weight"):
                 return own(inputs, mask)
-            is_real = tf.cast(tf.sign(self.replica.weight), inputs.dtype)
-            parts = (inputs, tf.square(inputs), tf.ones_like(inputs))
-            total, squares, count = _sum(
-                [is_real * tf.reduce_sum(part, layer._reduction_axes) for part in parts]
-            )
-            mean = total / count
-            return mean, tf.maximum(squares / count - tf.square(mean), 0.0)
+            is_real = tf.sign(self.replica.weight)
+            return global_moments(inputs, layer._reduction_axes, is_real, _sum)
 
         return moments
 
@@ -277,25 +263,6 @@ def _padded(leaf: Any, num_rows: tf.Tensor) -> Any:
     one = tf.concat([[1], tf.shape(leaf)[1:]], 0)
     rows = tf.cond(num_rows > 0, lambda: leaf, lambda: tf.zeros(one, leaf.dtype))
     return tf.ensure_shape(rows, [None, *leaf.shape[1:]])
-
-
-def _normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-
-
-def _statistics(model: keras.Model) -> list[keras.Variable]:
-    """Return the moving statistics of all layers of batch normalization."""
-    names = ("moving_mean", "moving_variance", "renorm_mean", "renorm_stddev")
-    return [
-        variable
-        for layer in _normalizations(model)
-        for name in names
-        if (variable := getattr(layer, name, None)) is not None
-    ]
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]

@@ -1,8 +1,12 @@
 """Every backend computes what the model computes, in the requested precision."""
 
 import importlib.metadata
+import os
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -17,6 +21,7 @@ from dltlab.inference.backends.base import Backend, Settings
 from dltlab.inference.backends.openvino_runtime import OpenVino
 from dltlab.inference.backends.tensorrt import TensorRt
 from dltlab.models import char_rnn
+from tests.deadlines import HANG_SECONDS
 
 PRECISIONS = {  # float16 once only: Keras converts to it as to bfloat16
     "keras": ("float32", "bfloat16", "float16"),
@@ -406,3 +411,45 @@ def test_tensorrt_that_does_not_start_is_refused(model, tmp_path):
 def test_every_stream_has_at_least_one_thread():
     assert Settings(1, 4, 2).threads_per_stream == 1
     assert Settings(1, 2, 8).threads_per_stream == 4
+
+
+# Quantizes, releases what is left of it in another thread, and is interrupted.
+INTERRUPTED = """
+import ctypes, gc, signal, threading
+import keras
+import numpy as np
+from dltlab.inference import optimize
+
+layers = [keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(4)]
+examples = np.random.rand(64, 8).astype(np.float32)
+gc.disable()
+engine = optimize(
+    keras.Sequential(layers), backend="openvino", precision="int8", calibration=examples
+)
+collector = threading.Thread(target=gc.collect)
+collector.start()
+collector.join()
+stack = (ctypes.c_size_t * 3)()
+ctypes.CDLL(None).sigaltstack(None, stack)
+with open("/proc/self/maps") as file:
+    areas = [[int(end, 16) for end in line.split()[0].split("-")] for line in file]
+assert stack[0] == 0 or any(start <= stack[0] < stop for start, stop in areas), "no such memory"
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_interrupt_after_quantization_is_no_segmentation_fault(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        env=os.environ | {"DLTLAB_ENGINE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -1,7 +1,9 @@
 """OpenVINO on the processor: fuses layers, and computes with AMX where the processor has it."""
 
+import ctypes
 import json
 import statistics
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,12 +49,9 @@ _CORE_LOCK = threading.Lock()  # threads that ask at once get the same core
 def core() -> "ov.Core":
     """Return the one `openvino.Core` of this process, which lives until its end.
 
-    On a processor with AMX, OpenVINO's CPU plugin sets the stack on which its thread handles
-    signals, and frees it when the core is released. Released by another thread, it would leave the
-    first one with a stack that does not exist: the next signal there, such as Ctrl-C, would be a
-    segmentation fault (OpenVINO 2026.4, `SigAltStackSetup`).
+    See `_kept_signal_stack` for what a core that is released can do.
     """
-    with _CORE_LOCK:
+    with _CORE_LOCK, _kept_signal_stack():
         return _make_core()
 
 
@@ -61,6 +60,41 @@ def _make_core() -> "ov.Core":
     import openvino as ov
 
     return ov.Core()
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2) on Linux."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("num_bytes", ctypes.c_size_t),
+    )
+
+
+_NO_STACK = _SignalStack(None, 2, 0)  # SS_DISABLE: signals use the stack of the thread
+
+
+@contextmanager
+def _kept_signal_stack() -> Iterator[None]:
+    """Keep the stack on which this thread handles signals, whatever OpenVINO does in the block.
+
+    On a processor with AMX, OpenVINO's CPU plugin sets a stack of its own, and frees it when its
+    core is released. If another thread releases it, such as that of the garbage collector, the
+    first thread is left with a stack that does not exist: the next signal there, such as Ctrl-C, is
+    a segmentation fault (OpenVINO 2026.4, `SigAltStackSetup`). NNCF makes cores of its own.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    library = ctypes.CDLL(None)
+    before = _SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        if library.sigaltstack(ctypes.byref(before), None):
+            library.sigaltstack(ctypes.byref(_NO_STACK), None)  # it is too small for AMX
 
 
 class OpenVino(Backend):
@@ -169,7 +203,7 @@ def _quiet_nncf(model: "keras.Model") -> Iterator[None]:
     before = console.quiet, console.is_jupyter
     console.quiet, console.is_jupyter = True, False
     try:
-        with exporting(model, "quantized"):
+        with exporting(model, "quantized"), _kept_signal_stack():
             yield
     finally:
         console.quiet, console.is_jupyter = before
