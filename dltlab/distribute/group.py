@@ -128,8 +128,8 @@ class Group:
 def join(transport: str = "auto", timeout: float = 300.0) -> Group:
     """Return the group of the workers that this process belongs to; see `worker`.
 
-    A second call returns the same group. Call it before TensorFlow computes anything where
-    TensorFlow's collectives shall be used.
+    A second call returns the same group. To use TensorFlow's collectives, call it before
+    TensorFlow computes anything.
 
     Args:
         transport: What sums tensors over the workers, the same on all of them: "tensorflow" (NCCL

@@ -16,6 +16,7 @@ from dltlab.distribute.weighting import (
     moving_statistics,
     normalizations,
     num_valid,
+    require_unprepared,
     states_of_step,
 )
 from dltlab.errors import Invalid, WorkerLost
@@ -63,9 +64,14 @@ def prepare(
 
     Returns:
         `model`.
+
+    Raises:
+        Invalid: The model is prepared already, or `join` refuses the environment.
+        Unavailable: A worker does not come in time.
     """
     group = group or join()
     if group.size > 1:
+        require_unprepared(model)
         _Prepared(model, group, seed, sharded)
     return model
 
@@ -505,7 +511,7 @@ class _Shuffled(keras.utils.PyDataset):  # type: ignore[misc]
         self.num_batches = batches.num_batches
         self.order: list[int] = [*range(self.num_batches)]
 
-    num_batches = 0
+    num_batches = 0  # in Keras a property, which an instance cannot set
 
     def __getitem__(self, index: int) -> Any:
         return self.batches[self.order[index]]

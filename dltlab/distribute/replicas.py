@@ -15,6 +15,7 @@ from dltlab.distribute.weighting import (
     moving_statistics,
     normalizations,
     num_valid,
+    require_unprepared,
     states_of_step,
 )
 from dltlab.errors import Invalid
@@ -71,8 +72,9 @@ def prepare_replicas(model: keras.Model) -> None:
     they are added, and each replica keeps moving statistics of its own.
 
     Raises:
-        Invalid: A setting of the model cannot be used with replicas.
+        Invalid: The model is prepared already, or a setting of it cannot be used with replicas.
     """
+    require_unprepared(model)
     _Prepared(model)
 
 

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 _MEANS = {"sum_over_batch_size", "mean"}
 
 
+def require_unprepared(model: keras.Model) -> None:
+    """Check that no step of a model is replaced yet: its batches would be divided twice.
+
+    Raises:
+        Invalid: They are.
+    """
+    if "train_step" in vars(model):
+        raise Invalid("The model is prepared already: prepare a model once, after it is made.")
+
+
 def kind_of_loss(model: keras.Model, y_pred: Any, part: str) -> Literal["mean", "masked", "sum"]:
     """Return how the loss of a model is made of those of the rows.
 

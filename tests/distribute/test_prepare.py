@@ -4,10 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from dltlab.distribute.prepare import prepare
+from dltlab.distribute.replicas import prepare_replicas
+from dltlab.errors import Invalid
 from tests.deadlines import HANG_SECONDS
 from tests.distribute import prepared_cases
 from tests.distribute.prepared_cases import CASES, Outcome
@@ -78,3 +83,15 @@ def test_trainings_that_differ_between_workers_are_refused(
     for of_worker in outcomes:
         for name, message in of_worker["refusals"].numbers.items():
             assert message.startswith(f"The {name} of worker 1 differs from that of worker 0: ")
+
+
+def test_a_model_is_prepared_once() -> None:
+    group: Any = SimpleNamespace(rank=0, size=2)
+    model = prepared_cases.dense()
+    model.compile("sgd", "mse")
+    prepare(model, group)
+
+    with pytest.raises(Invalid, match="prepared already"):
+        prepare(model, group)
+    with pytest.raises(Invalid, match="prepared already"):
+        prepare_replicas(model)

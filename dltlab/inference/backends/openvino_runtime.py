@@ -49,7 +49,7 @@ _CORE_LOCK = threading.Lock()  # threads that ask at once get the same core
 def core() -> "ov.Core":
     """Return the one `openvino.Core` of this process, which lives until its end.
 
-    See `_kept_signal_stack` for what a core that is released can do.
+    Releasing a core can break the handling of signals: see `_kept_signal_stack`.
     """
     with _CORE_LOCK, _kept_signal_stack():
         return _make_core()
