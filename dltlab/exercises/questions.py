@@ -20,6 +20,7 @@ _STYLE = """<style>
 .dltlab-question .widget-radio-box label { display: flex; flex-direction: row-reverse;
   justify-content: flex-end; gap: 6px; height: auto; line-height: 1.5; margin-bottom: 2px; }
 .dltlab-question .widget-radio-box input { flex: none; margin: 0 !important; }
+.dltlab-question:has(input:checked) .dltlab-check { display: none; }
 </style>"""
 
 
@@ -112,28 +113,48 @@ class Question:
         import ipywidgets
 
         prompt = ipywidgets.HTML()
-        prompt.value = f"{_STYLE}<b>{html.escape(self.text)}</b>"
+        prompt.value = f"{_STYLE}{_show_buttons(len(self.options))}<b>{html.escape(self.text)}</b>"
         choices = ipywidgets.RadioButtons(
             options=[(f"{letter}) {o.text}", letter) for letter, o in self.options.items()],
             index=None,
             layout=ipywidgets.Layout(width="max-content", max_width="100%"),
         )
-        button = ipywidgets.Button(description="Check", disabled=True)
         message = ipywidgets.HTML()
+        checked: str | None = None
 
-        def enable(change: Any) -> None:
-            button.disabled = False
-            message.value = ""
+        def forget(change: Any) -> None:
+            if choices.value != checked:
+                message.value = ""
 
-        def check(button: Any) -> None:
-            letter = choices.value
+        def check(letter: str) -> None:
+            nonlocal checked
+            checked = letter
             result = self.evaluate(letter)
             message.value = result._repr_html_()
             choice = html.escape(f"{letter}) {self.options[letter].text}")
             store(f"{prompt.value}<p>You chose {choice}</p>{message.value}")
             self._record(result)
 
-        choices.observe(enable, "value")
-        button.on_click(check)
-        box = ipywidgets.VBox([prompt, choices, button, message])
+        choices.observe(forget, "value")
+        buttons = [ipywidgets.Button(description="Check", disabled=True)]
+        for letter in self.options:
+            buttons.append(ipywidgets.Button(description="Check"))
+            buttons[-1].on_click(lambda button, letter=letter: check(letter))
+        for button in buttons:
+            button.add_class("dltlab-check")
+        box = ipywidgets.VBox([prompt, choices, ipywidgets.HBox(buttons), message])
         return box.add_class("dltlab-question")
+
+
+def _show_buttons(num_options: int) -> str:
+    """Return the style that shows the button of the chosen option: the first one is for none.
+
+    A single button could not say what was chosen: while the kernel is busy, the browser sends it a
+    click at once and the choice before the click later.
+    """
+    rules = (
+        f".dltlab-question:has(label:nth-of-type({place}) input:checked) "
+        f".dltlab-check:nth-of-type({place + 1}) {{ display: inline-block; }}"
+        for place in range(1, num_options + 1)
+    )
+    return f"<style>{' '.join(rules)}</style>"

@@ -29,8 +29,8 @@ class TextSampler:
     """A widget that generates text, with sliders for temperature, top-k and top-p.
 
     The button "Write" starts a text, which appears character by character; meanwhile the button
-    says "Stop". Changes of the settings apply to the next text. The last text is saved with the
-    notebook.
+    says "Stop". A setting that changes meanwhile starts the text again. The last text is saved with
+    the notebook.
 
     Args:
         model: As for `training.generate`.
@@ -91,6 +91,8 @@ class TextSampler:
                 self._output,
             ]
         ).add_class("dltlab-sampler")
+        for control in (self._prompt, *sliders):
+            control.observe(lambda change: self._start_again(), "value")
         self._stopped = threading.Event()
         self._writer: threading.Thread | None = None
         self._text = ""
@@ -133,9 +135,25 @@ class TextSampler:
 
     def _toggle(self) -> None:
         """Stop the text that is being generated, or start a new one."""
-        if self._writer is not None and self._writer.is_alive():
+        if self._is_writing():
             self.stop()
-            return
+        else:
+            self._start()
+
+    def _start_again(self) -> None:
+        """Start the text that is being generated again, with the settings of now.
+
+        While the kernel is busy, the browser sends it a click at once and the changes of a slider
+        before the click later.
+        """
+        if self._is_writing():
+            self.stop()
+            self._start()
+
+    def _is_writing(self) -> bool:
+        return self._writer is not None and self._writer.is_alive()
+
+    def _start(self) -> None:
         try:
             characters = self._characters()
         except LabError as error:

@@ -98,6 +98,24 @@ def test_button_stops_a_text(model: keras.Model) -> None:
     assert len(sampler.text) < 10**9
 
 
+def test_a_change_of_a_setting_starts_the_text_again(model: keras.Model) -> None:
+    sampler = TextSampler(model, VOCABULARY, num_characters=10**9)
+    button, top_k, prompt = (control(sampler, name) for name in ("Write", "Top-k", "Prompt"))
+    top_k.value = 3
+    assert button.description == "Write"
+
+    button.click()
+    wait_until(lambda: len(set(sampler.text)) == 3)
+    top_k.value = 1
+    wait_until(lambda: len(sampler.text) > 100)
+    assert set(sampler.text) == {"<"}
+    assert button.description == "Stop"
+
+    prompt.value = "?"
+    assert button.description == "Write"
+    assert "U+003F" in shown(sampler)
+
+
 def test_text_and_prompt_are_escaped(model: keras.Model) -> None:
     sampler = TextSampler(model, VOCABULARY, prompt="<b>", num_characters=100)
     sampler.write(seed=1)
