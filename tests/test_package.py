@@ -30,7 +30,12 @@ def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = project["dependencies"] + extras["test"] + extras["inference"]
+    requirements = [
+        *project["dependencies"],
+        *extras["test"],
+        *extras["inference"],
+        *extras["batch"],
+    ]
     for requirement in map(Requirement, requirements):
         versions = pins[canonicalize_name(requirement.name)]
         assert all(version in requirement.specifier for version in versions), requirement
