@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ pytest_plugins = ["tests.coverage_pause", "tests.device_fixtures", "tests.kernel
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+LONG_MODULES = ("test_readme.py", "test_prepare.py", "test_replicas.py")
+LONG_FOLDERS = ("browser", "checks", "notebooks")  # each of their tests is a whole lab
 
 
 @dataclass(frozen=True)
@@ -28,23 +32,21 @@ class CommandResult:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the README and whole labs first, spread over the workers.
+    """Let each worker begin with long tests: the last of them would run alone for minutes.
 
-    The last of them would run alone for minutes.
+    Each worker gets an equal part of the list. The tests of a module that share a long fixture stay
+    together.
     """
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    readme = [item for item in items if item.path.name == "test_readme.py"]
-    labs = [item for item in items if item.path.parent.name in ("browser", "checks", "notebooks")]
-    rest = [item for item in items if item not in (*readme, *labs)]
-    share = math.ceil(len(rest) / workers)
-    items[:] = [
-        item
-        for worker in range(workers)
-        for item in (
-            *[*readme, *labs][worker::workers],
-            *rest[worker * share : (worker + 1) * share],
-        )
-    ]
+    long = [[item for item in items if item.path.name == name] for name in LONG_MODULES]
+    long += [[item] for item in items if item.path.parent.name in LONG_FOLDERS]
+    rest = iter([item for item in items if item not in chain(*long)])
+    share = math.ceil(len(items) / workers)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        queue = [*chain(*long[worker::workers])]
+        ordered += [*queue, *islice(rest, max(share - len(queue), 0))]
+    items[:] = [*ordered, *rest]
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ TESTED_ELSEWHERE = {
 }
 
 
+@cache
 def trees() -> dict[Path, ast.Module]:
     """Return the syntax trees of all code that may use a room: package, labs, benchmarks, docs."""
     texts = {
@@ -62,10 +64,14 @@ def inline_uses(text: str) -> Iterator[str]:
                 yield f"dltlab.{room}.{name}"
 
 
-TREES = trees()
-USES = {path: set(uses(tree)) for path, tree in TREES.items()}
-for prose in (path for path in USES if path.suffix == ".md" or path.parent.name == "solutions"):
-    USES[prose].update(inline_uses(prose.read_text()))
+@cache
+def uses_by_path() -> dict[Path, set[str]]:
+    """Return the dotted names under `dltlab` that each file uses, in code and in prose."""
+    names = {path: set(uses(tree)) for path, tree in trees().items()}
+    for path in names:
+        if path.suffix == ".md" or path.parent.name == "solutions":
+            names[path].update(inline_uses(path.read_text()))
+    return names
 
 
 def exported(room: str) -> list[str]:
@@ -84,7 +90,7 @@ def is_used_outside(qualified: str, inside: Path) -> bool:
     room, _, name = qualified.rpartition(".")
     return f'"{room}:{name}"' in entry_points or any(
         used == qualified or used.startswith(f"{qualified}.")
-        for path, names in USES.items()
+        for path, names in uses_by_path().items()
         if path != inside and inside not in path.parents
         for used in names
     )
@@ -93,7 +99,7 @@ def is_used_outside(qualified: str, inside: Path) -> bool:
 def public_names(module: str) -> list[str]:
     """Return the names that a plain module defines without an underscore."""
     names: list[str] = []
-    for node in TREES[PACKAGE / f"{module}.py"].body:
+    for node in trees()[PACKAGE / f"{module}.py"].body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.Assign):
@@ -125,7 +131,7 @@ def test_every_public_name_of_a_plain_module_is_used_elsewhere(module: str) -> N
 
 def test_nobody_outside_a_room_imports_its_inner_modules() -> None:
     offenders = []
-    for path, names in USES.items():
+    for path, names in uses_by_path().items():
         for used in sorted(names if path.suffix == ".py" else ()):
             _, room, name, *_ = [*used.split("."), "", ""]
             folder = PACKAGE / room
