@@ -2,9 +2,9 @@
 
 import lazy_loader
 
-from dltlab.tensorflow_log import hide_messages
+from dltlab.tensorflow_import import prepare_import
 
-hide_messages()
+prepare_import()
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dltlab"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
-PLAIN_MODULES = ("display", "doctor", "errors", "files", "paths", "tensorflow_log")
+PLAIN_MODULES = ("display", "doctor", "errors", "files", "paths", "tensorflow_import")
 
 # Modules without a test file of their own, and where their behavior is tested.
 TESTED_ELSEWHERE = {

@@ -77,6 +77,7 @@ def prepare_to_fork() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+    gc.unfreeze()  # what was frozen when TensorFlow had been imported
     gc.collect()
 
 

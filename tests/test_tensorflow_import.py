@@ -100,3 +100,16 @@ def test_a_program_started_meanwhile_does_not_keep_the_import_waiting(run):
     code = "import dltlab, tensorflow; print('done'); tensorflow.child.kill()"
 
     assert run(code, start) == (0, ["done"], [])
+
+
+@pytest.mark.parametrize(("set_up", "enabled"), [("", "True"), ("gc.disable();", "False")])
+def test_the_import_is_not_interrupted_by_garbage_collections(run, set_up, enabled):
+    code = f"import gc; {set_up} import dltlab, tensorflow; print(gc.isenabled())"
+
+    assert run(code, "import gc; print(gc.isenabled())") == (0, ["False", enabled], [])
+
+
+def test_what_was_imported_is_left_out_of_later_collections(run):
+    code = "import gc, dltlab, tensorflow as tf; print(any(o is tf.held for o in gc.get_objects()))"
+
+    assert run(code, "held = []") == (0, ["False"], [])

@@ -1,9 +1,12 @@
-"""Apply TensorFlow's log level to what TensorFlow logs while it is imported.
+"""Import TensorFlow without its log messages, and in less time.
 
 Shared libraries of TensorFlow log lines such as "oneDNN custom operations are on" when they are
-loaded, which is before they read TF_CPP_MIN_LOG_LEVEL.
+loaded, which is before they read TF_CPP_MIN_LOG_LEVEL. Python's garbage collector looks for cycles
+again and again among the objects that the import creates, and a last time when the process ends:
+together a quarter of the time of a process that only imports TensorFlow.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +29,7 @@ for line in sys.stdin.buffer:
 """
 
 
-def hide_messages() -> None:
+def prepare_import() -> None:
     """Hide TensorFlow's log messages, except fatal errors, unless the user has set a level.
 
     Without a GPU, TensorFlow reports its search for one as an error ("failed call to cuInit").
@@ -38,7 +41,7 @@ def hide_messages() -> None:
 
 
 class _TensorFlowFinder:
-    """Finds TensorFlow as Python does, and filters what its import writes to stderr."""
+    """Finds TensorFlow as Python does; its import writes less to stderr, and is faster."""
 
     @staticmethod
     def find_spec(
@@ -49,11 +52,24 @@ class _TensorFlowFinder:
             execute = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
-                with _filtered_stderr():
+                with _filtered_stderr(), _without_collections():
                     execute(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Leave garbage alone, and what is imported out of later collections."""
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if is_enabled:
+            gc.enable()
 
 
 @contextmanager
