@@ -126,13 +126,9 @@ class _Prepared:
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Create the variables; Keras' own averages a batch, whose parts may differ in size."""
-        strategy = self.model.distribute_strategy
         if iterator is not None:
-            _, _, batches = next(iter(iterator))
-            data_batch = tf.nest.map_structure(
-                lambda leaf: strategy.experimental_local_results(leaf)[0], next(batches)
-            )
-        with strategy.scope():
+            data_batch = iterator.data_adapter.get_tf_dataset().element_spec
+        with self.model.distribute_strategy.scope():
             self.model._symbolic_build(data_batch=data_batch)
 
     def _on_rows(self, step: str, data: Any) -> Any:
