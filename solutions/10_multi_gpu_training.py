@@ -20,9 +20,10 @@
 #   smoke:
 #     EPOCHS: 1
 #     NUM_REPLICAS: [1, 2]
+#     SYNCHRONIZED: [true]
 #     FACTORS: [8, 32]
 #     SEEDS: [1]
-#     NETWORKS: [alexnet, googlenet]
+#     NETWORKS: [googlenet]
 #     MEASURED_BATCH: 0
 #     RUN_CHALLENGE: false
 #   workshop: {}
@@ -63,6 +64,7 @@ devices.setup(precision="float32", seed=1, logical_devices=4)
 # %% tags=["parameters"]
 EPOCHS = 2  # of each training run that is compared
 NUM_REPLICAS = [1, 2, 4]  # in the training runs that are compared
+SYNCHRONIZED = [False, True]  # batch normalization on several replicas
 FACTORS = [1, 2, 4, 8, 16, 32]  # numbers of replicas in the learning rate experiment
 SEEDS = [1, 2, 3]
 NETWORKS = ["alexnet", "googlenet", "resnet50", "vgg16"]
@@ -289,14 +291,16 @@ ex.combine_moments.check(combine_moments)  # also .hint() and .solution()
 # In Keras, `synchronized` is an argument of the layer. Guess before you run the cell: with which
 # value do several replicas train like one device?
 
+
 # %%
-for synchronized in (False, True):
+def normalized(synchronized):
+    """Return a function that builds the network with batch normalization."""
+    return lambda: build(layers.BatchNormalization(synchronized=synchronized))
 
-    def with_normalization(synchronized=synchronized):
-        """Return the network with batch normalization."""
-        return build(layers.BatchNormalization(synchronized=synchronized))
 
-    alone, replicated = (train_on(count, with_normalization)[0] for count in (1, most))
+alone, _ = train_on(1, normalized(False))
+for synchronized in SYNCHRONIZED:
+    replicated, _ = train_on(most, normalized(synchronized))
     print(
         f"synchronized={synchronized!s:5}: the weights of {most} replicas and of one device "
         f"differ by {difference(replicated, alone):.0e}"
@@ -570,7 +574,7 @@ NVLINK = distribute.CubeMesh()  # the links of the DGX-1, used as four rings at 
 def simulated(name, batch_size, images_per_second, topology, overlap=True):
     """Simulate a step of devices that each train at `images_per_second` alone."""
     rate = operations_a_second(name, images_per_second)
-    layer_times = distribute.layer_times(networks[name], batch_size, rate)
+    layer_times = distribute.layer_times(costs[name], batch_size, rate)
     return distribute.simulate(layer_times, topology, overlap=overlap)
 
 

@@ -19,7 +19,7 @@
 # datasets: [digits]
 # requires: [01_first_network]
 # profiles:
-#   smoke: {EPOCHS: 3, STEPS: 20, RESTART: false, RUN_CHALLENGE: false}
+#   smoke: {EPOCHS: 1, STEPS: 10, RESTART: false, RUN_CHALLENGE: false}
 #   workshop: {}
 #   full: {EPOCHS: 30, STEPS: 500}
 # ---

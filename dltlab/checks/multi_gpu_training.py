@@ -5,6 +5,7 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from dltlab.exercises import (
     Array,
@@ -387,6 +388,7 @@ def _digits():
     return images[:stop], labels[:stop], images[stop:], labels[stop:]
 
 
+@threadpool_limits.wrap(limits=1)  # threads only slow down matrices that are this small
 def train_digits(num_replicas, rate_of, seed, epochs=EPOCHS):
     """Train a network of three dense layers on handwritten digits, in NumPy.
 

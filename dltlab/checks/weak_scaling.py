@@ -17,27 +17,25 @@ from dltlab.exercises import (
 
 
 @question
-def impossible_claim():
-    """One of the three rows cannot be true as it is written. Which one?"""
+def above_the_peak():
+    """By TensorFlow's benchmarks, the P100 computes more per second than its peak. Why?"""
     return [
         wrong(
-            "P100: it exceeds the peak of the data sheet.",
-            "By about a fifth. The peak counts every multiplication of a plain convolution; "
-            "cuDNN's "
-            "Winograd routine for 3 × 3 kernels needs 2.25 times fewer multiplications.",
-        ),
-        wrong(
-            "Xeon Phi, measured: it reaches only a third of its peak.",
-            "Few programs reach more than half. A low rate is possible, if disappointing.",
+            "The images were synthetic, so the network had less to compute.",
+            "With synthetic images, nothing is read from disk. The network computes the same.",
         ),
         correct(
-            "Xeon Phi, claimed: it is six times the peak.",
-            "No routine saves a factor of six in AlexNet. A total and a duration hide that: ask "
-            "for the rate of one device, and compare it with the peak.",
+            "The network is computed with fewer operations than we count.",
+            "We count a plain convolution. cuDNN also has routines with fewer multiplications, "
+            "such as Winograd's for 3 × 3 kernels: 2.25 times fewer.",
         ),
         wrong(
-            "All three may be true: the processors are different.",
-            "No processor computes more than its peak by a large factor, whatever it is.",
+            "For a short time, a GPU can exceed the peak of its data sheet.",
+            "The peak is all multiply-adds at the highest clock. Nothing exceeds it.",
+        ),
+        wrong(
+            "With eight GPUs, the peak is eight times as high.",
+            "This row is the rate of a single P100.",
         ),
     ]
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dltlab import models
 from dltlab.display import NEUTRAL, PALETTE, Result
 from dltlab.distribute.topologies import Topology
 from dltlab.errors import Invalid
 
 if TYPE_CHECKING:
-    import keras
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from dltlab.models import Cost
 
 _FLOAT32_BYTES = 4
 _NUM_STEPS_WITH_JITTER = 20
@@ -141,16 +141,14 @@ class Simulation(Result):
         return figure
 
 
-def layer_times(
-    model: "keras.Model", batch_size: int, flops_per_second: float
-) -> tuple[LayerTime, ...]:
+def layer_times(cost: "Cost", batch_size: int, flops_per_second: float) -> tuple[LayerTime, ...]:
     """Estimate the times of a model's layers from their operations.
 
     Two operations per multiply-add; the backward pass computes twice as many as the forward pass.
     Layers without multiply-adds take no time. All parameters have float32 gradients.
 
     Args:
-        model: A Keras model that `models.cost` can count.
+        cost: What `models.cost` returns for the model.
         batch_size: Examples per step and device.
         flops_per_second: The rate that the device reaches in training, which is less than its peak.
 
@@ -162,7 +160,6 @@ def layer_times(
             f"batch_size is {batch_size} and flops_per_second {flops_per_second}; both must be "
             "positive."
         )
-    cost = models.cost(model)
     if cost.uncounted:
         raise Invalid(
             f"The multiply-adds of {', '.join(cost.uncounted)} are not known: give `simulate` a "

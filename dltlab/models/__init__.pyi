@@ -1,5 +1,5 @@
 from .classic import alexnet, googlenet, resnet50, vgg16
-from .cost import cost, shape_text
+from .cost import Cost, cost, shape_text
 from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
 from .loading import MODEL_FILE, load_model, load_weights
@@ -10,6 +10,7 @@ from .stepping import step_model
 
 __all__ = [
     "MODEL_FILE",
+    "Cost",
     "LayerCall",
     "alexnet",
     "char_rnn",

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from dltlab import models
 from dltlab.distribute import CubeMesh, FatTree, LayerTime, Link, Ring, layer_times, simulate
 from dltlab.errors import Invalid
 
@@ -124,7 +125,7 @@ def test_a_simulation_is_a_table_a_figure_and_plain_values():
 def test_the_times_of_layers_follow_from_the_operations_of_a_model():
     hidden, last = keras.layers.Dense(20, name="hidden"), keras.layers.Dense(5)
     model = keras.Sequential([keras.Input((10,)), hidden, last])
-    first, second = layer_times(model, batch_size=4, flops_per_second=1e6)
+    first, second = layer_times(models.cost(model), batch_size=4, flops_per_second=1e6)
 
     assert first == LayerTime("hidden", 2 * 4 * 200 / 1e6, 2 * 2 * 4 * 200 / 1e6, 4 * 220)
     assert second.num_bytes == 4 * 105
@@ -139,5 +140,6 @@ def test_values_out_of_their_range_are_refused():
         simulate(LAYERS, Ring(2, LINK), jitter=np.nan)
     with pytest.raises(Invalid, match="layer 'fc' must be at least 0"):
         LayerTime("fc", -1, 0, 0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     with pytest.raises(Invalid, match="batch_size is 0"):
-        layer_times(keras.Sequential(), batch_size=0, flops_per_second=1)
+        layer_times(models.cost(model), batch_size=0, flops_per_second=1)
