@@ -1,10 +1,11 @@
-"""Every lab in the smoke profile: the solved notebook under nbval, and the learner's notebook.
+"""Every lab in the smoke profile: the learner's notebook, then the answers of the solved one.
 
-The solved labs run in cold kernels: in a warm kernel, which has imported many packages already, a
-missing import in a lab would not be noticed.
+They run in cold kernels: in a warm kernel, which has imported many packages already, a missing
+import in a lab would not be noticed.
 """
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -17,10 +18,11 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from nbformat import NotebookNode
 from sklearn.datasets import load_digits
 
-from dltlab.course import Course, Lab, execute_notebook, learner_notebook, notebook_text
-from dltlab.exercises import Outcome, course_progress
+from dltlab.course import Course, Lab, learner_notebook, notebook_text
+from dltlab.exercises import Outcome
 from dltlab.exercises.progress import read_records
 from tests.course_cards import write_card
 from tests.deadlines import HANG_SECONDS
@@ -29,6 +31,8 @@ LEARNERS_FILES = (
     *("mine.txt", "empty.txt", "latin.txt", "notes.txt", "leaderboard.csv", "model.keras"),
     *("network.keras", "writer.keras", "writer.json", "some_pictures/0.png", "engine/engine.json"),
 )
+
+CHECKED = "nbval-check-output"  # the tag of exercises whose outputs are compared
 
 # The plain text of a card is compared, not its looks.
 ANY_CARD = r"""[card]
@@ -44,12 +48,16 @@ splits.train = {size = 600, images = "x_train", labels = "y_train"}
 splits.test = {size = 200, images = "x_test", labels = "y_test"}
 """
 
-every_lab = pytest.mark.parametrize("lab", Course.own().read(), ids=lambda lab: lab.name)
+
+@pytest.fixture(params=Course.own().lab_names())
+def lab(request: pytest.FixtureRequest) -> Lab:
+    (lab,) = Course.own().read([request.param])
+    return lab
 
 
 @pytest.fixture
 def nbval(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a notebook, and compare the outputs of its cells tagged `nbval-check-output`."""
+    """Run a notebook, and compare the outputs of its cells tagged `CHECKED`."""
 
     def run(notebook: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider"]
@@ -71,63 +79,66 @@ def solution_path(course: Course, lab: Lab) -> Path:
     return course.solutions / f"{lab.name}.ipynb"
 
 
-def write_smoke_notebook(notebook: Path, lab: Lab, output: Path) -> None:
-    """Set the parameters of the smoke profile without running the notebook."""
-    smoke = lab.front_matter.profiles.smoke
-    papermill.execute_notebook(notebook, output, smoke, prepare_only=True)
+def tags(cell: NotebookNode) -> list[str]:
+    return list(cell.metadata.get("tags", ()))
 
 
-@every_lab
-def test_a_solved_lab_runs_with_the_committed_outputs_and_keeps_the_learners_files(
-    lab: Lab, tmp_path: Path, nbval, cold_kernels
+def stored_texts(cell: NotebookNode) -> list[str]:
+    """Return the outputs of a cell as text; of a card the words, not its looks."""
+    return [output.get("text") or output.data["text/plain"] for output in cell.outputs]
+
+
+def test_a_lab_runs_untouched_and_its_answers_get_the_committed_outputs(
+    lab: Lab, tmp_path: Path, cold_kernels
 ) -> None:
-    for name in LEARNERS_FILES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(f"the learner's {name}")
-    smoke = tmp_path / "smoke.ipynb"
-    write_smoke_notebook(solution_path(Course.own(), lab), lab, smoke)
+    """In one kernel: every cell of the learner's notebook, then those that contain the answers."""
+    learner, text = learner_notebook(lab), notebook_text(learner_notebook(lab))
+    solved = nbformat.read(solution_path(Course.own(), lab), 4)
+    answers = [cell for cell in solved.cells if {CHECKED, "solution"} & {*tags(cell)}]
+    for number, cell in enumerate(answers):
+        cell.id = f"answer-{number}"  # the learner's cells have the same IDs
+    learner.cells += answers
+    nbformat.write(learner, tmp_path / "learner.ipynb")
+    for file in LEARNERS_FILES:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(f"the learner's {file}")
     before = {path.name for path in tmp_path.iterdir()}
 
-    done = nbval(smoke, {})
+    executed = papermill.execute_notebook(
+        tmp_path / "learner.ipynb",
+        tmp_path / "smoke.ipynb",
+        lab.front_matter.profiles.smoke,
+        cwd=tmp_path,
+        progress_bar=False,
+        execution_timeout=int(HANG_SECONDS),
+    )
 
-    assert done.returncode == 0, done.stdout
-    for name in LEARNERS_FILES:
-        assert (tmp_path / name).read_text() == f"the learner's {name}"
+    outcomes = [record.outcome for record in read_records()]
+    first_answer = outcomes.index(Outcome.PASSED)
+    assert set(outcomes[:first_answer]) == {Outcome.UNATTEMPTED}
+    assert set(outcomes[first_answer:]) == {Outcome.PASSED}
+    answered = [record.exercise for record in read_records()[first_answer:]]
+    source = "\n".join(cell.source for cell in answers)
+    assert answered == re.findall(r"ex\.(\w+)\.(?:check|answer)\(", source)
+    references = set(re.findall(r"ex\.(\w+)\.or_reference\(", text))
+    announced = re.findall(r"(\w+): using the reference solution", notebook_text(executed))
+    assert references == set(announced)
+    for cell, committed in zip(executed.cells[-len(answers) :], answers, strict=True):
+        if CHECKED in tags(committed):
+            assert stored_texts(cell) == stored_texts(committed)
+    for file in LEARNERS_FILES:
+        assert (tmp_path / file).read_text() == f"the learner's {file}"
     new = {path.name for path in tmp_path.iterdir()} - before
-    assert new <= {"runs", "progress", "sanitize.cfg"}
+    assert new <= {"runs", "progress", "smoke.ipynb"}
     assert {path.name for path in tmp_path.glob("runs/*")} <= {lab.topic}
 
 
-@every_lab
 def test_the_committed_solutions_pass_every_check_with_its_default_values(lab: Lab) -> None:
     passed = re.findall(r"(\w+): passed", solution_path(Course.own(), lab).read_text())
 
     assert set(passed) == set(lab.exercises)
 
 
-@every_lab
-def test_an_unedited_lab_runs_to_its_end_with_every_exercise_unattempted(
-    lab: Lab, tmp_path: Path, warm_kernels
-) -> None:
-    text = notebook_text(learner_notebook(lab))
-    learner, smoke = tmp_path / "learner.ipynb", tmp_path / "smoke.ipynb"
-    learner.write_text(text)
-    write_smoke_notebook(learner, lab, smoke)
-
-    executed = execute_notebook(nbformat.read(smoke, 4), lab, {})
-
-    (progress,) = [
-        progress for progress in course_progress(Course.own()) if progress.lab == lab.name
-    ]
-    assert set(progress.outcomes.values()) <= {Outcome.UNATTEMPTED}
-    assert {record.outcome for record in read_records()} <= {Outcome.UNATTEMPTED}
-    assert bool(read_records()) == bool(lab.exercises)
-    references = set(re.findall(r"ex\.(\w+)\.or_reference\(", text))
-    announced = re.findall(r"(\w+): using the reference solution", notebook_text(executed))
-    assert references == set(announced)
-
-
-@every_lab
 def test_every_training_of_a_lab_ends_with_one_line_when_it_is_interrupted(lab: Lab) -> None:
     """`training.fit` does, and Keras' own `fit` with a `Monitor`; scikit-learn's is short."""
     calls = [
@@ -158,10 +169,11 @@ def short_mnist(tmp_path: Path) -> Path:
     return course
 
 
-def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, short_mnist: Path, warm_kernels) -> None:
+def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, short_mnist: Path, cold_kernels) -> None:
+    """The solved notebook, whose later cells use its own answers."""
     (lab,) = Course.own().read(["01"])
-    smoke = [f"-p {name} {value}" for name, value in lab.front_matter.profiles.smoke.items()]
-    options = " ".join(["-p DATASET mnist", *smoke, "--no-progress-bar"]).split()
+    (tmp_path / "smoke.yaml").write_text(json.dumps(lab.front_matter.profiles.smoke))
+    options = ["-f", "smoke.yaml", "-p", "DATASET", "mnist", "--no-progress-bar"]
     out = tmp_path / "mnist.ipynb"
     notebook = solution_path(Course.own(), lab)
 
@@ -184,7 +196,7 @@ def test_a_changed_output_of_a_tagged_cell_is_a_failure(
 ) -> None:
     (lab,) = built.read()
     path = solution_path(built, lab)
-    text = path.read_text().replace('"exercise"', '"exercise", "nbval-check-output"')
+    text = path.read_text().replace('"exercise"', f'"exercise", "{CHECKED}"')
     path.write_text(text.replace("Correct.", output))
 
     done = nbval(path, built.environment)
