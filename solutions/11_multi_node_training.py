@@ -166,6 +166,7 @@ ex.rank_of.check(rank_of)  # also ex.rank_of.hint() and ex.rank_of.solution()
 # and let it wait for one second. (The default is five minutes.)
 
 # %%
+os.environ.pop("DLTLAB_JOB_TOKEN", None)  # the next cell sets it
 address = f"127.0.0.1:{np.random.default_rng().integers(20_000, 30_000)}"
 place = ["--nodes", 2, "--rendezvous", address, "--log-dir", RUNS / "rendezvous"]
 output = launch(*place, "--node-rank", 0, "--start-timeout", 1, "--", RUNS / "hello.py")

@@ -21,6 +21,7 @@ _STYLE = """<style>
   justify-content: flex-end; gap: 6px; height: auto; line-height: 1.5; margin-bottom: 2px; }
 .dltlab-question .widget-radio-box input { flex: none; margin: 0 !important; }
 .dltlab-question:has(input:checked) .dltlab-check { display: none; }
+.dltlab-question:not(:has(input:checked)) .dltlab-check:not(:first-of-type) { display: none; }
 </style>"""
 
 
@@ -113,9 +114,10 @@ class Question:
         import ipywidgets
 
         prompt = ipywidgets.HTML()
-        prompt.value = f"{_STYLE}{_show_buttons(len(self.options))}<b>{html.escape(self.text)}</b>"
+        text = html.escape(_without_backticks(self.text))
+        prompt.value = f"{_STYLE}{_show_buttons(len(self.options))}<b>{text}</b>"
         choices = ipywidgets.RadioButtons(
-            options=[(f"{letter}) {o.text}", letter) for letter, o in self.options.items()],
+            options=[(_label(letter, option), letter) for letter, option in self.options.items()],
             index=None,
             layout=ipywidgets.Layout(width="max-content", max_width="100%"),
         )
@@ -131,7 +133,7 @@ class Question:
             checked = letter
             result = self.evaluate(letter)
             message.value = result._repr_html_()
-            choice = html.escape(f"{letter}) {self.options[letter].text}")
+            choice = html.escape(_label(letter, self.options[letter]))
             store(f"{prompt.value}<p>You chose {choice}</p>{message.value}")
             self._record(result)
 
@@ -144,6 +146,15 @@ class Question:
             button.add_class("dltlab-check")
         box = ipywidgets.VBox([prompt, choices, ipywidgets.HBox(buttons), message])
         return box.add_class("dltlab-question")
+
+
+def _label(letter: str, option: Option) -> str:
+    return f"{letter}) {_without_backticks(option.text)}"
+
+
+def _without_backticks(text: str) -> str:
+    """Return the text without the marks of code, which the widget would show as they are."""
+    return text.replace("`", "")
 
 
 def _show_buttons(num_options: int) -> str:

@@ -71,6 +71,7 @@ def test_widgets_without_a_kernel_say_how_to_start_them_and_keep_what_was_chosen
 def choose_b(page: Page) -> None:
     """Choose a wrong option of the question."""
     question = cell(page, "question")
+    expect(question.get_by_role("button", name="Check")).to_have_count(1)
     question.get_by_role("radio").nth(1).check()
     question.get_by_role("button", name="Check").click()
     expect(question.locator("[data-outcome='not yet']:visible")).to_have_count(1)

@@ -6,9 +6,9 @@ from dltlab.errors import Invalid
 from dltlab.exercises import Outcome, correct, question, questions, wrong
 from dltlab.exercises.progress import read_records
 
-TEXT = """What is one < two?
+TEXT = """What is `one` < two?
   a) <b>less</b>
-  b) more
+  b) `more`
 Answer with: ex.why.answer("a")
 """
 
@@ -18,12 +18,12 @@ def why(course):
     """Return a question of the course's one lab."""
 
     def why():
-        """What is one
+        """What is `one`
         < two?
         """
         return [
             correct("<b>less</b>", "It is `1 < 2`."),
-            wrong("more", "Is <script>1</script> more?"),
+            wrong("`more`", "Is <script>1</script> more?"),
         ]
 
     why.__module__ = import_module("checks.my_topic").__name__
