@@ -112,4 +112,5 @@ def _to_html(text: str) -> str:
 
     markdown = MarkdownIt("zero", {"breaks": True}).enable(["backticks", "fence", "newline"])
     markdown.add_render_rule("paragraph_open", lambda *_: '<p style="margin: 2px 0">')
-    return str(markdown.render(text))
+    # JupyterLab takes the text between two dollar signs of one element for a formula.
+    return str(markdown.render(text)).replace("$", "<span>$</span>")

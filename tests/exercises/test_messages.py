@@ -22,6 +22,7 @@ from dltlab.exercises.messages import Message, verdict
         ("![image](https://a.test/b.png)", "![image](https://a.test/b.png)"),
         ("[link](javascript:alert(1))", "[link](javascript:alert(1))"),
         ("# no heading", "# no heading"),
+        ("from $1 to $2", "from <span>$</span>1 to <span>$</span>2"),
     ],
 )
 def test_only_code_and_line_breaks_are_rendered_and_everything_is_escaped(message, rendered):
