@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, _ROOMS = lazy_loader.attach(
     __name__,
     submodules=[
-        *("authoring", "checks", "course", "data", "devices", "display"),
+        *("authoring", "batch", "checks", "course", "data", "devices", "display"),
         *("exercises", "inference", "kernels", "models", "training", "widgets"),
     ],
 )

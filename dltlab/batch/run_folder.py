@@ -1,0 +1,260 @@
+"""The folder of a run: what is run, how it is going, and what it has left.
+
+runs/NAME-4f1c2a9b03/    one folder for each run, named after its notebook and its key
+run.json             what is run: a `Run`
+state.json           how it is going: a `State`
+notebook.ipynb       the output notebook, written as cells finish
+log.txt              what the cells print
+metrics.jsonl        what the notebook records: {"name", "value", "step", "time"} in each line
+images/              figures of the notebook
+versions.json        of Python, packages, code and data
+.lock                locked by the process that executes the run
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dltlab.errors import Damaged
+from dltlab.files import write_atomically
+
+
+class Status(StrEnum):
+    """How a run is going, or how it ended."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    KILLED = "killed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    PRUNED = "pruned"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same command does not run it again."""
+        return self in (Status.DONE, Status.PRUNED)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a notebook.
+
+    Attributes:
+        notebook: The path of the notebook, or an address that papermill reads.
+        parameters: The parameters that differ from the notebook's own.
+        name: The name of the lab, or the stem of the notebook.
+        source_hash: SHA-256 of the notebook's cells, so that a changed notebook is another run.
+        timeout: The most seconds that the whole run may take; None: no limit.
+        cores: The number of processor cores that it uses.
+        gpus: The GPUs that it uses: a number of any, or the indices of exactly these.
+        memory_bytes: The memory that it needs; None: measured from the first runs.
+    """
+
+    notebook: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    source_hash: str = ""
+    timeout: float | None = None
+    cores: int = 1
+    gpus: int | tuple[int, ...] = 0
+    memory_bytes: int | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Ten hexadecimal digits: the same for the same notebook with the same parameters."""
+        identity = [self.name, self.source_hash, self.parameters]
+        text = json.dumps(identity, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @cached_property
+    def id(self) -> str:
+        """The name of the run's folder."""
+        return f"{re.sub(r'[^0-9A-Za-z._-]+', '_', self.name)[:60]}-{self.key}"
+
+
+@dataclass(frozen=True)
+class State:
+    """How a run is going, or how it ended.
+
+    Attributes:
+        status: See `Status`.
+        reason: One sentence: what happened, in which cell, and what to try; empty if all is well.
+        attempt: How often the run was started.
+        cell: The number of the code cell that runs or failed, from 1.
+        num_cells: The number of code cells.
+        started: Seconds since 1970; None before the start.
+        ended: Seconds since 1970; None before the end.
+        host: The name of the host that executes it.
+        pid: The process that executes it.
+        peak_memory_bytes: The most memory of the kernel and its children.
+    """
+
+    status: Status = Status.QUEUED
+    reason: str = ""
+    attempt: int = 0
+    cell: int | None = None
+    num_cells: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    host: str = ""
+    pid: int | None = None
+    peak_memory_bytes: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run took, or has taken until now."""
+        return None if self.started is None else (self.ended or time.time()) - self.started
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One value that a notebook has recorded."""
+
+    name: str
+    value: float | int | str | bool | None
+    step: int | None
+    time: float
+
+
+class RunFolder:
+    """The folder of a run; see the module for its files.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def notebook(self) -> Path:
+        """The output notebook."""
+        return self.path / "notebook.ipynb"
+
+    @property
+    def log(self) -> Path:
+        """What the cells print."""
+        return self.path / "log.txt"
+
+    @property
+    def metrics_file(self) -> Path:
+        """What the notebook records."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def images(self) -> Path:
+        """The folder of the figures."""
+        return self.path / "images"
+
+    def create(self, run: Run) -> None:
+        """Write what is run, unless the folder has it already."""
+        if not (self.path / "run.json").exists():
+            write_atomically(self.path / "run.json", json.dumps(asdict(run), indent=1) + "\n")
+
+    def run(self) -> Run:
+        """Return what is run.
+
+        Raises:
+            Damaged: The file is missing or not valid.
+        """
+        values = self._read("run.json")
+        if isinstance(values.get("gpus"), list):
+            values["gpus"] = tuple(values["gpus"])
+        return Run(**values)
+
+    def state(self) -> State:
+        """Return how the run is going; one whose process has ended is "killed".
+
+        Raises:
+            Damaged: The file is not valid.
+        """
+        if not (self.path / "state.json").exists():
+            return State()
+        values = self._read("state.json")
+        state = State(**values | {"status": Status(values["status"])})
+        if state.status is Status.RUNNING and not self.is_locked():
+            reason = "The process that executed the run was killed. Run the same command again."
+            return replace(state, status=Status.KILLED, reason=reason)
+        return state
+
+    def write_state(self, state: State) -> None:
+        """Write how the run is going."""
+        write_atomically(self.path / "state.json", json.dumps(asdict(state), indent=1) + "\n")
+
+    def metrics(self) -> list[Metric]:
+        """Return what the notebook has recorded, the oldest first; a line half-written is skipped."""
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_bytes().split(b"\n")[:-1]
+        return [Metric(**json.loads(line)) for line in lines]
+
+    def final_metrics(self) -> dict[str, Any]:
+        """Return the last value of each metric."""
+        return {metric.name: metric.value for metric in self.metrics()}
+
+    def is_locked(self) -> bool:
+        """Return whether a process executes the run now."""
+        import filelock
+
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            with filelock.FileLock(self.path / ".lock", blocking=False):
+                return False
+        except filelock.Timeout:
+            return True
+
+    @contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Hold the run's lock; yield False where another process executes the run."""
+        import filelock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Damaged(
+                f"{path} cannot be read ({error}). Remove the folder {self.path.name} to run it again."
+            ) from error
+        if not isinstance(values, dict):
+            raise Damaged(
+                f"{path} is not valid. Remove the folder {self.path.name} to run it again."
+            )
+        return values
+
+
+def run_folders(out: Path) -> list[RunFolder]:
+    """Return the folders of the runs in `out`, sorted by name."""
+    return (
+        [
+            RunFolder(Path(e.path))
+            for e in sorted(os.scandir(out), key=lambda e: e.name)
+            if e.is_dir() and os.path.exists(os.path.join(e.path, "run.json"))
+        ]
+        if out.is_dir()
+        else []
+    )
