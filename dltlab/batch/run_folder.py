@@ -153,6 +153,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def files(self) -> Path:
+        """The working directory of the notebook: the files that it writes."""
+        return self.path / "files"
+
+    @property
     def images(self) -> Path:
         """The folder of the figures."""
         return self.path / "images"
@@ -193,7 +198,7 @@ class RunFolder:
         write_atomically(self.path / "state.json", json.dumps(asdict(state), indent=1) + "\n")
 
     def metrics(self) -> list[Metric]:
-        """Return what the notebook has recorded, the oldest first; a line half-written is skipped."""
+        """Return what the notebook has recorded, the oldest first, without a half-written line."""
         if not self.metrics_file.exists():
             return []
         lines = self.metrics_file.read_bytes().split(b"\n")[:-1]
@@ -202,6 +207,14 @@ class RunFolder:
     def final_metrics(self) -> dict[str, Any]:
         """Return the last value of each metric."""
         return {metric.name: metric.value for metric in self.metrics()}
+
+    def versions(self) -> dict[str, Any]:
+        """Return the versions that the run was executed with; empty before its start.
+
+        Raises:
+            Damaged: The file is not valid.
+        """
+        return self._read("versions.json") if (self.path / "versions.json").exists() else {}
 
     def is_locked(self) -> bool:
         """Return whether a process executes the run now."""
@@ -232,18 +245,18 @@ class RunFolder:
         finally:
             lock.release()
 
+    @property
+    def _fix(self) -> str:
+        return f"Remove the folder {self.path.name} to run it again."
+
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise Damaged(
-                f"{path} cannot be read ({error}). Remove the folder {self.path.name} to run it again."
-            ) from error
+            raise Damaged(f"{path} cannot be read ({error}). {self._fix}") from error
         if not isinstance(values, dict):
-            raise Damaged(
-                f"{path} is not valid. Remove the folder {self.path.name} to run it again."
-            )
+            raise Damaged(f"{path} is not valid. {self._fix}")
         return values
 
 

@@ -2,6 +2,7 @@ from .backends import BACKENDS
 from .benchmarking import benchmark
 from .engine import Engine
 from .load_testing import load_test, predict
+from .manifest import engine_files
 from .optimization import optimize
 from .reporting import report
 from .samples import load_samples
@@ -15,6 +16,7 @@ __all__ = [
     "address_of",
     "benchmark",
     "curl_command",
+    "engine_files",
     "listener",
     "load_samples",
     "load_test",

@@ -171,13 +171,18 @@ def read_manifest(folder: Path) -> EngineManifest:
     return manifest
 
 
+def engine_files(folder: Path) -> list[str]:
+    """Return the names of an engine's files in its folder; an empty list if it is no engine."""
+    try:
+        manifest = EngineManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return []
+    return [MANIFEST, *manifest.files]
+
+
 def is_engine(folder: Path) -> bool:
     """Return whether the folder holds a valid manifest; the other files may be damaged."""
-    try:
-        EngineManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        return False
-    return True
+    return bool(engine_files(folder))
 
 
 def require_same_machine(folder: Path, manifest: EngineManifest, installed: dict[str, str]) -> None:
