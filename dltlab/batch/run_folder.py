@@ -17,7 +17,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -26,6 +26,8 @@ from typing import Any
 
 from dltlab.errors import Damaged
 from dltlab.files import write_atomically
+
+_PROBE_SECONDS = 0.1  # longer than `RunFolder.is_locked` holds the lock to find out
 
 
 class Status(StrEnum):
@@ -176,7 +178,10 @@ class RunFolder:
         values = self._read("run.json")
         if isinstance(values.get("gpus"), list):
             values["gpus"] = tuple(values["gpus"])
-        return Run(**values)
+        try:
+            return Run(**values)
+        except TypeError as error:
+            raise self._damaged("run.json", "is not valid") from error
 
     def state(self) -> State:
         """Return how the run is going; one whose process has ended is "killed".
@@ -184,25 +189,38 @@ class RunFolder:
         Raises:
             Damaged: The file is not valid.
         """
+        state = self._written_state()
+        if state.status is Status.RUNNING and not self.is_locked():
+            state = self._written_state()  # it may have ended between the two
+            if state.status is Status.RUNNING:
+                reason = "The process that executed the run was killed. Run the same command again."
+                return replace(state, status=Status.KILLED, reason=reason)
+        return state
+
+    def _written_state(self) -> State:
         if not (self.path / "state.json").exists():
             return State()
         values = self._read("state.json")
-        state = State(**values | {"status": Status(values["status"])})
-        if state.status is Status.RUNNING and not self.is_locked():
-            reason = "The process that executed the run was killed. Run the same command again."
-            return replace(state, status=Status.KILLED, reason=reason)
-        return state
+        try:
+            return State(**values | {"status": Status(values["status"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged("state.json", "is not valid") from error
 
     def write_state(self, state: State) -> None:
         """Write how the run is going."""
         write_atomically(self.path / "state.json", json.dumps(asdict(state), indent=1) + "\n")
 
     def metrics(self) -> list[Metric]:
-        """Return what the notebook has recorded, the oldest first, without a half-written line."""
-        if not self.metrics_file.exists():
-            return []
-        lines = self.metrics_file.read_bytes().split(b"\n")[:-1]
-        return [Metric(**json.loads(line)) for line in lines]
+        """Return what the notebook has recorded, the oldest first.
+
+        A line that a killed process has not finished is skipped.
+        """
+        metrics = []
+        if self.metrics_file.exists():
+            for line in self.metrics_file.read_bytes().splitlines():
+                with suppress(ValueError, TypeError):
+                    metrics.append(Metric(**json.loads(line)))
+        return metrics
 
     def final_metrics(self) -> dict[str, Any]:
         """Return the last value of each metric."""
@@ -234,9 +252,9 @@ class RunFolder:
         import filelock
 
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / ".lock", blocking=False)
+        lock = filelock.FileLock(self.path / ".lock")
         try:
-            lock.acquire()
+            lock.acquire(timeout=_PROBE_SECONDS, poll_interval=_PROBE_SECONDS / 10)
         except filelock.Timeout:
             yield False
             return
@@ -254,10 +272,13 @@ class RunFolder:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise Damaged(f"{path} cannot be read ({error}). {self._fix}") from error
+            raise self._damaged(name, f"cannot be read ({error})") from error
         if not isinstance(values, dict):
-            raise Damaged(f"{path} is not valid. {self._fix}")
+            raise self._damaged(name, "is not valid")
         return values
+
+    def _damaged(self, name: str, problem: str) -> Damaged:
+        return Damaged(f"{self.path / name} {problem}. {self._fix}")
 
 
 def run_folders(out: Path) -> list[RunFolder]:
