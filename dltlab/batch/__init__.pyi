@@ -1,4 +1,27 @@
+from .comparison import compare
+from .control import pause, read_control, remove, resume, stop
 from .model_store import ModelStore
+from .records import read_records, run_details, select_records, value_text
+from .results import BatchResult
 from .run_folder import Metric, Run, RunFolder, State, Status, run_folders
 
-__all__ = ["Metric", "ModelStore", "Run", "RunFolder", "State", "Status", "run_folders"]
+__all__ = [
+    "BatchResult",
+    "Metric",
+    "ModelStore",
+    "Run",
+    "RunFolder",
+    "State",
+    "Status",
+    "compare",
+    "pause",
+    "read_control",
+    "read_records",
+    "remove",
+    "resume",
+    "run_details",
+    "run_folders",
+    "select_records",
+    "stop",
+    "value_text",
+]

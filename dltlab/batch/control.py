@@ -1,13 +1,15 @@
 """What a user asks of the runners of a folder, in its control.json: pause, resume, stop runs."""
 
 import json
-from collections.abc import Collection, Iterator
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dltlab.batch.run_folder import State, Status, run_folders
+from dltlab.batch.run_folder import RunFolder, State, Status, run_folders
+from dltlab.errors import Invalid, Unavailable
 from dltlab.files import write_atomically
 
 ALL = "all"  # in the place of the runs to stop
@@ -77,6 +79,24 @@ def forget_stops(out: Path) -> None:
     with _changing(out):
         if read_control(out).stop:
             _write(out, replace(read_control(out), stop=frozenset()))
+
+
+def remove(folders: Iterable[RunFolder]) -> None:
+    """Remove the folders of runs.
+
+    Raises:
+        Invalid: A run is executed now; those before it are removed.
+        Unavailable: A folder cannot be removed.
+    """
+    for folder in folders:
+        name = folder.path.name
+        with folder.locked() as is_ours:
+            if not is_ours:
+                raise Invalid(f"{name} is running. End it first with: dltlab runs stop {name}")
+            try:
+                shutil.rmtree(folder.path)
+            except OSError as error:
+                raise Unavailable(f"{folder.path} cannot be removed ({error}).") from error
 
 
 def _write(out: Path, control: Control) -> None:

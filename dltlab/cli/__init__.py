@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dltlab import __version__
-from dltlab.cli import author, bench, data, doctor, kernels, launch, learn, models
+from dltlab.cli import author, bench, data, doctor, kernels, launch, learn, models, runs
 from dltlab.cli.common import examples
 from dltlab.errors import LabError
 
@@ -22,6 +22,7 @@ for group in (learn, doctor, author, models, launch):
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
+app.add_typer(runs.app, name="runs")
 
 
 def _print_version(requested: bool) -> None:
