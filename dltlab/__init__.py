@@ -12,6 +12,7 @@ __getattr__, __dir__, _ROOMS = lazy_loader.attach(
     __name__,
     submodules=[
         *("authoring", "batch", "checks", "course", "data", "devices", "display"),
-        *("exercises", "inference", "kernels", "models", "training", "widgets"),
+        *("exercises", "inference", "kernels", "models", "recording", "training", "widgets"),
     ],
+    submod_attrs={"recording": ["record"]},
 )

@@ -19,6 +19,8 @@ RENDEZVOUS = "DLTLAB_RENDEZVOUS"
 ATTEMPT = "DLTLAB_ATTEMPT"
 JOB_TOKEN = "DLTLAB_JOB_TOKEN"  # noqa: S105
 LAUNCH_MARK = "DLTLAB_LAUNCH"
+RUN_DIR = "DLTLAB_RUN_DIR"
+RUN_MARK = "DLTLAB_RUN"
 
 
 def own_course_dir() -> Path:
@@ -70,6 +72,11 @@ def engine_dir() -> Path:
 def progress_file() -> Path:
     """Return the file of a learner's progress: `DLTLAB_PROGRESS`, by default in the data home."""
     return _named(PROGRESS) or _user_data_dir() / "progress.jsonl"
+
+
+def run_dir() -> Path | None:
+    """Return the folder of the batch's run whose notebook runs here, or None outside a batch."""
+    return _named(RUN_DIR)
 
 
 def cold_kernels() -> bool:

@@ -1,9 +1,12 @@
+from .batch import run_batch
 from .comparison import compare
 from .control import pause, read_control, remove, resume, stop
 from .model_store import ModelStore
+from .parameters import parse_value
 from .records import read_records, run_details, select_records, value_text
 from .results import BatchResult
 from .run_folder import Metric, Run, RunFolder, State, Status, run_folders
+from .template import read_template
 
 __all__ = [
     "BatchResult",
@@ -14,11 +17,14 @@ __all__ = [
     "State",
     "Status",
     "compare",
+    "parse_value",
     "pause",
     "read_control",
     "read_records",
+    "read_template",
     "remove",
     "resume",
+    "run_batch",
     "run_details",
     "run_folders",
     "select_records",

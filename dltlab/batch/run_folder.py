@@ -5,6 +5,7 @@ run.json             what is run: a `Run`
 state.json           how it is going: a `State`
 notebook.ipynb       the output notebook, written as cells finish
 log.txt              what the cells print
+kernel.log           what the kernel's process itself prints, such as the message of a crash
 metrics.jsonl        what the notebook records: {"name", "value", "step", "time"} in each line
 images/              figures of the notebook
 versions.json        of Python, packages, code and data
@@ -26,12 +27,17 @@ from typing import Any
 
 from dltlab.errors import Damaged
 from dltlab.files import write_atomically
+from dltlab.recording import METRICS_FILE
 
 _PROBE_SECONDS = 0.1  # longer than `RunFolder.is_locked` holds the lock to find out
 
 
 class Status(StrEnum):
-    """How a run is going, or how it ended."""
+    """How a run is going, or how it ended.
+
+    A run whose notebook raises, crashes or ends its kernel has failed; one that was ended from
+    outside (by a signal, or because of its memory) is killed.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -59,8 +65,10 @@ class Run:
         source_hash: SHA-256 of the notebook's cells, so that a changed notebook is another run.
         timeout: The most seconds that the whole run may take; None: no limit.
         cores: The number of processor cores that it uses.
-        gpus: The GPUs that it uses: a number of any, or the indices of exactly these.
-        memory_bytes: The memory that it needs; None: measured from the first runs.
+        gpus: The GPUs that it uses: the indices of exactly these; or a number of any, for which a
+            runner chooses indices. A number has no effect on the kernel.
+        memory_bytes: The most memory that it may use, with its child processes; None: no limit.
+        cwd: The working directory of its kernel; None: the folder `files` of the run.
     """
 
     notebook: str
@@ -71,6 +79,7 @@ class Run:
     cores: int = 1
     gpus: int | tuple[int, ...] = 0
     memory_bytes: int | None = None
+    cwd: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -100,6 +109,7 @@ class State:
         host: The name of the host that executes it.
         pid: The process that executes it.
         peak_memory_bytes: The most memory of the kernel and its children.
+        out_of_memory: Whether it ended because its limit or the machine's memory was exhausted.
     """
 
     status: Status = Status.QUEUED
@@ -112,6 +122,7 @@ class State:
     host: str = ""
     pid: int | None = None
     peak_memory_bytes: int = 0
+    out_of_memory: bool = False
 
     @property
     def seconds(self) -> float | None:
@@ -152,7 +163,7 @@ class RunFolder:
     @property
     def metrics_file(self) -> Path:
         """What the notebook records."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def files(self) -> Path:

@@ -24,7 +24,7 @@ from time import monotonic
 from typing import Any
 
 from dltlab import __version__, paths
-from dltlab.distribute import launching_child, launching_guard
+from dltlab.distribute import launching_child
 from dltlab.distribute.cluster import cluster_place
 from dltlab.distribute.launching_channel import Channel, WrongToken
 from dltlab.distribute.launching_coordinator import BEAT_SECONDS, SILENCE_SECONDS, Coordinator
@@ -39,6 +39,7 @@ from dltlab.distribute.launching_plan import (
     usable_gpus,
 )
 from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
+from dltlab.process_guard import start_guard
 
 _GRACE_SECONDS = 3.0  # between the request to end and SIGKILL, when another rank has failed
 _USER_GRACE_SECONDS = 10.0  # the same, when the user or the cluster stops the job
@@ -272,19 +273,6 @@ def _connect(place: _Place, events: "queue.SimpleQueue[Event]", timeout: float) 
             return None
 
 
-def _start_guard(mark: str) -> "subprocess.Popen[bytes]":
-    """Start the process that kills what is left with `mark` once this one has ended."""
-    guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", launching_guard.__file__, mark],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert guard.stdout is not None
-    guard.stdout.read(1)  # it is ready
-    return guard
-
-
 def _start_thread(function: Callable[..., None], *arguments: Any) -> threading.Thread:
     thread = threading.Thread(target=function, args=arguments, daemon=True)
     thread.start()
@@ -397,7 +385,7 @@ class _Launcher:
         self._reports.clear()
         self._kill_at = _NEVER
         mark = secrets.token_hex(8)
-        self._guard = _start_guard(f"{paths.LAUNCH_MARK}={mark}")
+        self._guard = start_guard(f"{paths.LAUNCH_MARK}={mark}")
         for rank, assignment in enumerate(assignments):
             if assignment["node_rank"] == self._place.node_rank:
                 variables = environment(assignments, rank, os.environ) | {

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dltlab.distribute import launching_guard
+from dltlab import process_guard
 from tests.deadlines import HANG_SECONDS
 
 MARK = "DLTLAB_TEST_MARK"
@@ -25,16 +25,16 @@ def process():
 
 
 def test_marked_processes_are_killed_and_others_are_not(process):
-    launching_guard.kill_marked(f"{MARK}=ow")
+    process_guard.kill_marked(f"{MARK}=ow")
     assert process.poll() is None
 
-    launching_guard.kill_marked(f"{MARK}=own")
+    process_guard.kill_marked(f"{MARK}=own")
     assert process.wait(HANG_SECONDS) == -signal.SIGKILL
 
 
 def test_the_guard_kills_them_when_its_launcher_has_gone(process):
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", launching_guard.__file__, f"{MARK}=own"],
+        [sys.executable, "-I", "-S", process_guard.__file__, f"{MARK}=own"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

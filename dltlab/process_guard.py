@@ -1,13 +1,14 @@
-"""A process that outlives a launcher, and then ends what is left of its workers.
+"""A process that outlives the one that started it, and then ends what is left of its children.
 
-It is run as a script, so that it starts in a few milliseconds: `python -I -S launching_guard.py
-MARK`. When its standard input is closed, because the launcher closed it or was killed, all
-processes whose environment contains `MARK` are killed, also those that workers have started and
-that have left their process groups.
+It is run as a script, so that it starts in a few milliseconds: `python -I -S process_guard.py
+MARK`. When its standard input is closed, because its parent closed it or was killed, all processes
+whose environment contains `MARK` are killed, also those that children have started and that have
+left their process groups.
 """
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,8 +19,26 @@ _MAX_ROUNDS = 500  # a process may start another one while the list is read
 _PAUSE_SECONDS = 0.01
 
 
+def start_guard(mark: str) -> "subprocess.Popen[bytes]":
+    """Start the process that kills what is left with `mark` once this one has ended.
+
+    Closing its standard input has it kill them now. Its own environment is empty: the guard of
+    another mark does not end it.
+    """
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, mark],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert guard.stdout is not None
+    guard.stdout.read(1)  # it is ready
+    return guard
+
+
 def main() -> None:
-    """Wait for the end of the launcher, then kill the marked processes."""
+    """Wait for the end of the parent, then kill the marked processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     print(flush=True)  # ready  # noqa: T201

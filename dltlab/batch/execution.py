@@ -1,0 +1,224 @@
+"""Execute one run in this process: `execute_run`."""
+
+import os
+import secrets
+import shutil
+import socket
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from papermill.exceptions import PapermillException, PapermillExecutionError
+
+from dltlab.batch.engine import ENGINE, Execution
+from dltlab.batch.parameters import language_of
+from dltlab.batch.run_folder import Run, RunFolder, State, Status
+from dltlab.batch.run_watch import RunEnded
+from dltlab.batch.template import read_source, source_hash
+from dltlab.batch.versions import write_versions
+from dltlab.errors import LabError, Unavailable
+from dltlab.files import cannot_write
+from dltlab.kernels import PROVISIONER
+from dltlab.paths import COURSE, PROGRESS, RUN_DIR, RUN_MARK
+
+_PROVISIONER_VARIABLE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
+_KEPT = ("run.json", "state.json", ".lock")  # when a run is executed again
+_DEFAULT_KERNEL = "python3"  # of a notebook that names none, as old ones
+_ADVICE = {
+    "FileNotFoundError": "Its working directory is the run's folder `files`; --cwd changes it.",
+    "MemoryError": "Give it more memory, or smaller batches.",
+    "ModuleNotFoundError": "Install the module in the environment of the kernel.",
+    "ResourceExhaustedError": "Give it more memory, or smaller batches.",
+}
+
+
+def execute_run(run: Run, folder: RunFolder) -> State:
+    """Execute a run and return how it ended; its lock must be held (`RunFolder.locked`).
+
+    What an earlier attempt has left is removed. The state is right whatever happens, also in the
+    folder, and no process of the run survives.
+
+    Args:
+        run: What is run. If `gpus` is a tuple, the kernel sees these GPUs and no others.
+        folder: The folder of the run.
+
+    Raises:
+        Unavailable: The folder cannot be written at all.
+        KeyboardInterrupt: As Ctrl-C does; the run is cancelled.
+    """
+    attempt = _last_attempt(folder) + 1
+    state = State(
+        Status.RUNNING,
+        attempt=attempt,
+        started=time.time(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+    _clear(folder)
+    folder.create(run)
+    folder.write_state(state)
+
+    execution = Execution(run, folder, state, kernel_environment(run, folder))
+    try:
+        _execute(run, execution)
+        ending = _success(execution)
+    except KeyboardInterrupt:
+        ending = RunEnded(
+            Status.CANCELLED, "Ctrl-C ended the run", "The same command runs it again."
+        )
+        _finish(execution, ending)
+        raise
+    except BaseException as error:
+        ending = _failure(error, execution)
+        if not isinstance(error, Exception):
+            _finish(execution, ending)
+            raise
+    return _finish(execution, ending)
+
+
+def kernel_environment(run: Run, folder: RunFolder) -> dict[str, str]:
+    """Return the environment variables of a run's kernel.
+
+    `dltlab.kernels.prestart` of it starts the zygote that the kernels of like runs need.
+    """
+    environment = {
+        **os.environ,
+        _PROVISIONER_VARIABLE: PROVISIONER,
+        RUN_DIR: str(folder.path.absolute()),
+        RUN_MARK: secrets.token_hex(8),
+        PROGRESS: str((folder.path / "progress.jsonl").absolute()),
+        "OMP_NUM_THREADS": str(run.cores),
+        "TF_NUM_INTRAOP_THREADS": str(run.cores),
+        "TF_NUM_INTEROP_THREADS": str(run.cores),
+    }
+    if isinstance(run.gpus, tuple):
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, run.gpus)) or "-1"
+    if COURSE not in environment and "://" not in run.notebook:
+        for parent in Path(run.notebook).absolute().parents:
+            if (parent / "solutions").is_dir() and (parent / "labs").is_dir():
+                environment[COURSE] = str(parent)
+                break
+    return environment
+
+
+def _execute(run: Run, execution: Execution) -> None:
+    os.environ.setdefault(_PROVISIONER_VARIABLE, PROVISIONER)  # read when the first kernel starts
+    folder = execution.folder
+    _make_folder(folder.files)
+    notebook = read_source(run.notebook)
+    if run.source_hash and source_hash(notebook) != run.source_hash:
+        raise RunEnded(
+            Status.FAILED,
+            "the notebook has changed after the batch was started",
+            "The same command runs it as it is now.",
+        )
+    write_versions(run, notebook, folder.path / "versions.json")
+    papermill.execute_notebook(
+        notebook,
+        None,
+        dict(run.parameters),
+        engine_name=ENGINE,
+        kernel_name=notebook.metadata.get("kernelspec", {}).get("name") or _DEFAULT_KERNEL,
+        language=language_of(notebook),
+        progress_bar=False,
+        execution=execution,
+    )
+
+
+def _success(execution: Execution) -> RunEnded:
+    reason = ""
+    if execution.exit_cell is not None:
+        num_left = (execution.state.num_cells or 0) - execution.exit_cell
+        reason = f"sys.exit(0) ended the notebook; {num_left} later cells did not run"
+    elif not (execution.folder.path / "run.json").exists():
+        reason = "the notebook has removed the run's folder; only what came later is kept"
+    return RunEnded(Status.DONE, reason)
+
+
+def _failure(error: BaseException, execution: Execution) -> RunEnded:
+    """Return the end of a run for an error."""
+    match error:
+        case RunEnded():
+            return error
+        case PapermillExecutionError():
+            name, message = error.ename, str(error.evalue).strip()
+            advice = _ADVICE.get(name, "Correct the notebook and run the same command again.")
+            return RunEnded(
+                Status.FAILED,
+                f"{name}: {message}" if message else name,
+                advice,
+                out_of_memory=name == "MemoryError",
+            )
+        case NoSuchKernel():
+            return RunEnded(
+                Status.FAILED,
+                f"the kernel '{error.name}' is not installed",
+                "Install it, or choose another kernel in JupyterLab: jupyter kernelspec list",
+            )
+        case PapermillException() | LabError():
+            return RunEnded(Status.FAILED, str(error).rstrip("."))
+    return RunEnded(Status.FAILED, f"{type(error).__name__}: {error}".rstrip(": ."))
+
+
+def _finish(execution: Execution, ending: RunEnded) -> State:
+    """Write the last version of each file, and the final state."""
+    with suppress(OSError):
+        kernel_log = execution.folder.path / "kernel.log"
+        if not kernel_log.stat().st_size:
+            kernel_log.unlink()
+    state = replace(
+        execution.state,
+        status=ending.status,
+        reason=_sentence(ending, execution),
+        ended=time.time(),
+        out_of_memory=ending.out_of_memory,
+    )
+    try:
+        execution.log.close()
+        execution.folder.create(execution.run)
+        execution.save()
+        execution.flush(at_once=True)
+    except Unavailable as error:
+        if state.status is Status.DONE:
+            state = replace(state, status=Status.FAILED, reason=str(error))
+    execution.folder.write_state(state)
+    return state
+
+
+def _sentence(ending: RunEnded, execution: Execution) -> str:
+    """Return what happened, in which cell, the last output, and what to try."""
+    if not ending.reason:
+        return ""
+    sentences = [f"{execution.place}: {ending.reason}."]
+    last_line = execution.log.last_line
+    if ending.status not in (Status.DONE, Status.PRUNED) and last_line not in ending.reason:
+        sentences.append(f"Its last output: {last_line!r}.")
+    return " ".join(filter(None, [*sentences, ending.advice]))
+
+
+def _last_attempt(folder: RunFolder) -> int:
+    with suppress(LabError):
+        return folder.state().attempt
+    return 0
+
+
+def _clear(folder: RunFolder) -> None:
+    """Remove what an earlier attempt has left."""
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(folder.path):
+            if entry.name in _KEPT:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
