@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
 from tornado.web import authenticated
 
+from dltlab.batch import BatchResult, read_records
 from dltlab.course import Course, Lab, Workspace
 from dltlab.doctor import Level, diagnose
 from dltlab.errors import LabError
@@ -21,6 +23,7 @@ from dltlab.exercises import LabProgress, course_progress, lab_to_continue
 from dltlab.paths import progress_file
 
 _GPU = {"none": "no GPU needed", "optional": "faster on a GPU", "required": "needs a GPU"}
+_NUM_REPORTS = 5  # of batches
 
 
 class StartPage:
@@ -55,7 +58,8 @@ class StartPage:
         """Return a value that changes whenever the page does."""
         sources = self._workspace.course.sources()
         copies = [self._copy_exists(path.stem) for path in sources]
-        times = [_modified(path) for path in (*sources, progress_file())]
+        files = (*sources, progress_file(), *self._reports())
+        times = [(path, _modified(path)) for path in files]
         return self._verdict.done(), copies, times
 
     def _render(self) -> str:
@@ -73,6 +77,7 @@ class StartPage:
                 *(self._lab(lab, state) for lab, state in zip(labs, progress, strict=True)),
                 "</ol>",
                 *(f"<p>{escape(message)}</p>" for message in left_out),
+                *self._experiments(),
                 "<h2>This machine</h2>",
                 f"<p>{escape(verdict)}</p>",
             ]
@@ -110,15 +115,35 @@ class StartPage:
             f"<ul>{outcomes}</ul></details>\n</li>"
         )
 
+    def _reports(self) -> list[Path]:
+        """Return the reports of batches in the workspace, the newest first."""
+        folder = self._workspace.folder
+        paths = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/report.html")]
+        return sorted(paths, key=lambda path: _modified(path) or 0, reverse=True)[:_NUM_REPORTS]
+
+    def _experiments(self) -> list[str]:
+        items = []
+        for path in self._reports():
+            try:
+                counts = BatchResult(path.parent, tuple(read_records(path.parent))).counts
+            except LabError:  # not a report of ours, or its runs were removed
+                continue
+            name = path.relative_to(self._workspace.folder).as_posix()
+            text = ", ".join(f"{count} {status}" for status, count in counts.items())
+            link = self._anchor(name, str(Path(name).parent))
+            items.append(f"<li>{link}: {text}</li>")
+        return ["<h2>Experiments</h2>", "<ul>", *items, "</ul>"] if items else []
+
     def _link(self, name: str, text: str, is_next: bool = False) -> str:
         """Return a link that opens a lab; only the text where the learner has no copy of it."""
         if not self._copy_exists(name):
             return escape(text)
-        url = url_path_join(self._base_url, "lab/tree", f"{name}.ipynb")
-        attributes = f'href="{escape(url)}" data-path="{name}.ipynb"'
-        if is_next:
-            attributes = f'class="dltlab-next" {attributes}'
-        return f"<a {attributes}>{escape(text)}</a>"
+        return self._anchor(f"{name}.ipynb", text, 'class="dltlab-next" ' if is_next else "")
+
+    def _anchor(self, path: str, text: str, attributes: str = "") -> str:
+        """Return a link that opens a file of the workspace."""
+        url = escape(url_path_join(self._base_url, "lab/tree", quote(path)))
+        return f'<a {attributes}href="{url}" data-path="{escape(path)}">{escape(text)}</a>'
 
     def _copy_exists(self, name: str) -> bool:
         return self._workspace.copy(name).is_file()

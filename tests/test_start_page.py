@@ -4,10 +4,12 @@ import pytest
 
 from dltlab import start_page
 from dltlab.authoring import new_lab
+from dltlab.batch import Status
 from dltlab.doctor import Finding, Level
 from dltlab.exercises import Outcome
 from dltlab.exercises.progress import record_outcome
 from dltlab.start_page import StartPage, machine_verdict
+from tests.batch.fabricated_runs import fabricate
 from tests.deadlines import wait_until
 
 LAB, NAME = "01_my_topic", "mean_squared_error"
@@ -94,3 +96,23 @@ def test_the_verdict_on_the_machine_is_one_line(findings):
 
     findings.append(Finding("GPU", Level.PROBLEM, "has no driver", "Install it"))
     assert machine_verdict().startswith("GPU: has no driver, and 1 more. The command")
+
+
+def test_batches_are_listed_with_their_reports(page, workspace):
+    assert "Experiments" not in page.html()
+    out = workspace.folder / "runs" / "first <sweep>"
+    fabricate(out, {"lr": 0.1})
+    fabricate(out, {"lr": 0.2}, status=Status.FAILED)
+    (out / "report.html").write_text("")
+
+    html = page.html()
+    path = 'data-path="runs/first &lt;sweep&gt;/report.html"'
+    assert f"{path}>runs/first &lt;sweep&gt;</a>: 1 failed, 1 done</li>" in html
+    assert 'href="/base/lab/tree/runs/first%20%3Csweep%3E/report.html"' in html
+
+
+def test_a_report_without_runs_is_not_listed(page, workspace):
+    (workspace.folder / "mine").mkdir()
+    (workspace.folder / "mine" / "report.html").write_text("")
+
+    assert "Experiments" not in page.html()

@@ -1,7 +1,7 @@
 from .batch import run_batch
 from .comparison import compare
 from .control import pause, read_control, remove, resume, stop
-from .model_store import ModelStore
+from .model_store import ModelStore, ModelVersion
 from .parameters import parse_value
 from .records import read_records, run_details, select_records, value_text
 from .results import BatchResult
@@ -12,6 +12,7 @@ __all__ = [
     "BatchResult",
     "Metric",
     "ModelStore",
+    "ModelVersion",
     "Run",
     "RunFolder",
     "State",

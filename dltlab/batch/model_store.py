@@ -2,7 +2,7 @@
 
 models/shapes/            one folder for each name
 promotions.json       the promoted versions in order; the last one is in use
-1/version.json        a `Version`: the run, its parameters, metrics and versions
+1/version.json        a `ModelVersion`: the run, its parameters, metrics and versions
 1/model.keras         the model's file, or the folder of a compiled engine
 """
 
@@ -12,23 +12,30 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dltlab.batch.run_folder import RunFolder, Status
+from dltlab.display import Result
 from dltlab.errors import Damaged, Invalid, NotFound
 from dltlab.files import atomic_folder, cannot_write, lock_folder, sha256_of, write_atomically
 from dltlab.inference import engine_files
+from dltlab.paths import short_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """One version of a model in a store.
 
     Attributes:
+        name: The name of the model.
         number: The number of the version, from 1.
         path: The model's file, or the folder of an engine.
         run: The name of the run's folder.
@@ -40,6 +47,7 @@ class Version:
         registered: When it came into the store, in seconds since 1970.
     """
 
+    name: str
     number: int
     path: Path
     run: str
@@ -49,6 +57,44 @@ class Version:
     versions: Mapping[str, Any]
     sha256: Mapping[str, str]
     registered: float
+
+
+@dataclass(frozen=True, repr=False)
+class ModelList(Result):
+    """The models of a store.
+
+    Attributes:
+        store: The folder.
+        versions: Each version, the newest first, and whether it is the one in use.
+    """
+
+    store: Path
+    versions: tuple[tuple[ModelVersion, bool], ...]
+
+    @property
+    def summary(self) -> str:
+        """How many models and versions there are."""
+        names = {version.name for version, _ in self.versions}
+        counts = f"{len(names)} models, {len(self.versions)} versions"
+        return f"{short_path(self.store)}: {counts}; * marks those in use."
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row for each version: name, number, run, date, metrics and file."""
+        import pandas as pd
+
+        rows = [
+            {
+                "model": version.name,
+                "version": f"{version.number}{'*' * in_use}",
+                "run": version.run,
+                "registered": f"{datetime.fromtimestamp(version.registered):%Y-%m-%d %H:%M}",
+                **version.metrics,
+                "path": short_path(version.path),
+            }
+            for version, in_use in self.versions
+        ]
+        return pd.DataFrame(rows, dtype=object)
 
 
 class ModelStore:
@@ -65,7 +111,12 @@ class ModelStore:
         """Return the names of the models."""
         return sorted(path.parent.name for path in self.folder.glob("*/promotions.json"))
 
-    def promote(self, run: RunFolder, name: str = "", model: str = "") -> Version:
+    def all(self) -> ModelList:
+        """Return every version of every model."""
+        versions = [item for name in self.names() for item in self.history(name)]
+        return ModelList(self.folder, tuple(versions))
+
+    def promote(self, run: RunFolder, name: str = "", model: str = "") -> ModelVersion:
         """Copy a run's model into the store, and make it the version in use.
 
         A run that is in the store already is not copied again.
@@ -103,7 +154,7 @@ class ModelStore:
             raise cannot_write(self.folder / name, error) from error
         return version
 
-    def roll_back(self, name: str) -> Version:
+    def roll_back(self, name: str) -> ModelVersion:
         """Make the version in use that was in use before the last promotion.
 
         Raises:
@@ -120,7 +171,7 @@ class ModelStore:
             self._write(name, promotions[:-1])
         return self.current(name)
 
-    def current(self, name: str) -> Version:
+    def current(self, name: str) -> ModelVersion:
         """Return the version in use.
 
         Raises:
@@ -136,7 +187,7 @@ class ModelStore:
             )
         return version
 
-    def history(self, name: str) -> list[tuple[Version, bool]]:
+    def history(self, name: str) -> list[tuple[ModelVersion, bool]]:
         """Return every version, the newest first, and whether it is the one in use.
 
         Raises:
@@ -152,7 +203,7 @@ class ModelStore:
             names = ", ".join(self.names()) or "nothing"
             raise NotFound(f"There is no model '{name}' in {self.folder}; it holds {names}.")
 
-    def _add(self, run: RunFolder, name: str, source: Path) -> Version:
+    def _add(self, run: RunFolder, name: str, source: Path) -> ModelVersion:
         """Copy the model and describe it; return the new version."""
         files = [source.name]
         if source.is_dir():
@@ -163,7 +214,8 @@ class ModelStore:
                 (new / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.parent / file, new / file)
             what = run.run()
-            version = Version(
+            version = ModelVersion(
+                name,
                 number,
                 self.folder / name / str(number) / source.name,
                 run=run.path.name,
@@ -178,14 +230,14 @@ class ModelStore:
             (new / "version.json").write_text(json.dumps(values, indent=1) + "\n", "utf-8")
         return version
 
-    def _versions(self, name: str) -> list[Version]:
+    def _versions(self, name: str) -> list[ModelVersion]:
         paths = (self.folder / name).glob("[0-9]*/version.json")
         return [self._version(name, number) for number in sorted(int(p.parent.name) for p in paths)]
 
-    def _version(self, name: str, number: int) -> Version:
+    def _version(self, name: str, number: int) -> ModelVersion:
         folder = self.folder / name / str(number)
         values = _read(folder / "version.json")
-        return Version(**values | {"path": folder / values["path"]})
+        return ModelVersion(**values | {"path": folder / values["path"]})
 
     def _promotions(self, name: str) -> list[int]:
         path = self.folder / name / "promotions.json"

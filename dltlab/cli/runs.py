@@ -1,4 +1,4 @@
-"""Commands for the runs of notebooks: list, compare, control and remove them."""
+"""Commands for the runs of notebooks: list, compare, control, remove and promote them."""
 
 import json
 import sys
@@ -13,9 +13,10 @@ from dltlab.cli.common import examples
 from dltlab.errors import Invalid
 
 if TYPE_CHECKING:
+    from dltlab.batch import ModelVersion
     from dltlab.display import Result
 
-app = typer.Typer(help="Runs of notebooks: list, compare, control.", no_args_is_help=True)
+app = typer.Typer(help="Runs of notebooks: list, compare, control, promote.", no_args_is_help=True)
 
 _LOG_LINES = 20
 _MAX_LINES = 40  # of the files, the metrics, …
@@ -27,6 +28,8 @@ Names = Annotated[
     typer.Argument(metavar="RUN…", help="Ids, or their first characters; by default all runs."),
 ]
 _OUT = Path("runs")
+Store = Annotated[Path, typer.Option(help="The folder of the promoted models.")]
+_STORE = Path("models")
 
 
 @app.command("list", epilog=examples("dltlab runs list", "dltlab runs list --status failed --json"))
@@ -127,6 +130,57 @@ def remove(
         _print_json({"removed": ids})
     else:
         typer.echo(f"Removed {', '.join(ids)}.")
+
+
+@app.command(
+    epilog=examples(
+        "dltlab runs promote 4f1c2a", "dltlab runs promote 4f1c2a --name shapes --model small.keras"
+    )
+)
+def promote(
+    run: Annotated[str, typer.Argument(help="An id, or its first characters.")],
+    name: Annotated[str, typer.Option(help="The model's name; by default the notebook's.")] = "",
+    model: Annotated[
+        str, typer.Option(help="A .keras file or an engine that the run has written.")
+    ] = "",
+    store: Store = _STORE,
+    out: Out = _OUT,
+    as_json: Json = False,
+) -> None:
+    """Copy a run's model into a store, and make it the version in use."""
+    from dltlab.batch import ModelStore, read_records, select_records
+
+    (record,) = select_records(read_records(out), [run])
+    _print_version(ModelStore(store).promote(record.folder, name, model), as_json)
+
+
+@app.command(epilog=examples("dltlab runs rollback shapes"))
+def rollback(
+    name: Annotated[str, typer.Argument(help="The name of the model.")],
+    store: Store = _STORE,
+    as_json: Json = False,
+) -> None:
+    """Return to the version that was in use before the last promotion."""
+    from dltlab.batch import ModelStore
+
+    _print_version(ModelStore(store).roll_back(name), as_json)
+
+
+@app.command(epilog=examples("dltlab runs models"))
+def models(store: Store = _STORE, as_json: Json = False) -> None:
+    """List the versions of promoted models; * marks those in use."""
+    from dltlab.batch import ModelStore
+
+    _print_result(ModelStore(store).all(), as_json)
+
+
+def _print_version(version: "ModelVersion", as_json: bool) -> None:
+    from dltlab.display import plain
+
+    if as_json:
+        _print_json(plain(version))
+    else:
+        typer.echo(f"Version {version.number} of {version.name} is in use: {version.path}")
 
 
 def _existing(out: Path) -> Path:

@@ -99,3 +99,35 @@ def test_without_runs_there_is_one_sentence(dltlab, tmp_path, command, empty):
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("dltlab: There are no runs in none.")
     assert folder.exists() == empty
+
+
+def test_a_model_is_promoted_and_rolled_back(dltlab, out):
+    done = fabricate(out, {"lr": 0.4}, {"accuracy": 0.9}, name="shapes")
+    later = fabricate(out, {"lr": 0.5}, {"accuracy": 0.8}, name="shapes")
+    for folder in (done, later):
+        folder.files.mkdir()
+        (folder.files / "model.keras").write_text("weights")
+
+    answer = dltlab("runs", "promote", done.path.name)
+    path = Path("models", "shapes", "1", "model.keras")
+    assert (answer.code, answer.out.splitlines()) == (
+        0,
+        [f"Version 1 of shapes is in use: {path}"],
+    )
+    version = json.loads(dltlab("runs", "promote", later.path.name, "--json").out)
+    assert (version["number"], version["metrics"]) == (2, {"accuracy": 0.8})
+    lines = dltlab("runs", "models").out.splitlines()
+    assert lines[0].split() == ["model", "version", "run", "registered", "accuracy", "path"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["shapes", "2*"], ["shapes", "1"]]
+
+    assert "Version 1 of shapes is in use" in dltlab("runs", "rollback", "shapes").out
+    answer = dltlab("runs", "rollback", "shapes")
+    assert (answer.code, answer.out) == (2, "")
+    assert "is the first" in answer.err
+
+
+def test_without_models_the_store_is_empty(dltlab):
+    assert "models: 0 models, 0 versions" in dltlab("runs", "models").out
+    answer = dltlab("runs", "rollback", "shapes")
+    assert (answer.code, answer.out) == (2, "")
+    assert "There is no model 'shapes'" in answer.err
