@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,27 +144,35 @@ def ready_zygote(warm_kernels: None) -> None:
     wait_until(a_zygote_is_ready)
 
 
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of this test's own zygotes.
+@contextmanager
+def light_runtime(folder: Path) -> Iterator[Path]:
+    """Use zygotes with their files in `folder`, and end them with the block.
 
-    They are ready at once: the large libraries are empty modules, in `tmp_path / "libraries"`.
+    They are ready at once: the large libraries are empty modules, in `folder / "libraries"`.
     """
-    libraries = tmp_path / "libraries"
+    libraries = folder / "libraries"
     for name in ("tensorflow", "keras", "matplotlib", "pandas", "sklearn", "ipywidgets"):
-        (libraries / name).mkdir(parents=True)
+        (libraries / name).mkdir(parents=True, exist_ok=True)
         (libraries / name / "__init__.py").touch()
     path = [str(libraries), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(provisioner, "reported_reasons", set())
-    monkeypatch.setattr(warm_kernel_module, "silent_sockets", set())
-    monkeypatch.setattr(warm_kernel_module, "slow_zygotes", set())
-    _set_provisioner(monkeypatch, PROVISIONER)
-    yield tmp_path / "dltlab-kernels"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with suppress(OSError, Unavailable):
-        stop_zygotes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        patch.setattr(provisioner, "reported_reasons", set())
+        patch.setattr(warm_kernel_module, "silent_sockets", set())
+        patch.setattr(warm_kernel_module, "slow_zygotes", set())
+        _set_provisioner(patch, PROVISIONER)
+        yield folder / "dltlab-kernels"
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        with suppress(OSError, Unavailable):
+            stop_zygotes()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Path]:
+    """The folder of this test's own zygotes, which are ready at once: see `light_runtime`."""
+    with light_runtime(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import nbformat
 from jupyter_core.utils import ensure_async
@@ -18,7 +18,7 @@ from papermill.engines import Engine, NotebookExecutionManager, papermill_engine
 from dltlab.batch.run_folder import Run, RunFolder, State, Status
 from dltlab.batch.run_output import MAX_CELL_DATA, MAX_CELL_TEXT, RunLog, Shortened, write_images
 from dltlab.batch.run_watch import RunEnded, RunWatch
-from dltlab.files import write_atomically
+from dltlab.files import cannot_write, write_atomically
 from dltlab.paths import RUN_MARK
 from dltlab.process_guard import start_guard
 
@@ -76,26 +76,35 @@ class Execution(NotebookExecutionManager):  # type: ignore[misc]
         num_cells = sum(map(_is_executed, notebook.cells))
         self.state = replace(self.state, num_cells=num_cells)
         self.notebook_start()
-        self.flush(at_once=True)
+        self.flush()
 
     def save(self, **_: Any) -> None:
         """Have the notebook written soon."""
         self._is_saved = False
 
-    def flush(self, *, at_once: bool = False) -> None:
+    def flush(self) -> None:
         """Write the notebook and the state where they have changed, and not too often.
 
         Raises:
             Unavailable: A file cannot be written.
         """
-        if not self._is_saved and (at_once or time.monotonic() >= self._save_again):
+        if time.monotonic() >= self._save_again:
             begin = time.monotonic()
-            write_atomically(self.folder.notebook, nbformat.writes(self.nb).rstrip("\n") + "\n")
-            self._is_saved = True
+            self.write()
             self._save_again = begin + (time.monotonic() - begin) / _MAX_SAVING
         if self.state != self._written_state:
             self.folder.write_state(self.state)
             self._written_state = self.state
+
+    def write(self) -> None:
+        """Write the notebook if it has changed.
+
+        Raises:
+            Unavailable: It cannot be written.
+        """
+        if not self._is_saved:
+            write_atomically(self.folder.notebook, nbformat.writes(self.nb).rstrip("\n") + "\n")
+            self._is_saved = True
 
     def cell_start(self, cell: NotebookNode, cell_index: int | None = None, **_: Any) -> None:
         """Note that a cell is executed now."""
@@ -205,8 +214,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         manager = self.create_kernel_manager()
         is_complete = False
         try:
-            with (self._execution.folder.path / "kernel.log").open("wb") as log:
-                await self._start(log)
+            await self._start()
             for index, cell in enumerate(self.nb.cells):
                 if not await self._run_cell(cell, index):
                     break
@@ -220,28 +228,40 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             if manager.has_kernel:
                 await ensure_async(manager.shutdown_kernel(now=not is_complete))
             await ensure_async(manager.cleanup_resources())
+            log = self._execution.folder.kernel_log
+            if log.exists() and not log.stat().st_size:
+                log.unlink()
 
-    async def _start(self, log: BinaryIO) -> None:
+    async def _start(self) -> None:
         """Start the kernel and wait until it answers."""
+        folder = self._execution.folder
         if self.km.ipykernel and "://" not in self._execution.run.notebook:
             # Modules beside the notebook can be imported, as in Jupyter.
-            line = f"__import__('sys').path.insert(0, {_folder_of(self._execution.run)!r})"
+            notebook_folder = self._execution.run.notebook.rpartition("/")[0]
+            line = f"__import__('sys').path.insert(0, {notebook_folder!r})"
             self.extra_arguments = [f"--IPKernelApp.exec_lines={[line]!r}"]
         try:
-            await self.async_start_new_kernel(
-                env=self._execution.environment,
-                stdout=log,
-                stderr=log,
-                transport_encryption="auto",
-            )
+            folder.files.mkdir(parents=True, exist_ok=True)
+            log = folder.kernel_log.open("wb")
+        except OSError as error:
+            raise cannot_write(folder.path, error) from error
+        try:
+            with log:
+                await self.async_start_new_kernel(
+                    env=self._execution.environment,
+                    stdout=log,
+                    stderr=log,
+                    transport_encryption="auto",
+                )
             self._provisioner = self.km.provisioner
             await self.async_start_new_kernel_client()
         except (RuntimeError, OSError) as error:
-            if self._exit_code() is None:
-                raise RunEnded(
-                    Status.FAILED, f"the kernel '{self.kernel_name}' does not start: {error}"
-                ) from error
-            raise self._end_of_kernel() from error
+            last_line = folder.kernel_log.read_text(errors="replace").strip().split("\n")[-1]
+            raise RunEnded(
+                Status.FAILED,
+                f"the kernel '{self.kernel_name}' does not start: {last_line or error}",
+                f"See {folder.kernel_log.name}.",
+            ) from error
         reply = await self.async_wait_for_reply(self.kc.kernel_info())
         self.nb.metadata.language_info = reply["content"]["language_info"]
 
@@ -284,7 +304,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             if not content["text"]:
                 return None
         elif msg["msg_type"] == "error":
-            self._execution.log.write("\n".join(content["traceback"]) + "\n")
+            traceback = "\n".join(content["traceback"])
+            self._execution.log.write(f"{traceback}\n", is_error=True)
         else:
             size = len(json.dumps(content["data"]))
             if size > self._data_left:
@@ -342,7 +363,3 @@ def _is_executed(cell: NotebookNode) -> bool:
         and cell.source.strip()
         and "skip-execution" not in cell.metadata.get("tags", ())
     )
-
-
-def _folder_of(run: Run) -> str:
-    return run.notebook.rpartition("/")[0]

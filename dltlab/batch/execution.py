@@ -7,10 +7,12 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.provisioning import KernelProvisionerFactory
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
 from dltlab.batch.engine import ENGINE, Execution
@@ -26,6 +28,7 @@ from dltlab.paths import COURSE, PROGRESS, RUN_DIR, RUN_MARK
 
 _PROVISIONER_VARIABLE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
 _KEPT = ("run.json", "state.json", ".lock")  # when a run is executed again
+_MAX_REASON = 500
 _DEFAULT_KERNEL = "python3"  # of a notebook that names none, as old ones
 _ADVICE = {
     "FileNotFoundError": "Its working directory is the run's folder `files`; --cwd changes it.",
@@ -57,10 +60,9 @@ def execute_run(run: Run, folder: RunFolder) -> State:
         host=socket.gethostname(),
         pid=os.getpid(),
     )
-    _clear(folder)
     folder.create(run)
+    _clear(folder)
     folder.write_state(state)
-
     execution = Execution(run, folder, state, kernel_environment(run, folder))
     try:
         _execute(run, execution)
@@ -85,8 +87,8 @@ def kernel_environment(run: Run, folder: RunFolder) -> dict[str, str]:
     `dltlab.kernels.prestart` of it starts the zygote that the kernels of like runs need.
     """
     environment = {
-        **os.environ,
         _PROVISIONER_VARIABLE: PROVISIONER,
+        **os.environ,
         RUN_DIR: str(folder.path.absolute()),
         RUN_MARK: secrets.token_hex(8),
         PROGRESS: str((folder.path / "progress.jsonl").absolute()),
@@ -105,9 +107,9 @@ def kernel_environment(run: Run, folder: RunFolder) -> dict[str, str]:
 
 
 def _execute(run: Run, execution: Execution) -> None:
-    os.environ.setdefault(_PROVISIONER_VARIABLE, PROVISIONER)  # read when the first kernel starts
+    if _PROVISIONER_VARIABLE not in os.environ:
+        KernelProvisionerFactory.instance().default_provisioner_name = PROVISIONER
     folder = execution.folder
-    _make_folder(folder.files)
     notebook = read_source(run.notebook)
     if run.source_hash and source_hash(notebook) != run.source_hash:
         raise RunEnded(
@@ -144,14 +146,10 @@ def _failure(error: BaseException, execution: Execution) -> RunEnded:
         case RunEnded():
             return error
         case PapermillExecutionError():
-            name, message = error.ename, str(error.evalue).strip()
-            advice = _ADVICE.get(name, "Correct the notebook and run the same command again.")
-            return RunEnded(
-                Status.FAILED,
-                f"{name}: {message}" if message else name,
-                advice,
-                out_of_memory=name == "MemoryError",
-            )
+            text = f"{error.ename}: {error.evalue}".strip(": ").splitlines()[0]
+            advice = _ADVICE.get(error.ename, "Correct it and run the same command again.")
+            is_memory = error.ename == "MemoryError"
+            return RunEnded(Status.FAILED, text, advice, out_of_memory=is_memory)
         case NoSuchKernel():
             return RunEnded(
                 Status.FAILED,
@@ -159,16 +157,13 @@ def _failure(error: BaseException, execution: Execution) -> RunEnded:
                 "Install it, or choose another kernel in JupyterLab: jupyter kernelspec list",
             )
         case PapermillException() | LabError():
-            return RunEnded(Status.FAILED, str(error).rstrip("."))
-    return RunEnded(Status.FAILED, f"{type(error).__name__}: {error}".rstrip(": ."))
+            return RunEnded(Status.FAILED, str(error))
+    return RunEnded(Status.FAILED, f"{type(error).__name__}: {error}".strip(": "))
 
 
 def _finish(execution: Execution, ending: RunEnded) -> State:
     """Write the last version of each file, and the final state."""
-    with suppress(OSError):
-        kernel_log = execution.folder.path / "kernel.log"
-        if not kernel_log.stat().st_size:
-            kernel_log.unlink()
+    folder = execution.folder
     state = replace(
         execution.state,
         status=ending.status,
@@ -176,15 +171,13 @@ def _finish(execution: Execution, ending: RunEnded) -> State:
         ended=time.time(),
         out_of_memory=ending.out_of_memory,
     )
-    try:
-        execution.log.close()
-        execution.folder.create(execution.run)
-        execution.save()
-        execution.flush(at_once=True)
-    except Unavailable as error:
-        if state.status is Status.DONE:
-            state = replace(state, status=Status.FAILED, reason=str(error))
-    execution.folder.write_state(state)
+    for write in (execution.log.close, partial(folder.create, execution.run), execution.write):
+        try:
+            write()
+        except Unavailable as error:
+            if state.status is Status.DONE:
+                state = replace(state, status=Status.FAILED, reason=str(error))
+    folder.write_state(state)
     return state
 
 
@@ -192,11 +185,11 @@ def _sentence(ending: RunEnded, execution: Execution) -> str:
     """Return what happened, in which cell, the last output, and what to try."""
     if not ending.reason:
         return ""
-    sentences = [f"{execution.place}: {ending.reason}."]
-    last_line = execution.log.last_line
-    if ending.status not in (Status.DONE, Status.PRUNED) and last_line not in ending.reason:
-        sentences.append(f"Its last output: {last_line!r}.")
-    return " ".join(filter(None, [*sentences, ending.advice]))
+    reason = ending.reason.rstrip(".")[:_MAX_REASON]
+    sentences = [f"{execution.place}: {reason}.", ending.advice]
+    if execution.log.last_line and ending.status not in (Status.DONE, Status.PRUNED):
+        sentences.insert(1, f"Its last output: {execution.log.last_line!r}.")
+    return " ".join(filter(None, sentences))
 
 
 def _last_attempt(folder: RunFolder) -> int:
@@ -207,18 +200,13 @@ def _last_attempt(folder: RunFolder) -> int:
 
 def _clear(folder: RunFolder) -> None:
     """Remove what an earlier attempt has left."""
-    with suppress(FileNotFoundError):
-        for entry in os.scandir(folder.path):
-            if entry.name in _KEPT:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
-
-
-def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        for path in folder.path.iterdir():
+            if path.name in _KEPT:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(folder.path, error) from error

@@ -121,7 +121,7 @@ def language_of(notebook: NotebookNode) -> str:
 def parse_value(text: str) -> Any:
     """Return the value of a word on the command line, as papermill's option -p reads it.
 
-    Lists and dictionaries are read, too.
+    Lists, dictionaries and strings in quotes are read, too.
     """
     import yaml
 
@@ -132,7 +132,7 @@ def parse_value(text: str) -> Any:
             return kind(text)
         except ValueError:
             pass
-    if text[:1] in ("[", "{"):
+    if text[:1] in ("[", "{", '"', "'"):
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:

@@ -25,8 +25,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dltlab.errors import Damaged
-from dltlab.files import write_atomically
+from dltlab.errors import Damaged, Unavailable
+from dltlab.files import cannot_write, write_atomically
 from dltlab.recording import METRICS_FILE
 
 _PROBE_SECONDS = 0.1  # longer than `RunFolder.is_locked` holds the lock to find out
@@ -161,6 +161,11 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def kernel_log(self) -> Path:
+        """What the process of the kernel itself prints."""
+        return self.path / "kernel.log"
+
+    @property
     def metrics_file(self) -> Path:
         """What the notebook records."""
         return self.path / METRICS_FILE
@@ -218,8 +223,21 @@ class RunFolder:
             raise self._damaged("state.json", "is not valid") from error
 
     def write_state(self, state: State) -> None:
-        """Write how the run is going."""
-        write_atomically(self.path / "state.json", json.dumps(asdict(state), indent=1) + "\n")
+        """Write how the run is going; on a full disk, over the old state.
+
+        Raises:
+            Unavailable: It cannot be written.
+        """
+        path = self.path / "state.json"
+        content = f"{json.dumps(asdict(state), indent=1)}\n".encode()
+        try:
+            write_atomically(path, content)
+        except Unavailable:
+            with suppress(OSError), path.open("r+b", buffering=0) as file:
+                file.write(content)  # one block, which the file has already
+                file.truncate()
+                return
+            raise
 
     def metrics(self) -> list[Metric]:
         """Return what the notebook has recorded, the oldest first.
@@ -262,13 +280,15 @@ class RunFolder:
         """Hold the run's lock; yield False where another process executes the run."""
         import filelock
 
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=_PROBE_SECONDS, poll_interval=_PROBE_SECONDS / 10)
         except filelock.Timeout:
             yield False
             return
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         try:
             yield True
         finally:

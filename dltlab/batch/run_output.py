@@ -66,20 +66,19 @@ class RunLog:
         self._shortened = Shortened(MAX_LOG)
         self._unfinished = ""
 
-    def write(self, text: str) -> None:
-        """Append a text.
+    def write(self, text: str, *, is_error: bool = False) -> None:
+        """Append a text; that of an error is not the last line that is printed.
 
         Raises:
             Unavailable: The file cannot be written.
         """
         text = _ESCAPE.sub("", text)
         self._append(self._shortened.take(text))
-        lines = (self._unfinished + text)[-_MAX_TAIL:].replace("\r", "\n").split("\n")
-        self._unfinished = lines[-1]
-        for line in reversed(lines):
-            if line.strip():
-                self.last_line = line.strip()[:_MAX_LAST_LINE]
-                break
+        if not is_error:
+            lines = (self._unfinished + text)[-_MAX_TAIL:].replace("\r", "\n").split("\n")
+            self._unfinished = lines[-1]
+            printed = [line.strip() for line in lines if line.strip()]
+            self.last_line = printed[-1][:_MAX_LAST_LINE] if printed else self.last_line
 
     def close(self) -> None:
         """Append what was held back."""

@@ -1,5 +1,6 @@
 """The command that runs labs and notebooks as a batch."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ class _RunCommand(TyperCommand):
         for word in words:
             joined.append(word)
             if word in ("-p", "--parameter"):
-                joined += ["=".join(filter(None, (next(words, ""), next(words, ""))))]
+                joined.append("=".join(islice(words, 2)))
         return super().parse_args(ctx, joined)
 
 
@@ -74,8 +75,12 @@ def run(
     if every_lab == bool(names):
         raise Invalid("Name labs or notebooks to run, or give --all for every lab.")
     root = Course.find(course)
-    pairs = [text.partition("=") for text in parameters or ()]
-    values = {name: parse_value(text) for name, _, text in pairs}
+    values = {}
+    for text in parameters or ():
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise Invalid(f"-p takes a name and a value; the value of {name} is missing.")
+        values[name] = parse_value(value)
     templates = [read_template(name, root, solved=solutions) for name in names or root.lab_names()]
     runs = [
         template.run(

@@ -17,11 +17,14 @@ import traceback
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from dltlab.kernels import protocol
 from dltlab.kernels.late_variables import LateVariables
+from dltlab.kernels.pool import NO_MARK
 from dltlab.kernels.preload import Preloaded
+from dltlab.paths import RUN_MARK
 
 # The server's second message: it takes the fork, which then starts the kernel. Until then the fork
 # has done nothing, and the server may start a cold kernel instead.
@@ -85,6 +88,8 @@ def _prepare(launch: Launch) -> int:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update({**launch.preloaded.variables, **request["env"]})
+    if mark := os.environ.get(RUN_MARK):
+        _show_mark(mark)
     sys.argv = [_ipykernel_launcher(), *request["argv"]]
     sys.orig_argv = request["command"]
     _reset_library_state()
@@ -114,6 +119,20 @@ def _restore_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
     if signal.SIGINT not in ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _show_mark(mark: str) -> None:
+    """Write the mark of a batch's run to where `/proc` shows the environment of a process.
+
+    There, a fork has what the zygote was started with. By the mark, the kernel and whatever it
+    forks are found when the run ends.
+    """
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # env_start, env_end: numbers 50 and 51
+    old, new = (f"{RUN_MARK}={value}".encode() for value in (NO_MARK, mark))
+    offset = ctypes.string_at(start, end - start).find(old)
+    if offset >= 0 and len(new) == len(old):
+        ctypes.memmove(start + offset, new, len(new))
 
 
 def _reset_library_state() -> None:

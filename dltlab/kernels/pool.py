@@ -19,6 +19,7 @@ from dltlab.errors import Unavailable
 from dltlab.files import cannot_write
 from dltlab.kernels import protocol
 from dltlab.kernels.key import Key
+from dltlab.paths import RUN_MARK
 
 FILE_SUFFIXES = (".socket", ".log", ".lock")
 MAX_ZYGOTES = 3  # at a time
@@ -26,6 +27,7 @@ IDLE_SECONDS = 1200  # without a kernel, after which a zygote ends
 WARM_UP_SECONDS = 300  # an import that takes longer hangs
 RETRY_SECONDS = 60.0  # after which a key whose zygote failed to start is tried again
 ANSWER_SECONDS = 5.0  # for a zygote to answer
+NO_MARK = 16 * "0"  # in the environment of a zygote: a kernel of a run puts its mark there
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def start_zygote(key: Key, interpreter: Sequence[str]) -> None:
             launcher = subprocess.Popen(
                 command,
                 cwd="/",
-                env=dict(key.variables),
+                env={**key.variables, RUN_MARK: NO_MARK},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

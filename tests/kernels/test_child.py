@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from jupyter_client.ioloop import AsyncIOLoopKernelManager
@@ -12,6 +13,7 @@ from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
 from dltlab.kernels import warm_kernel
+from dltlab.paths import RUN_MARK
 from tests.deadlines import HANG_SECONDS
 from tests.kernel_fixtures import CellResult
 
@@ -299,6 +301,20 @@ def test_a_cell_can_await(kernel):
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_transport(start, transport):
     assert start(transport=transport).evaluate("1 + 1") == 2
+
+
+def test_proc_shows_the_mark_of_a_run_in_the_kernel_and_in_its_forks(start):
+    kernel = start(variables={RUN_MARK: "0123456789abcdef"})
+    kernel.run("import multiprocessing as mp, time")
+    kernel.run(
+        "child = mp.get_context('fork').Process(target=time.sleep, args=[1000], daemon=True)"
+    )
+    kernel.run("child.start()")
+
+    for pid in (kernel.pid, kernel.evaluate("child.pid")):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert f"{RUN_MARK}=0123456789abcdef".encode() in variables
+    assert kernel.evaluate(f"__import__('os').environ[{RUN_MARK!r}]") == "0123456789abcdef"
 
 
 def test_completion(kernel):
