@@ -5,6 +5,9 @@ import json
 import logging
 import signal
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -143,13 +146,31 @@ class RunEngine(Engine):  # type: ignore[misc]
         """
         execution.begin(nb)
         try:
-            asyncio.run(_execute(execution, kernel_name))
+            _run(_execute(execution, kernel_name))
         finally:
             execution.notebook_complete()
         return nb
 
 
 papermill_engines.register(ENGINE, RunEngine)
+
+
+def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, also where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(coroutine)
+        return
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+    with closing(loop), ThreadPoolExecutor(1) as thread:
+        end = thread.submit(loop.run_until_complete, task)
+        try:
+            end.result()
+        except KeyboardInterrupt:
+            loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def _execute(execution: Execution, kernel_name: str) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 
@@ -179,6 +180,15 @@ def test_the_kernel_of_a_lab_finds_its_course(tmp_path):
     lab = write_notebook(tmp_path / "labs" / "01_my_topic.ipynb", "1")
 
     assert kernel_environment(read_run(lab), RunFolder(tmp_path))[COURSE] == str(tmp_path)
+
+
+def test_a_run_can_be_executed_where_an_event_loop_runs_as_in_a_notebook(tmp_path, kernels):
+    run = read_run(write_notebook(tmp_path / "trivial.ipynb", "print('here')"))
+
+    async def cell():
+        return execute(run, tmp_path / "runs")
+
+    assert asyncio.run(cell()).status is Status.DONE
 
 
 def test_the_run_is_written_as_json(done, run):
