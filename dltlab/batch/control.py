@@ -10,7 +10,7 @@ from typing import Any
 
 from dltlab.batch.run_folder import RunFolder, State, Status, run_folders
 from dltlab.errors import Invalid, Unavailable
-from dltlab.files import write_atomically
+from dltlab.files import cannot_write, write_atomically
 
 ALL = "all"  # in the place of the runs to stop
 
@@ -110,6 +110,13 @@ def _changing(out: Path) -> Iterator[None]:
     """Let no other process change the file meanwhile."""
     import filelock
 
-    out.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(out / ".control.lock"):
+    lock = filelock.FileLock(out / ".control.lock")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    try:
         yield
+    finally:
+        lock.release()

@@ -256,11 +256,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     async def _start(self) -> None:
         """Start the kernel and wait until it answers."""
         folder = self._execution.folder
-        if self.km.ipykernel and "://" not in self._execution.run.notebook:
-            # Modules beside the notebook can be imported, as in Jupyter.
-            notebook_folder = self._execution.run.notebook.rpartition("/")[0]
-            line = f"__import__('sys').path.insert(0, {notebook_folder!r})"
-            self.extra_arguments = [f"--IPKernelApp.exec_lines={[line]!r}"]
+        if self.km.ipykernel:
+            self.extra_arguments = [f"--IPKernelApp.exec_lines={self._first_lines()!r}"]
         try:
             folder.files.mkdir(parents=True, exist_ok=True)
             log = folder.kernel_log.open("wb")
@@ -286,6 +283,16 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         reply = await self.async_wait_for_reply(self.kc.kernel_info())
         self.nb.metadata.language_info = reply["content"]["language_info"]
 
+    def _first_lines(self) -> list[str]:
+        """Return what a Python kernel executes before the notebook."""
+        run, log = self._execution.run, str(self._execution.folder.kernel_log.absolute())
+        lines = [f"__import__('faulthandler').enable(open({log!r}, 'a'))"]  # where it crashes
+        if "://" not in run.notebook:
+            # Modules beside the notebook can be imported, as in Jupyter.
+            folder = run.notebook.rpartition("/")[0]
+            lines.append(f"__import__('sys').path.insert(0, {folder!r})")
+        return lines
+
     async def _run_cell(self, cell: NotebookNode, index: int) -> bool:
         """Execute a cell; return whether to go on with the next one."""
         execution = self._execution
@@ -305,10 +312,18 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             execution.cell_exception(cell, index)
             raise
         finally:
-            if rest := self._text.end():
-                cell.outputs.append(nbformat.v4.new_output("stream", name="stdout", text=rest))
+            self._append_rest(cell)
             execution.cell_complete(cell, index)
         return True
+
+    def _append_rest(self, cell: NotebookNode) -> None:
+        """Append the end of a long text to what the cell has printed."""
+        if rest := self._text.end():
+            streams = [output for output in cell.outputs if output.output_type == "stream"]
+            if not streams:
+                streams = [nbformat.v4.new_output("stream", name="stdout")]
+                cell.outputs += streams
+            streams[-1].text += rest
 
     def output(
         self,
@@ -354,7 +369,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             return RunEnded(
                 Status.FAILED,
                 f"the kernel {ending}",
-                "Remove what ends the process, such as exit() or os._exit(), or see kernel.log.",
+                "Remove what ends the process, such as exit() or os._exit().",
             )
         number = signal.Signals(-code)
         if number == signal.SIGKILL and self._execution.watch.machine_ran_out_of_memory():
@@ -373,7 +388,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         return RunEnded(
             Status.FAILED,
             f"the kernel crashed with {number.name}",
-            "Execute the cell in a terminal with python -X faulthandler to see where.",
+            "See in kernel.log where it was.",
         )
 
 

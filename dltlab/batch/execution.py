@@ -169,6 +169,7 @@ def _finish(execution: Execution, ending: RunEnded) -> State:
         status=ending.status,
         reason=_sentence(ending, execution),
         ended=time.time(),
+        peak_memory_bytes=execution.watch.peak_memory_bytes,
         out_of_memory=ending.out_of_memory,
     )
     for write in (execution.log.close, partial(folder.create, execution.run), execution.write):

@@ -115,7 +115,7 @@ def language_of(notebook: NotebookNode) -> str:
         metadata.get("language_info", {}).get("name")
         or metadata.get("kernelspec", {}).get("language")
         or "python"
-    ).lower()
+    )
 
 
 def parse_value(text: str) -> Any:

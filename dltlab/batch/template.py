@@ -110,7 +110,7 @@ def read_source(address: str) -> NotebookNode:
 
     shown = address if "://" in address else short_path(Path(address))
     try:
-        notebook = load_notebook_node(address)
+        notebook = nbformat.from_dict(load_notebook_node(address))  # old formats have own classes
         nbformat.validate(notebook)
     except FileNotFoundError as error:
         raise NotFound(f"There is no notebook {shown}.") from error
