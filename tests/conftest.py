@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.coverage_pause", "tests.device_fixtures", "tests.kernel_fixtures"]
+pytest_plugins = [
+    "tests.batch.fake_execution",
+    "tests.coverage_pause",
+    "tests.device_fixtures",
+    "tests.kernel_fixtures",
+]
 
 # Tests share the cores, and TensorFlow's threads take more time together than one takes alone.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

@@ -1,13 +1,12 @@
 from .batch import run_batch
 from .comparison import compare
 from .control import pause, read_control, remove, resume, stop
-from .junit import junit_xml
-from .live import live_display
 from .model_store import ModelStore, ModelVersion
 from .parameters import parse_value
 from .records import read_records, run_details, select_records, value_text
 from .results import BatchResult
 from .run_folder import Metric, Run, RunFolder, State, Status, run_folders
+from .sweep import run_sweep
 from .template import read_template
 
 __all__ = [
@@ -20,8 +19,6 @@ __all__ = [
     "State",
     "Status",
     "compare",
-    "junit_xml",
-    "live_display",
     "parse_value",
     "pause",
     "read_control",
@@ -32,6 +29,7 @@ __all__ = [
     "run_batch",
     "run_details",
     "run_folders",
+    "run_sweep",
     "select_records",
     "stop",
     "value_text",

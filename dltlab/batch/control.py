@@ -74,11 +74,19 @@ def stop(out: Path, run_ids: Collection[str] | None = None) -> None:
                 folder.write_state(State(Status.CANCELLED, reason))
 
 
-def forget_stops(out: Path) -> None:
-    """Let the runs that were stopped be run again; a runner calls it when it starts."""
+def forget_stops(out: Path, run_ids: Collection[str] | None = None) -> None:
+    """Let runs that were stopped be run again; a runner calls it when it starts.
+
+    Args:
+        out: The folder of the runs.
+        run_ids: The runs, by default all.
+    """
     with _changing(out):
-        if read_control(out).stop:
-            _write(out, replace(read_control(out), stop=frozenset()))
+        control = read_control(out)
+        if run_ids is None:
+            _write(out, replace(control, stop=frozenset()))
+        elif not isinstance(control.stop, str):
+            _write(out, replace(control, stop=control.stop.difference(run_ids)))
 
 
 def remove(folders: Iterable[RunFolder]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dltlab import __version__
-from dltlab.cli import author, bench, data, doctor, kernels, launch, learn, models, run, runs
+from dltlab.cli import author, bench, data, doctor, kernels, launch, learn, models, run, runs, sweep
 from dltlab.cli.common import examples
 from dltlab.errors import LabError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (learn, doctor, author, models, launch, run):
+for group in (learn, doctor, author, models, launch, run, sweep):
     app.add_typer(group.app)
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(data.app, name="data")

@@ -33,6 +33,22 @@ CourseFolder = Annotated[
         "--course", help="The folder of a course; by default DLTLAB_COURSE, else dltlab's own."
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Runs at a time; by default what cores, GPUs and memory allow. 1: no cluster."
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run on this Dask cluster, as in tcp://host:8786."),
+]
+Slurm = Annotated[bool, typer.Option("--slurm", help="Submit --jobs jobs to Slurm.")]
+
+
+def print_notice(sentence: str) -> None:
+    """Print a sentence about the progress of a command, apart from its output."""
+    typer.echo(sentence, err=True)
 
 
 def print_table(table: object) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from dltlab.cli.common import CourseFolder, complete_lab, examples
+from dltlab.cli.common import (
+    CourseFolder,
+    Jobs,
+    Scheduler,
+    Slurm,
+    complete_lab,
+    examples,
+    print_notice,
+)
 from dltlab.cli.learn import Profile
 
 app = typer.Typer()
@@ -62,6 +70,9 @@ def run(
             exists=True, file_okay=False, help="The working directory; by default a folder per run."
         ),
     ] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: Slurm = False,
     course: CourseFolder = None,
 ) -> None:
     """Run labs and notebooks; finished runs are kept, so the same command goes on.
@@ -91,6 +102,13 @@ def run(
         )
         for template in templates
     ]
-    result = run_batch(runs, out)
+    result = run_batch(
+        runs,
+        out,
+        jobs=jobs,
+        scheduler=scheduler,
+        slurm={} if slurm else None,
+        notify=print_notice,
+    )
     typer.echo(str(result))
     raise typer.Exit(result.exit_code)

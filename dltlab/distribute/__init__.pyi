@@ -7,6 +7,7 @@ from .fits import fit_alpha_beta, fit_scaling
 from .group import join
 from .job_scripts import job_script
 from .launching import launch
+from .launching_plan import usable_gpus
 from .prepare import prepare
 from .scaling import measure_scaling
 from .simulation import LayerTime, layer_times, simulate
@@ -38,5 +39,6 @@ __all__ = [
     "reduce_scatter",
     "simulate",
     "strategy",
+    "usable_gpus",
     "worker",
 ]

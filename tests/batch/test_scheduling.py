@@ -1,0 +1,230 @@
+"""Where runs are executed: in this process, on the workers of a Dask cluster, or under Slurm."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from dltlab.batch.batch import run_batch
+from dltlab.batch.run_folder import RunFolder, State, Status
+from dltlab.batch.scheduling import (
+    DaskWorkers,
+    Outcome,
+    Task,
+    ThisProcess,
+    execute,
+    existing_cluster,
+    slurm_arguments,
+    slurm_cluster,
+    this_host,
+)
+from dltlab.errors import Invalid, Unavailable
+from tests.batch.fake_execution import run_of, states
+from tests.deadlines import wait_until
+
+
+@pytest.fixture
+def cluster() -> Iterator:
+    """A Dask cluster whose two workers are threads of this process."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def workers(cluster, tmp_path, told) -> Iterator[DaskWorkers]:
+    backend = existing_cluster(cluster.scheduler_address, tmp_path, told.append)
+    yield backend
+    backend.close()
+
+
+def task(out, number, **options) -> Task:
+    run = run_of(number, **options)
+    RunFolder(out / run.id).create(run)
+    return Task(run, out / run.id, attempt=0)
+
+
+def test_a_run_that_another_process_executes_is_left_alone(tmp_path, fake):
+    first = task(tmp_path, 1)
+    with RunFolder(first.path).locked():
+        assert execute(first) is None
+    assert fake.started == []
+
+
+def test_what_another_runner_has_finished_since_is_the_result(tmp_path, fake):
+    first = task(tmp_path, 1)
+    RunFolder(first.path).write_state(State(Status.FAILED, "theirs", attempt=1))
+    assert execute(first).reason == "theirs"
+    assert fake.started == []
+
+    RunFolder(first.path).write_state(State(Status.RUNNING, attempt=1))  # it was killed
+    assert execute(first).status is Status.DONE
+    assert fake.started == [1]
+
+
+def test_a_folder_that_cannot_be_written_fails_the_run_only(tmp_path, monkeypatch):
+    def refuse(run, folder):
+        raise Unavailable("The disk is full.")
+
+    monkeypatch.setattr("dltlab.batch.scheduling.execute_run", refuse)
+
+    assert execute(task(tmp_path, 1)) == State(Status.FAILED, "The disk is full.", attempt=1)
+
+
+def test_a_run_sees_the_gpus_that_were_chosen_for_it(tmp_path, fake, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert this_host(tmp_path).gpus == ("4", "5", "6")
+    first = task(tmp_path, 1)
+
+    execute(Task(first.run, first.path, 0, ("5", "6")))
+    assert fake.visible == "5,6"
+    execute(task(tmp_path, 2))
+    assert fake.visible == "4,5,6"
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    execute(Task(run_of(3), task(tmp_path, 3).path, 0, ("GPU-1",)))
+    assert fake.visible == "GPU-1"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_this_process_executes_a_run_when_it_is_started(tmp_path, fake):
+    backend = ThisProcess(this_host(tmp_path))
+    (worker,) = backend.workers()
+    backend.start(worker, task(tmp_path, 1))
+
+    (outcome,) = backend.outcomes(0)
+    assert (outcome.run_id, outcome.state.status) == (run_of(1).id, Status.DONE)
+    assert backend.outcomes(0) == []
+
+
+def test_a_cluster_executes_runs_on_all_its_workers(tmp_path, fake, cluster):
+    runs = [run_of(number, waits=True) for number in range(2)]
+    fake.on_start = lambda run: fake.go.set() if len(fake.started) == 2 else None
+
+    result = run_batch(
+        [*runs, run_of(3)], tmp_path, jobs=2, scheduler=cluster.scheduler_address, notify=str
+    )
+
+    assert fake.most == 2
+    assert result.counts == {Status.DONE: 3}
+
+
+def test_the_run_of_a_worker_that_ends_is_reported_with_its_name(tmp_path, fake, cluster, workers):
+    first, second = workers.workers()
+    workers.start(first, task(tmp_path, 1, waits=True))
+    wait_until(lambda: fake.started)
+
+    remove = partial(cluster.scheduler.remove_worker, address=first, close=False)
+    cluster.sync(remove, stimulus_id="test")
+    outcomes: list[Outcome] = []
+
+    def has_ended() -> bool:
+        outcomes.extend(workers.outcomes(0.1))
+        return bool(outcomes)
+
+    wait_until(has_ended)
+
+    (outcome,) = outcomes
+    assert outcome.state is None
+    assert outcome.lost.startswith(f"{first} on ")
+    assert list(workers.workers()) == [second]
+    fake.go.set()
+    wait_until(lambda: states(tmp_path)[1].status is Status.DONE)
+
+
+def test_a_worker_that_does_not_see_the_folder_is_not_used(tmp_path, cluster, told):
+    backend = existing_cluster(cluster.scheduler_address, tmp_path / "elsewhere", told.append)
+
+    assert backend.workers() == {}
+    assert any("does not see" in sentence for sentence in told)
+    backend.close()
+
+
+def test_a_scheduler_that_is_lost_is_named(tmp_path, told):
+    from distributed import LocalCluster
+
+    cluster = LocalCluster(n_workers=1, processes=False, dashboard_address=None)
+    address = cluster.scheduler_address
+    backend = existing_cluster(address, tmp_path, told.append)
+    cluster.close()
+
+    with pytest.raises(Unavailable, match=r"The Dask scheduler at inproc.* was lost"):
+        wait_until(lambda: backend.workers() and False)
+    backend.close()
+
+
+def test_a_scheduler_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("dltlab.batch.scheduling.CONNECT_SECONDS", 0.5)
+
+    with pytest.raises(Unavailable, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1 "):
+        existing_cluster("tcp://127.0.0.1:1", tmp_path, str)
+    with pytest.raises(Unavailable, match="no Dask scheduler at nonsense://x"):
+        existing_cluster("nonsense://x", tmp_path, str)
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    runs = [run_of(1), run_of(2)]
+
+    with pytest.raises(Unavailable, match=r"distributed is not installed. Run: pip install"):
+        run_batch(runs, tmp_path, jobs=2)
+
+
+def test_one_job_needs_no_package_of_the_extra(tmp_path, fake, monkeypatch):
+    for name in ("dask", "distributed", "optuna", "dask_jobqueue"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    assert run_batch([run_of(1), run_of(2)], tmp_path, jobs=1).exit_code == 0
+
+
+def test_the_jobs_of_slurm_ask_for_what_the_runs_need(tmp_path):
+    jobqueue = importlib.import_module("dask_jobqueue")
+    runs = [run_of(1, cores=2, memory_bytes=3 * 2**30), run_of(2, gpus=2)]
+    options = {"queue": "long", "walltime": "02:00:00", "account": "lab"}
+
+    arguments = slurm_arguments(runs, tmp_path, options)
+    script = jobqueue.slurm.SLURMJob(
+        "tcp://head:8786",
+        "dltlab-0",
+        **{name: value for name, value in arguments.items() if name != "scheduler_options"},
+    ).job_script()
+
+    lines = script.splitlines()
+    assert [line for line in lines if line.startswith("#SBATCH")] == [
+        "#SBATCH -J dltlab",
+        f"#SBATCH -e {tmp_path}/slurm/dltlab-%J.err",
+        f"#SBATCH -o {tmp_path}/slurm/dltlab-%J.out",
+        "#SBATCH -p long",
+        "#SBATCH -A lab",
+        "#SBATCH -n 1",
+        "#SBATCH --cpus-per-task=2",
+        "#SBATCH --mem=3G",
+        "#SBATCH -t 02:00:00",
+        "#SBATCH --gpus=2",
+    ]
+    assert f"{sys.executable} -m distributed.cli.dask_worker tcp://head:8786" in lines[-1]
+
+
+def test_options_that_slurm_does_not_have_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+
+    with pytest.raises(Invalid, match="SLURMCluster has no argument partition"):
+        slurm_cluster(1, [run_of(1)], tmp_path, {"partition": "long"}, str)
+
+
+def test_without_slurm_its_option_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    with pytest.raises(Unavailable, match="sbatch is not installed"):
+        run_batch([run_of(1)], tmp_path, jobs=1, slurm={})
