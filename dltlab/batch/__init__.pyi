@@ -1,6 +1,8 @@
 from .batch import run_batch
 from .comparison import compare
 from .control import pause, read_control, remove, resume, stop
+from .junit import junit_xml
+from .live import live_display
 from .model_store import ModelStore, ModelVersion
 from .parameters import parse_value
 from .records import read_records, run_details, select_records, value_text
@@ -19,6 +21,8 @@ __all__ = [
     "State",
     "Status",
     "compare",
+    "junit_xml",
+    "live_display",
     "parse_value",
     "pause",
     "read_control",

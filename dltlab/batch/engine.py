@@ -343,7 +343,10 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             traceback = "\n".join(content["traceback"])
             self._execution.log.write(f"{traceback}\n", is_error=True)
         else:
-            size = len(json.dumps(content["data"]))
+            size = sum(
+                len(value if isinstance(value, str) else json.dumps(value))
+                for value in content["data"].values()
+            )
             if size > self._data_left:
                 note = f"[an output of {size:,} characters is left out here]\n"
                 self._execution.log.write(note)

@@ -71,11 +71,15 @@ class Report:
 
     Args:
         out: The folder of the runs.
+
+    Attributes:
+        records: The runs in the last report, failures first.
     """
 
     def __init__(self, out: Path) -> None:
         self._out = out
         self._reader = RecordReader(out)
+        self.records: list[RunRecord] = []
         self._thumbnails: dict[Path, str] = {}
         self._embedded_bytes = 0
 
@@ -85,7 +89,7 @@ class Report:
         Raises:
             Unavailable: The file cannot be written.
         """
-        records = self._reader.read()
+        self.records = records = self._reader.read()
         parameters = differing_parameters(records)[:_MAX_COLUMNS]
         metrics = metric_names(records)[:_MAX_COLUMNS]
         columns = _columns(records, parameters, metrics)

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 from dltlab.files import cannot_write
 
 MAX_CELL_TEXT = 1_000_000  # characters that a cell prints
-MAX_CELL_DATA = 50_000_000  # characters of its other outputs
+MAX_CELL_DATA = 20_000_000  # characters of its other outputs
 MAX_LOG = 10_000_000  # characters
 _MAX_TAIL = 10_000  # characters of the end, where there is more
 _MAX_LAST_LINE = 200

@@ -6,12 +6,13 @@ from .nvml import list_gpus, nvidia_info
 from .peaks import Point, measure_peaks, roofline
 from .processes import gpu_processes
 from .processor import cpu_info, memory_info
-from .sampler import PowerMeter
+from .sampler import PowerMeter, Sampler
 from .watcher import watch
 
 __all__ = [
     "Point",
     "PowerMeter",
+    "Sampler",
     "compare",
     "cpu_info",
     "cpu_spec",

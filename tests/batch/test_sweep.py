@@ -122,6 +122,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         ["dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common],
         ["dask_worker", "--nthreads", "1", "--local-directory", str(tmp_path), *common],
     ]
+    python = sys.executable
     processes = [
         spawn(
             [sys.executable, "-m", f"distributed.cli.{name}", *options], stderr=subprocess.DEVNULL

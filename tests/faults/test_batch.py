@@ -69,7 +69,10 @@ FAULTS = {
     "input": ["input('name?')"],
     "magic": ["%matplotlib_is_no_magic"],
 }
-OPTIONS: dict[str, dict[str, Any]] = {"endless": {"timeout": 4.0}, "memory": {"memory_bytes": 600_000_000}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "endless": {"timeout": 4.0},
+    "memory": {"memory_bytes": 600_000_000},
+}
 
 
 @pytest.fixture(scope="module")
