@@ -4,6 +4,7 @@ from .control import pause, read_control, remove, resume, stop
 from .junit import junit_xml
 from .live import live_display
 from .model_store import ModelStore, ModelVersion
+from .panel import SweepPanel
 from .parameters import parse_value
 from .records import read_records, run_details, select_records, value_text
 from .results import BatchResult
@@ -20,6 +21,7 @@ __all__ = [
     "RunFolder",
     "State",
     "Status",
+    "SweepPanel",
     "compare",
     "junit_xml",
     "live_display",

@@ -57,7 +57,7 @@ class BatchResult(Result):
         """How many runs there are by status, why the first one failed, and where the report is."""
         total = f"{len(self.records)} run{'s' if len(self.records) != 1 else ''}"
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items())
-        sentences = [f"{total} in {short_path(self.out)}: {counts}."]
+        sentences = [f"{total} in {short_path(self.out)}{': ' if counts else ''}{counts}."]
         failures = [record for record in self.records if record.state.status in FAILURES]
         if failures:
             first = failures[0]
