@@ -210,7 +210,8 @@ class RunFolder:
             state = self._written_state()  # it may have ended between the two
             if state.status is Status.RUNNING:
                 reason = "The process that executed the run was killed. Run the same command again."
-                return replace(state, status=Status.KILLED, reason=reason)
+                ended = (self.path / "state.json").stat().st_mtime
+                return replace(state, status=Status.KILLED, reason=reason, ended=ended)
         return state
 
     def _written_state(self) -> State:

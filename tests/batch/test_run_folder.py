@@ -31,6 +31,7 @@ def test_a_run_without_its_process_was_killed(tmp_path):
     with folder.locked():
         assert folder.state().status is Status.RUNNING
     assert folder.state().status is Status.KILLED
+    assert folder.state().ended == (folder.path / "state.json").stat().st_mtime
 
 
 def test_only_folders_of_runs_are_listed(tmp_path):
