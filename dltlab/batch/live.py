@@ -119,7 +119,7 @@ def live_display(out: Path, run_ids: Iterable[str] = ()) -> Iterator[Callable[[s
 
     A terminal shows the queue, the runs that are executed with their cell and last metric, the
     time left and the use of the devices. Elsewhere, there is one line when a run starts and one
-    when it ends.
+    when it ends. All of it goes to the standard error: the output of a command is its result.
 
     Args:
         out: The folder of the runs.
@@ -130,7 +130,7 @@ def live_display(out: Path, run_ids: Iterable[str] = ()) -> Iterator[Callable[[s
     """
     from rich.console import Console
 
-    display = _Display(out, run_ids, Console(highlight=False))
+    display = _Display(out, run_ids, Console(stderr=True, highlight=False))
     thread = Thread(target=display.follow, name="dltlab-batch", daemon=True)
     thread.start()
     try:

@@ -1,12 +1,17 @@
 """Options and helpers that several command groups share."""
 
+import json
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dltlab.errors import LabError
+
+if TYPE_CHECKING:
+    from dltlab.batch import BatchResult
 
 
 def complete_lab(incomplete: str) -> list[str]:
@@ -46,9 +51,46 @@ Scheduler = Annotated[
 Slurm = Annotated[bool, typer.Option("--slurm", help="Submit --jobs jobs to Slurm.")]
 
 
-def print_notice(sentence: str) -> None:
-    """Print a sentence about the progress of a command, apart from its output."""
-    typer.echo(sentence, err=True)
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML, for CI.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print values that `dltlab.display.plain` has made ready for JSON."""
+    typer.echo(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def run_and_report(
+    execute: Callable[[Callable[[str], None]], "BatchResult"],
+    out: Path,
+    *,
+    run_ids: Collection[str] = (),
+    junit: Path | None,
+    as_json: bool,
+) -> None:
+    """Show a batch while it runs, print how it ended, and exit with its code.
+
+    Args:
+        execute: Runs the batch; its argument prints a sentence for the user.
+        out: The folder of the runs.
+        run_ids: The runs, where they are known before.
+        junit: The file for JUnit XML.
+        as_json: Print JSON.
+    """
+    from dltlab.batch import junit_xml, live_display
+    from dltlab.files import write_atomically
+
+    with live_display(out, run_ids) as notify:
+        result = execute(notify)
+    if junit:
+        write_atomically(junit, junit_xml(result.records))
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        typer.echo(result.summary)
+    raise typer.Exit(result.exit_code)
 
 
 def print_table(table: object) -> None:

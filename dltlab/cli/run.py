@@ -10,11 +10,13 @@ from typer.core import TyperCommand
 from dltlab.cli.common import (
     CourseFolder,
     Jobs,
+    Json,
+    Junit,
     Scheduler,
     Slurm,
     complete_lab,
     examples,
-    print_notice,
+    run_and_report,
 )
 from dltlab.cli.learn import Profile
 
@@ -73,6 +75,8 @@ def run(
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     slurm: Slurm = False,
+    junit: Junit = None,
+    as_json: Json = False,
     course: CourseFolder = None,
 ) -> None:
     """Run labs and notebooks; finished runs are kept, so the same command goes on.
@@ -102,13 +106,12 @@ def run(
         )
         for template in templates
     ]
-    result = run_batch(
-        runs,
+    options: dict[str, Any] = {"jobs": jobs, "scheduler": scheduler}
+    options["slurm"] = {} if slurm else None
+    run_and_report(
+        lambda notify: run_batch(runs, out, notify=notify, **options),
         out,
-        jobs=jobs,
-        scheduler=scheduler,
-        slurm={} if slurm else None,
-        notify=print_notice,
+        run_ids=[run.id for run in runs],
+        junit=junit,
+        as_json=as_json,
     )
-    typer.echo(str(result))
-    raise typer.Exit(result.exit_code)

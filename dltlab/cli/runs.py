@@ -1,6 +1,5 @@
 """Commands for the runs of notebooks: list, compare, control, remove and promote them."""
 
-import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dltlab.cli.common import examples
+from dltlab.cli.common import Json, examples, print_json
 from dltlab.errors import Invalid
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ _LOG_LINES = 20
 _MAX_LINES = 40  # of the files, the metrics, …
 
 Out = Annotated[Path, typer.Option("--out", help="The folder of the runs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="RUN…", help="Ids, or their first characters; by default all runs."),
@@ -63,7 +61,7 @@ def show(
     (record,) = select_records(read_records(out), [run])
     details = run_details(record, _LOG_LINES)
     if as_json:
-        _print_json(details)
+        print_json(details)
     else:
         for line in _detail_lines(details):
             typer.echo(line)
@@ -127,7 +125,7 @@ def remove(
         raise Invalid("Nothing was removed. To remove without a question, add --yes.")
     remove(record.folder for record in records)
     if as_json:
-        _print_json({"removed": ids})
+        print_json({"removed": ids})
     else:
         typer.echo(f"Removed {', '.join(ids)}.")
 
@@ -178,7 +176,7 @@ def _print_version(version: "ModelVersion", as_json: bool) -> None:
     from dltlab.display import plain
 
     if as_json:
-        _print_json(plain(version))
+        print_json(plain(version))
     else:
         typer.echo(f"Version {version.number} of {version.name} is in use: {version.path}")
 
@@ -196,19 +194,15 @@ def _print_control(out: Path, as_json: bool, message: str) -> None:
     if as_json:
         control = read_control(out)
         stop = control.stop if isinstance(control.stop, str) else sorted(control.stop)
-        _print_json({"paused": control.paused, "stop": stop})
+        print_json({"paused": control.paused, "stop": stop})
     else:
         typer.echo(message)
-
-
-def _print_json(values: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _print_result(result: "Result", as_json: bool) -> None:
     """Print a result as JSON or as a table, which is cut at the terminal's width only."""
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
         return
     from rich.console import Console
     from rich.table import Table

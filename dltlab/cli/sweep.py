@@ -1,11 +1,20 @@
 """The command that runs a notebook with many values of its parameters."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dltlab.cli.common import CourseFolder, Jobs, Scheduler, Slurm, examples, print_notice
+from dltlab.cli.common import (
+    CourseFolder,
+    Jobs,
+    Json,
+    Junit,
+    Scheduler,
+    Slurm,
+    examples,
+    run_and_report,
+)
 
 app = typer.Typer()
 
@@ -25,6 +34,8 @@ def sweep(
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     slurm: Slurm = False,
+    junit: Junit = None,
+    as_json: Json = False,
     course: CourseFolder = None,
 ) -> None:
     """Run a notebook with many values of its parameters: a grid, random ones, or a search.
@@ -35,8 +46,10 @@ def sweep(
     from dltlab.course import Course
 
     root = Course.find(course)
-    result = run_sweep(
-        file, out, root, jobs=jobs, scheduler=scheduler, slurm=slurm, notify=print_notice
+    options: dict[str, Any] = {"jobs": jobs, "scheduler": scheduler, "slurm": slurm}
+    run_and_report(
+        lambda notify: run_sweep(file, out, root, notify=notify, **options),
+        out,
+        junit=junit,
+        as_json=as_json,
     )
-    typer.echo(str(result))
-    raise typer.Exit(result.exit_code)

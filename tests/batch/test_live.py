@@ -17,7 +17,7 @@ def printed(capsys):
     parts: list[str] = []
 
     def read() -> str:
-        parts.append(capsys.readouterr().out)
+        parts.append(capsys.readouterr().err)
         return "".join(parts)
 
     return read

@@ -1,3 +1,6 @@
+import json
+from xml.etree import ElementTree
+
 import pytest
 
 from dltlab.batch import RunFolder, Status
@@ -43,8 +46,11 @@ def test_notebooks_are_run_and_finished_runs_are_kept(light, dltlab, notebook, t
     done = dltlab(*command)
 
     fails, train = folders(tmp_path / "runs")
-    assert (done.code, done.err) == (1, "")
+    assert done.code == 1
+    assert f"started {train.path.name} (epochs=5)" in done.err
+    assert f"failed {fails.path.name} after" in done.err
     assert "1 failed, 1 done" in done.out
+    assert "Report: runs/report.html" in done.out
     assert "ZeroDivisionError: division by zero" in done.out
     assert train.log.read_text() == "5 adam\n"
     assert fails.state().status is Status.FAILED
@@ -58,10 +64,14 @@ def test_notebooks_are_run_and_finished_runs_are_kept(light, dltlab, notebook, t
 def test_options_reach_the_runs(light, dltlab, tmp_path):
     notebook = write_notebook(tmp_path / "where.ipynb", "import os; print(os.getcwd())")
 
-    done = dltlab("run", notebook, "--out", "out", "--cwd", tmp_path, "--timeout", "500")
+    options = ("--cwd", tmp_path, "--timeout", "500", "--jobs", "1", "--json", "--junit", "x.xml")
+    done = dltlab("run", notebook, "--out", "out", *options)
 
     (folder,) = folders(tmp_path / "out")
     assert done.code == 0, done
+    assert json.loads(done.out)["counts"] == {"done": 1}
+    (case,) = ElementTree.parse(tmp_path / "x.xml").iter("testcase")
+    assert case.get("name") == folder.path.name
     assert folder.log.read_text() == f"{tmp_path}\n"
     assert folder.run().timeout == 500
 

@@ -1,5 +1,7 @@
 """The command `dltlab sweep`."""
 
+import json
+
 import pytest
 
 from dltlab.batch.run_folder import State, Status
@@ -24,10 +26,10 @@ def test_the_exit_code_says_whether_all_runs_ended_well(
 
     monkeypatch.setattr("dltlab.batch.scheduling.execute_run", execute)
 
-    result = dltlab("sweep", file, "--jobs", "1", "--out", tmp_path / "out")
+    result = dltlab("sweep", file, "--jobs", "1", "--out", tmp_path / "out", "--json")
 
     assert result.code == code, result.err
-    assert f"2 {status}" in result.out
+    assert json.loads(result.out)["counts"] == {status: 2}
     assert len(list((tmp_path / "out").glob("train-*/run.json"))) == 2
 
 
