@@ -171,7 +171,7 @@ class _Display:
                 stack.enter_context(self._devices)
             while True:
                 is_last = self.stop.is_set()
-                start = time.monotonic()
+                start = time.thread_time()
                 changed = self._watch.poll()
                 for event in changed:
                     if live is None or event[2].status in FAILURES:
@@ -180,8 +180,9 @@ class _Display:
                     live.update(self._panel(), refresh=True)
                 if is_last:
                     return
+                seconds = time.thread_time() - start
                 self._refresh_files()
-                self.stop.wait(max(_POLL_SECONDS, (time.monotonic() - start) / _SHARE))
+                self.stop.wait(max(_POLL_SECONDS, seconds / _SHARE))
 
     def finish(self) -> None:
         """Write the report and the event files of TensorBoard."""
@@ -196,15 +197,14 @@ class _Display:
             write_hparams(self._report.records)
 
     def _refresh_files(self) -> None:
-        start = time.monotonic()
-        if start >= self._next_report:
+        if time.monotonic() >= self._next_report:
+            start = time.thread_time()
             with suppress(LabError):  # they are written again at the end
                 self._write_files()
-            seconds = time.monotonic() - start
-            self._next_report = start + max(_REPORT_SECONDS, seconds / _SHARE)
+            seconds = time.thread_time() - start
+            self._next_report = time.monotonic() + max(_REPORT_SECONDS, seconds / _SHARE)
 
     def _panel(self) -> "RenderableType":
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -219,8 +219,13 @@ class _Display:
             table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
         if len(running) > num_rows:
             table.add_row("", "", "", f"and {len(running) - num_rows} more")
-        bar = ProgressBar(max(1, sum(counts.values())), ended, width=60)
-        return Group(table, bar, Text(self._status_line(counts)), Text(self._devices.text()))
+        panel = Table.grid()
+        if running:
+            panel.add_row(table)
+        panel.add_row(ProgressBar(max(1, sum(counts.values())), ended, width=60))
+        panel.add_row(Text(self._status_line(counts)))
+        panel.add_row(Text(self._devices.text()))
+        return panel
 
     def _status_line(self, counts: Counter[Status]) -> str:
         parts = [f"{counts[status]} {status}" for status in Status if counts[status]]
