@@ -30,6 +30,7 @@ COMMANDS = (
     "serve",
     "kernels",
     "launch",
+    "run",
 )
 IMPORTED = f"""
 import atexit, sys
