@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.coverage_pause",
     "tests.device_fixtures",
     "tests.kernel_fixtures",
+    "tests.slurm_fixtures",
 ]
 
 # Tests share the cores, and TensorFlow's threads take more time together than one takes alone.

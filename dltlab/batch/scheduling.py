@@ -52,6 +52,9 @@ class Host:
     sees_folder: bool = True
 
 
+_UNUSABLE = Host("", 0, 0, (), sees_folder=False)
+
+
 @dataclass(frozen=True)
 class Task:
     """A run to execute now.
@@ -220,14 +223,19 @@ class DaskWorkers:
             with self._scheduler():
                 present = self._client.scheduler_info(n_workers=-1)["workers"]
                 new = [address for address in present if address not in self._hosts]
-                hosts = {}
+                hosts: dict[str, Any] = {}
                 if new:
-                    hosts = self._client.run(this_host, self._out, workers=new, on_error="ignore")
+                    hosts = self._client.run(this_host, self._out, workers=new, on_error="return")
             self._hosts = {a: host for a, host in self._hosts.items() if a in present}
             for address, host in hosts.items():
-                self._hosts[address] = self._names.setdefault(host.name, host)
-                if not host.sees_folder:
+                if isinstance(host, OSError):  # it has ended meanwhile
+                    continue
+                if isinstance(host, Exception):
+                    self._notify(f"The worker {address} cannot be used: {host!r}")
+                    host = _UNUSABLE
+                elif not host.sees_folder:
                     self._notify(f"{host.name} does not see {self._out}; its worker is not used.")
+                self._hosts[address] = self._names.setdefault(host.name, host)
             self._next_look = time.monotonic() + _LOOK_SECONDS
         return {address: host for address, host in self._hosts.items() if host.sees_folder}
 
@@ -432,7 +440,8 @@ def packages(*names: str) -> list[Any]:
 
 def _be_quiet() -> None:
     """Keep from the user what Dask logs of lost workers: the runner names them itself."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client", "distributed.scheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _security() -> bool | None:

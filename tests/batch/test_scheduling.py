@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from dltlab.batch.scheduling import (
 )
 from dltlab.errors import Invalid, Unavailable
 from tests.batch.fake_execution import run_of, states
+from tests.batch.notebooks import light_kernels, read_run, write_notebook
 from tests.deadlines import wait_until
 
 
@@ -151,6 +153,16 @@ def test_a_worker_that_does_not_see_the_folder_is_not_used(tmp_path, cluster, to
     backend.close()
 
 
+def test_a_worker_that_lacks_a_package_is_not_used(workers, told, monkeypatch):
+    def fail(out):
+        raise ModuleNotFoundError("No module named 'dltlab'")
+
+    monkeypatch.setattr("dltlab.batch.scheduling.this_host", fail)
+
+    assert workers.workers() == {}
+    assert sum("cannot be used: ModuleNotFoundError" in sentence for sentence in told) == 2
+
+
 def test_a_scheduler_that_is_lost_is_named(tmp_path, told):
     from distributed import LocalCluster
 
@@ -228,3 +240,17 @@ def test_without_slurm_its_option_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(Unavailable, match="sbatch is not installed"):
         run_batch([run_of(1)], tmp_path, jobs=1, slurm={})
+
+
+def test_the_jobs_of_a_real_slurm_execute_runs(slurm, tmp_path):
+    write_notebook(tmp_path / "train.ipynb", "import os\nprint(os.environ['SLURM_JOB_ID'])")
+    run = read_run(tmp_path / "train.ipynb", memory_bytes=500_000_000)
+    told: list[str] = []
+
+    with light_kernels(tmp_path / "kernels"):
+        result = run_batch([run], tmp_path / "runs", jobs=1, slurm={}, notify=told.append)
+
+    assert result.exit_code == 0, [record.state for record in result.records]
+    assert RunFolder(tmp_path / "runs" / run.id).log.read_text() == "1\n"
+    assert any("1 jobs are submitted to Slurm" in sentence for sentence in told)
+    wait_until(lambda: not subprocess.check_output(["squeue", "-h"]))

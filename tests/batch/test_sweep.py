@@ -122,14 +122,13 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         ["dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common],
         ["dask_worker", "--nthreads", "1", "--local-directory", str(tmp_path), *common],
     ]
-    python = sys.executable
     processes = [
         spawn(
             [sys.executable, "-m", f"distributed.cli.{name}", *options], stderr=subprocess.DEVNULL
         )
         for name, *options in commands
     ]
-    wait_until(address.exists)
+    wait_until(lambda: address.exists() and address.read_text().endswith("}"))
     yield json.loads(address.read_text())["address"]
     for process in processes:
         process.terminate()

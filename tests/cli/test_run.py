@@ -41,7 +41,7 @@ def test_labs_are_run_in_a_profile(cold_kernels, dltlab, built, tmp_path):
 
 def test_notebooks_are_run_and_finished_runs_are_kept(light, dltlab, notebook, tmp_path):
     failing = write_notebook(tmp_path / "fails.ipynb", "1/0", parameters="epochs = 1")
-    command = ("run", notebook, failing, "-p", "epochs", "5")
+    command = ("run", notebook, failing, "--jobs", "1", "-p", "epochs", "5")
 
     done = dltlab(*command)
 

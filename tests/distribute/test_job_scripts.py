@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import yaml
 
 from dltlab.distribute.job_scripts import job_script
 from dltlab.errors import Invalid
-from tests.deadlines import HANG_SECONDS, spawn, wait_until
+from tests.deadlines import HANG_SECONDS, spawn
 
 ARGUMENTS = [
     "--name",
@@ -44,8 +42,6 @@ export SLURM_STEP_ID=0 SLURM_JOB_ID=$$
 for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" & tasks+=($!); done
 for task in "${tasks[@]}"; do wait "$task" || exit; done
 """
-SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch")
-MISSING = [program for program in SLURM_PROGRAMS if shutil.which(program) is None]
 
 
 @pytest.fixture
@@ -119,74 +115,8 @@ def test_the_script_of_slurm_runs_the_program_with_its_arguments(folder: Path) -
     ]
 
 
-def is_idle() -> bool:
-    """Return whether the node of Slurm waits for a job."""
-    done = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True)
-    return "idle" in done.stdout
-
-
-@pytest.fixture
-def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A Slurm of one node on this machine, with daemons of its own."""
+def test_two_tasks_of_a_real_slurm_are_one_job(folder: Path, slurm: Path) -> None:
     (folder / "programs" / "srun").unlink()
-    host, cpus = socket.gethostname().partition(".")[0], os.cpu_count()
-    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
-        ports = [server.getsockname()[1] for server in (one, other)]
-    for name in ("munge", "state", "spool", "log"):
-        (folder / name).mkdir(mode=0o700)
-    (folder / "munge" / "key").write_bytes(os.urandom(128))
-    (folder / "munge" / "key").chmod(0o600)
-    (folder / "slurm.conf").write_text(
-        f"""
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-MpiDefault=none
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
-    )
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    munge = folder / "munge"
-    commands = [
-        ["munged", "--foreground", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key"]
-        + [f"--{name}-file={munge}/{name}" for name in ("pid", "log", "seed")],
-        ["slurmctld", "-D"],
-        ["slurmd", "-D"],
-    ]
-    daemons = []
-    for command in commands:
-        with (folder / "log" / command[0]).open("w") as log:
-            daemons.append(spawn(command, stdout=log, stderr=log))
-        if command[0] == "munged":
-            wait_until((munge / "socket").exists)
-    try:
-        wait_until(lambda: is_idle() or any(daemon.poll() is not None for daemon in daemons))
-        for command, daemon in zip(commands, daemons, strict=True):
-            if daemon.poll() is not None:
-                text = (folder / "log" / command[0]).read_text().strip()
-                pytest.skip(f"{command[0]} does not run here: {text.splitlines()[-1]}")
-        yield folder
-    finally:
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait(HANG_SECONDS)
-
-
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-@pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons need root")
-def test_two_tasks_of_a_real_slurm_are_one_job(slurm: Path) -> None:
     (slurm / "my train.py").write_text(REPORT + MEET)
     text = job_script("slurm", ["my train.py", *ARGUMENTS], nodes=2, cores=1, gpus=0)
     (slurm / "job.sh").write_text(text)
