@@ -16,6 +16,7 @@ from dltlab.paths import short_path
 FAILURES = (Status.FAILED, Status.TIMEOUT, Status.KILLED)
 ORDER = (*FAILURES, Status.CANCELLED, Status.RUNNING, Status.QUEUED, Status.DONE, Status.PRUNED)
 _MAX_POINTS = 200  # of a metric's history
+_MAX_TEXT = 200  # characters of a value in a table
 _TAIL_BYTES = 65536
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _LOWER = re.compile(
@@ -175,9 +176,8 @@ def value_text(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, str):
-        return printable(value)
-    return printable(json.dumps(plain(value), ensure_ascii=False))
+    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    return printable(text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…")
 
 
 def duration_text(seconds: float | None) -> str:

@@ -27,7 +27,7 @@ from dltlab.batch.records import (
 )
 from dltlab.batch.results import REPORT
 from dltlab.batch.run_folder import Status
-from dltlab.display import plain, printable
+from dltlab.display import printable
 from dltlab.files import write_atomically
 
 _PAGE = Path(__file__).with_name("report_page")
@@ -211,7 +211,7 @@ def _data(records: Sequence[RunRecord], parameters: Sequence[str], metrics: Sequ
                 "name": record.run.name,
                 "status": record.state.status,
                 "ended": record.state.ended,
-                "parameters": [plain(record.run.parameters.get(name)) for name in parameters],
+                "parameters": [_drawn(record.run.parameters.get(name)) for name in parameters],
                 "values": [_rounded(record.values.get(name)) for name in drawn],
                 "histories": _histories(record, drawn, len(records)),
             }
@@ -231,6 +231,12 @@ def _histories(record: RunRecord, metrics: Sequence[str], num_runs: int) -> list
         steps, values = [step for step, _ in points], [_rounded(value) for _, value in points]
         columns.append([steps, values] if points else None)
     return columns
+
+
+def _drawn(value: object) -> object:
+    """Return a parameter for a plot: a number, None, or text."""
+    number = _rounded(value)
+    return number if value is None or number is not None else value_text(value)
 
 
 def _rounded(value: object) -> object:

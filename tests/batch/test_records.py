@@ -122,6 +122,7 @@ def test_the_log_is_shown_as_a_terminal_would(tmp_path):
 
 
 def test_values_and_times_are_short_and_printable():
+    assert value_text("a" * 1000) == "a" * 199 + "…"
     assert [value_text(v) for v in (0.123456, 3, True, None, "a\n", [1, "é"])] == [
         "0.1235", "3", "true", "–", r"a\n", '[1, "é"]',
     ]  # fmt: skip

@@ -125,7 +125,7 @@ function niceTicks(low, high, count) {
 }
 
 // Returns where a value lies between two positions in pixels, and the ticks of the axis.
-function axisScale(values, start, end, logRatio = 50) {
+function axisScale(values, start, end, isParameter = false) {
   const known = values.filter((value) => value !== null);
   if (!known.length || known.some((value) => typeof value !== "number")) {
     const names = [...new Set(values.map(label))].sort(collator.compare);
@@ -135,13 +135,13 @@ function axisScale(values, start, end, logRatio = 50) {
   }
   let low = known.reduce((a, b) => Math.min(a, b)), high = known.reduce((a, b) => Math.max(a, b));
   if (low === high) { const margin = Math.abs(low) / 10 || 1; low -= margin; high += margin; }
-  const isLog = low > 0 && high / low >= logRatio;
+  const isLog = low > 0 && high / low >= (isParameter ? 8 : 50);  // parameters are often powers of two
   const map = isLog ? Math.log10 : (value) => value;
   const [from, to] = [map(low), map(high)];
   const inner = (end - start) * 0.04;
   const at = (value) => (value === null ? null : start + inner + ((map(value) - from) / (to - from)) * (end - start - 2 * inner));
   const distinct = [...new Set(known)];
-  const ticks = distinct.length <= 6 ? distinct.sort((a, b) => a - b)
+  const ticks = isParameter && distinct.length <= 6 ? distinct.sort((a, b) => a - b)
     : isLog ? niceTicks(from, to, 3).filter(Number.isInteger).map((exponent) => 10 ** exponent)
     : niceTicks(low, high, 4);
   return { at, ticks: (ticks.length ? ticks : [low, high]).map((value) => [at(value), number(value)]) };
@@ -159,7 +159,6 @@ function figure(title, description, height, isWide) {
   return { svg, width, height };
 }
 
-const PARAMETER_RATIO = 8;  // parameters are often powers of two: on a logarithmic axis from here
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 40 };
 
 function axes(plot, x, y, xName, yName) {
@@ -217,7 +216,7 @@ function drawByParameter(runs, best, metric, parameter) {
   if (new Set(values.map(label)).size < 2) return;
   const [name, metricName] = [data.parameters[parameter], data.metrics[metric]];
   const plot = figure(`${metricName} by ${name}`, `${metricName} of ${runs.length} runs by the parameter ${name}; the best has ${name} ${label(best.parameters[parameter])}.`, 240, false);
-  const x = axisScale(values, ...xRange(plot), PARAMETER_RATIO), y = axisScale(runs.map((run) => run.values[metric]), ...yRange(plot));
+  const x = axisScale(values, ...xRange(plot), true), y = axisScale(runs.map((run) => run.values[metric]), ...yRange(plot));
   axes(plot, x, y, name, metricName);
   for (const run of bestLast(runs, best)) {
     const position = x.at(run.parameters[parameter]);
@@ -234,7 +233,7 @@ function drawParallel(runs, best, metric, isBetter) {
   const dimensions = [...varying.map((i) => [data.parameters[i], (run) => run.parameters[i]]), [name, (run) => run.values[metric]]];
   const top = 30, bottom = plot.height - 14;
   const at = (index) => 40 + (index * (plot.width - 80 - 40)) / (dimensions.length - 1);
-  const scales = dimensions.map(([, value], index) => axisScale(runs.map(value), bottom, top, index < varying.length ? PARAMETER_RATIO : undefined));
+  const scales = dimensions.map(([, value], index) => axisScale(runs.map(value), bottom, top, index < varying.length));
   const ranked = [...runs].sort((a, b) => (isBetter(a.values[metric], b.values[metric]) ? 1 : -1));
   const [faintest, power] = ranked.length < 50 ? [0.2, 2] : [0.04, Math.min(2 + ranked.length / 80, 12)];
   ranked.forEach((run, rank) => {
@@ -246,7 +245,12 @@ function drawParallel(runs, best, metric, isBetter) {
     draw(plot.svg, "line", { class: "axis", x1: at(index), x2: at(index), y1: top, y2: bottom });
     const anchor = index === 0 ? "start" : index === dimensions.length - 1 ? "end" : "middle";
     draw(plot.svg, "text", { x: at(index) + (index === 0 ? -36 : anchor === "end" ? 60 : 0), y: 14, "text-anchor": anchor, "font-weight": 600 }, short(title));
-    for (const [position, text] of scales[index].ticks) draw(plot.svg, "text", { x: at(index) + 5, y: position + 4, class: "tick" }, short(text));
+    let free = Infinity;
+    for (const [position, text] of scales[index].ticks.sort((a, b) => b[0] - a[0])) {
+      if (position > free) continue;  // no text over another
+      free = position - 13;
+      draw(plot.svg, "text", { x: at(index) + 5, y: position + 4, class: "tick" }, short(text));
+    }
   });
 }
 
@@ -260,7 +264,7 @@ function drawHistories(runs, best, metric) {
   const low = steps.reduce((a, b) => Math.min(a, b)), high = steps.reduce((a, b) => Math.max(a, b));
   const span = plot.width - MARGIN.left - MARGIN.right;
   const x = { at: (step) => MARGIN.left + (span * (step - low)) / (high - low || 1) };
-  x.ticks = niceTicks(low, high === low ? low + 1 : high, 6).map((step) => [x.at(step), number(step)]);
+  x.ticks = niceTicks(low, high === low ? low + 1 : high, 6).filter(Number.isInteger).map((step) => [x.at(step), number(step)]);
   const y = axisScale(values, ...yRange(plot));
   axes(plot, x, y, "step", name);
   for (const run of bestLast(named, best)) {
