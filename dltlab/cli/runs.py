@@ -1,6 +1,5 @@
 """Commands for the runs of notebooks: list, compare, control, remove and promote them."""
 
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -200,7 +199,7 @@ def _print_control(out: Path, as_json: bool, message: str) -> None:
 
 
 def _print_result(result: "Result", as_json: bool) -> None:
-    """Print a result as JSON or as a table, which is cut at the terminal's width only."""
+    """Print a result as JSON, or as a table with the columns that fit into the terminal."""
     if as_json:
         print_json(result.as_dict())
         return
@@ -210,15 +209,35 @@ def _print_result(result: "Result", as_json: bool) -> None:
 
     from dltlab.batch import value_text
 
+    texts = {str(name): list(map(value_text, column)) for name, column in result.table.items()}
+    widths = {name: 2 + max(len(name), *map(len, texts[name])) for name in texts}
+    console = Console(highlight=False)
+    left_out = _left_out(widths, console.width) if console.is_terminal else []
+    shown = [name for name in texts if name not in left_out]
     table = Table(box=None, pad_edge=False)
-    for name in result.table.columns:
-        table.add_column(Text(str(name)), no_wrap=True)
-    for row in result.table.itertuples(index=False):
-        table.add_row(*(Text(value_text(value)) for value in row))
-    width = None if sys.stdout.isatty() else max(80, 30 * len(result.table.columns) + 80)
-    console = Console(width=width, highlight=False)
-    console.print(table)
-    console.print(Text(result.summary))
+    for name in shown:
+        table.add_column(Text(name), no_wrap=True)
+    for row in zip(*(texts[name] for name in shown), strict=True):
+        table.add_row(*map(Text, row))
+    if not console.is_terminal:
+        console.width = max(80, sum(widths.values()))
+    if shown:
+        console.print(table)
+    if left_out:
+        console.print(Text(f"Left out here, but in --json: {', '.join(left_out)}."))
+    console.print(Text(result.summary), soft_wrap=True)
+
+
+def _left_out(widths: Mapping[str, int], room: int) -> list[str]:
+    """Return the columns that do not fit; the first two and the last one always stay."""
+    others = list(widths)[2:-1]
+    room -= sum(widths[name] for name in widths if name not in others)
+    left_out = []
+    for name in others:
+        room -= widths[name]
+        if room < 0:
+            left_out.append(name)
+    return left_out
 
 
 def _detail_lines(details: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,15 @@ def test_list_shows_failures_first_and_filters(dltlab, out):
     assert "queued, running, done" in answer.err
 
 
+def test_a_narrow_terminal_gets_the_columns_that_fit(dltlab, out, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = dltlab("runs", "list").out.splitlines()
+    assert lines[4] == "Left out here, but in --json: loss."
+    assert lines[1].split()[2:] == ["0.2", "b", "12.5", "s"]
+
+
 def test_show_prints_all_of_a_run(dltlab, out):
     name = run_id(out, "done")
     answer = dltlab("runs", "show", name.rpartition("-")[2][:5])
