@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from dltlab.batch.scheduling import (
     slurm_cluster,
     this_host,
 )
-from dltlab.errors import Invalid
+from dltlab.errors import Invalid, Unavailable
 from dltlab.paths import short_path
 
 _POLL_SECONDS = 0.5
@@ -337,6 +338,8 @@ class _Batch:
             )
             self._queue_again(run, outcome.state, reason)
         else:
+            if self._folder(run).state().status in (Status.QUEUED, Status.RUNNING):
+                self._write(run, outcome.state)
             self._end(run, outcome.state)
 
     def _may_retry_alone(self, started: _Started, state: State) -> bool:
@@ -395,7 +398,7 @@ class _Batch:
 
     def _write(self, run: Run, state: State) -> None:
         """Write the state of a run that no process executes."""
-        with self._folder(run).locked() as is_ours:
+        with suppress(Unavailable), self._folder(run).locked() as is_ours:
             if is_ours:
                 self._folder(run).write_state(state)
 

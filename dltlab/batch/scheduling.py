@@ -285,6 +285,9 @@ class DaskWorkers:
             future.cancel()
         except (KilledWorker, FutureCancelledError, NoValidWorkerError):
             self._next_look = 0
+        except Exception as error:  # whatever another installation of dltlab raises
+            reason = f"The worker {worker} on {host} could not execute it: {error!r}"
+            return Outcome(run_id, State(Status.FAILED, reason))
         return Outcome(run_id, None, f"{worker} on {host}")
 
     @contextmanager

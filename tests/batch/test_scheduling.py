@@ -122,6 +122,18 @@ def test_a_cluster_executes_runs_on_all_its_workers(tmp_path, fake, cluster):
     assert result.counts == {Status.DONE: 3}
 
 
+def test_a_run_that_a_worker_cannot_execute_fails_with_the_reason(tmp_path, cluster, monkeypatch):
+    def fail(run, folder):
+        raise TypeError("unexpected keyword")
+
+    monkeypatch.setattr("dltlab.batch.scheduling.execute_run", fail)
+
+    result = run_batch([run_of(1)], tmp_path, scheduler=cluster.scheduler_address, notify=str)
+
+    assert result.counts == {Status.FAILED: 1}
+    assert "could not execute it: TypeError('unexpected keyword')" in states(tmp_path)[1].reason
+
+
 def test_the_run_of_a_worker_that_ends_is_reported_with_its_name(tmp_path, fake, cluster, workers):
     first, second = workers.workers()
     workers.start(first, task(tmp_path, 1, waits=True))
