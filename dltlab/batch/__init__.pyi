@@ -8,18 +8,15 @@ from .panel import SweepPanel
 from .parameters import parse_value
 from .records import read_records, run_details, select_records, value_text
 from .results import BatchResult
-from .run_folder import Metric, Run, RunFolder, State, Status, run_folders
+from .run_folder import RunFolder, Status, run_folders
 from .sweep import run_sweep
 from .template import read_template
 
 __all__ = [
     "BatchResult",
-    "Metric",
     "ModelStore",
     "ModelVersion",
-    "Run",
     "RunFolder",
-    "State",
     "Status",
     "SweepPanel",
     "compare",

@@ -9,8 +9,9 @@ from typing import Any
 
 import nbformat
 
-from dltlab.batch import Run, RunFolder, State, read_template
+from dltlab.batch import RunFolder, read_template
 from dltlab.batch.execution import execute_run, kernel_environment
+from dltlab.batch.run_folder import Run, State
 from dltlab.course import Course
 from dltlab.kernels import prestart
 from tests.deadlines import wait_until

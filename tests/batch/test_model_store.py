@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dltlab.batch import ModelStore, Run, RunFolder, State, Status
+from dltlab.batch import ModelStore, RunFolder, Status
+from dltlab.batch.run_folder import Run, State
 from dltlab.errors import Damaged, Invalid, NotFound
 
 

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from dltlab.batch import Run, RunFolder, Status, stop
+from dltlab.batch import RunFolder, Status, stop
+from dltlab.batch.run_folder import Run
 from dltlab.batch.run_watch import RunEnded, RunWatch, oom_kills
 
 ALLOCATE = """

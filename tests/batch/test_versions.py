@@ -5,7 +5,7 @@ from importlib.metadata import version
 import nbformat
 import pytest
 
-from dltlab.batch import Run
+from dltlab.batch.run_folder import Run
 from dltlab.batch.versions import write_versions
 from dltlab.data import info
 from tests.batch.notebooks import write_notebook
