@@ -46,7 +46,7 @@ sha256 = "{sha256}"
 
 
 class Block(NamedTuple):
-    """A block of code in the README: its language, "" for a shell, and its text."""
+    """A block of code in the README that runs: its language, "" for a shell, and its text."""
 
     line: int
     language: str
@@ -56,7 +56,8 @@ class Block(NamedTuple):
 def blocks() -> list[Block]:
     text = (REPOSITORY / "README.md").read_text()
     matches = re.finditer(r"(?ms)^```(\w*)\n(.*?)^```", text)
-    return [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in matches]
+    found = [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in matches]
+    return [block for block in found if block.language in ("", "python")]
 
 
 @pytest.fixture

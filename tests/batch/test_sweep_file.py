@@ -1,6 +1,7 @@
 """Sweep files: what is valid, where a fault is, and which parameters the runs get."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,14 @@ def test_a_file_that_is_missing_or_no_text_is_named(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff")
     with pytest.raises(Invalid, match=r"binary\.toml cannot be read"):
         read_sweep(tmp_path / "binary.toml")
+
+
+def test_sweep_of_the_readme_is_valid(repository, tmp_path):
+    (text,) = re.findall(r"(?ms)^```toml\n(.*?)^```$", (repository / "README.md").read_text())
+    path = tmp_path / "SWEEP.toml"
+    path.write_text(text)
+
+    names = {"learning_rate", "optimizer", "seed"}
+    sets = parameter_sets(read_sweep(path), names)
+    assert len(sets) == 60
+    assert set(sets[0]) == names
