@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,10 +107,15 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+def run(
+    command: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    timeout: float = HANG_SECONDS,
+) -> None:
     """Run a command; it must succeed and print no warning of a library."""
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
     )
     assert done.returncode == 0, done.stdout + done.stderr
     is_lab = any("papermill" in part for part in command)  # which imports TensorFlow first
@@ -128,19 +134,30 @@ def serve(command: str, folder: Path, environment: dict[str, str]) -> None:
 
 
 def test_the_blocks_of_the_readme_run_as_they_are_written(folder, environment):
-    for block in blocks():
-        print(f"README.md:{block.line}")
-        run_block(block, folder, environment)
+    for language, neighbors in groupby(blocks(), lambda block: block.language):
+        if language == "python":
+            run_scripts([*neighbors], folder, environment)
+            continue
+        for block in neighbors:
+            print(f"README.md:{block.line}")
+            run_commands(block, folder, environment)
 
 
-def run_block(block: Block, folder: Path, environment: dict[str, str]) -> None:
-    if block.language == "python":
-        script = folder / f"line_{block.line}.py"
-        script.write_text(block.text)
-        run([sys.executable, script.name], folder, environment)
-        return
+def run_scripts(scripts: list[Block], folder: Path, environment: dict[str, str]) -> None:
+    """Run each block as a script, in one process, which imports TensorFlow once."""
+    names = [f"line_{block.line}.py" for block in scripts]
+    for name, block in zip(names, scripts, strict=True):
+        (folder / name).write_text(block.text)
+    run_each = "import runpy, sys; [runpy.run_path(name) for name in sys.argv[1:]]"
+    command = [sys.executable, "-c", run_each, *names]
+    run(command, folder, environment, timeout=HANG_SECONDS * len(names))
+
+
+def run_commands(block: Block, folder: Path, environment: dict[str, str]) -> None:
     lines = block.text.splitlines()
-    commands = [line for line in lines if not line.startswith((*NOT_RUN, SERVER))]
+    # tests/notebooks runs lab 01 with papermill in a cold kernel; here it runs in a warm one.
+    not_run = NOT_RUN if "dltlab-warm" in block.text else (*NOT_RUN, "papermill ")
+    commands = [line for line in lines if not line.startswith((*not_run, SERVER))]
     run(["sh", "-e", "-c", "\n".join(commands)], folder, environment)
     for line in lines:
         if line.startswith(SERVER):
