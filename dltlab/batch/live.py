@@ -1,6 +1,8 @@
 """Show a batch while it runs, in a terminal or as lines, and keep its report up to date."""
 
 import json
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -130,7 +132,10 @@ def live_display(out: Path, run_ids: Iterable[str] = ()) -> Iterator[Callable[[s
     """
     from rich.console import Console
 
-    display = _Display(out, run_ids, Console(stderr=True, highlight=False))
+    # Jupyter sets FORCE_COLOR in kernels, for which rich takes a pipe for a terminal.
+    is_terminal = sys.stderr.isatty() or os.environ.get("TTY_COMPATIBLE") == "1"
+    console = Console(stderr=True, highlight=False, force_terminal=is_terminal)
+    display = _Display(out, run_ids, console)
     thread = Thread(target=display.follow, name="dltlab-batch", daemon=True)
     thread.start()
     try:

@@ -87,7 +87,10 @@ def test_a_folder_that_is_removed_meanwhile_does_not_matter(tmp_path):
     assert watch.poll() == []
 
 
-def test_without_a_terminal_there_is_one_line_for_each_start_and_end(tmp_path, printed):
+def test_without_a_terminal_there_is_one_line_for_each_start_and_end(
+    tmp_path, printed, monkeypatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does in a kernel
     with live_display(tmp_path) as print_line:
         print_line("The dashboard: [http://localhost]")
         folder = fabricate(tmp_path, {"tag": "[red]"}, {"loss": [0.5]}, status=Status.RUNNING)
