@@ -604,8 +604,8 @@ ex.successive_halving.check(successive_halving)  # also ex.successive_halving.hi
 # the one that is left belong to the best?
 
 # %%
+halve = ex.successive_halving.or_reference(successive_halving)
 if MORE_SWEEPS:
-    halve = ex.successive_halving.or_reference(successive_halving)
     candidates = drawn[: len(drawn) // 2]
 
     def train(candidates, epochs):
