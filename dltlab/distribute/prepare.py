@@ -18,6 +18,7 @@ from dltlab.distribute.weighting import (
     num_valid,
     require_unprepared,
     states_of_step,
+    weigh_losses,
 )
 from dltlab.errors import Invalid, WorkerLost
 
@@ -256,6 +257,7 @@ class _Prepared:
 
     def _attach(self) -> None:
         """Average the gradients, also after the model was compiled again."""
+        weigh_losses(self.model, lambda: self.share.weight if self.share else None)
         optimizers = [
             optimizer for optimizer in optimizers_of(self.model) if "apply" not in vars(optimizer)
         ]

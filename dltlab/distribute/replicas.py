@@ -17,6 +17,7 @@ from dltlab.distribute.weighting import (
     num_valid,
     require_unprepared,
     states_of_step,
+    weigh_losses,
 )
 from dltlab.errors import Invalid
 
@@ -150,6 +151,7 @@ class _Prepared:
 
     def _attach(self) -> None:
         """Add the gradients of all replicas before they are checked, clipped and accumulated."""
+        weigh_losses(self.model, lambda: getattr(self.replica, "weight", None))
         optimizer = self.model.optimizer
         if optimizer is None or "apply" in vars(optimizer):
             return

@@ -56,6 +56,40 @@ def kind_of_loss(model: keras.Model, y_pred: Any, part: str) -> Literal["mean", 
     return "sum" if "sum" in reductions else "masked"
 
 
+def weigh_losses(model: keras.Model, weight: Callable[[], "tf.Tensor | None"]) -> None:
+    """Let the mean of each of several losses count by its rows: Keras counts all parts the same.
+
+    Args:
+        model: A compiled model; nothing changes if this was called since it was compiled.
+        weight: Returns the fraction of a batch's rows that a part has; None outside of a step.
+    """
+    compiled = model._compile_loss
+    if compiled is None or "build" in vars(compiled):
+        return
+    build = compiled.build
+
+    def build_and_weigh(*structures: Any) -> None:
+        build(*structures)
+        for metric in compiled.metrics:
+            _weigh(metric, weight)
+
+    object.__setattr__(compiled, "build", build_and_weigh)
+    for metric in compiled.metrics:
+        _weigh(metric, weight)
+
+
+def _weigh(metric: keras.Metric, weight: Callable[[], "tf.Tensor | None"]) -> None:
+    update = metric.update_state
+
+    def weighted_update(value: Any, sample_weight: Any = None) -> Any:
+        fraction = weight()
+        if fraction is not None:
+            sample_weight = fraction * (1 if sample_weight is None else sample_weight)
+        return update(value, sample_weight=sample_weight)
+
+    object.__setattr__(metric, "update_state", weighted_update)
+
+
 def num_valid(y_pred: Any) -> "tf.Tensor":
     """Return the number of places that the mask of an output does not hide, float32."""
     import tensorflow as tf

@@ -40,11 +40,14 @@ def dense(*hidden: keras.Layer) -> keras.Model:
     return keras.Sequential([keras.Input((6,)), layers.Dense(8, "tanh"), *hidden, layers.Dense(1)])
 
 
-def clipping_moving_average_and_synchronized_normalization(prepare: Prepare) -> Trained:
-    model = dense(layers.BatchNormalization(synchronized=True))
+def clipping_moving_average_synchronized_normalization_and_two_losses(prepare: Prepare) -> Trained:
+    inputs = keras.Input((6,))
+    hidden = layers.BatchNormalization(synchronized=True)(layers.Dense(8, "tanh")(inputs))
+    model = keras.Model(inputs, {"a": layers.Dense(1)(hidden), "b": layers.Dense(1)(hidden)})
     options = {"global_clipnorm": 0.1, "use_ema": True, "ema_overwrite_frequency": 3}
-    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1, **options), "mse", metrics=["mae"])
-    return train(model, prepare)
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1, **options)
+    model.compile(optimizer, {"a": "mse", "b": "mae"}, metrics={"a": ["mae"]})
+    return train(model, prepare, y={"a": Y, "b": -Y})
 
 
 def accumulation_regularizers_and_a_sum(prepare: Prepare) -> Trained:
@@ -77,7 +80,7 @@ def local_batch_normalization(prepare: Prepare) -> Trained:
 
 
 CASES = (
-    clipping_moving_average_and_synchronized_normalization,
+    clipping_moving_average_synchronized_normalization_and_two_losses,
     accumulation_regularizers_and_a_sum,
     masked_texts_evaluated_and_predicted,
     local_batch_normalization,
