@@ -304,21 +304,21 @@ class DaskWorkers:
 
 
 def local_cluster(jobs: int, out: Path, notify: Callable[[str], object]) -> DaskWorkers:
-    """Start a Dask cluster on this host, a process for each job.
+    """Start a Dask cluster on this host, a process for each job; TLS keeps other users out.
 
     Args:
         jobs: The number of runs at a time.
         out: The folder of the runs.
         notify: Called with a sentence for the user.
     """
-    dask, distributed = packages("dask", "distributed")
+    dask, distributed, _ = packages("dask", "distributed", "cryptography")
     _be_quiet()
     dask.config.set(_DASK)
     cluster = distributed.LocalCluster(
         n_workers=jobs,
         threads_per_worker=1,
         memory_limit=None,
-        security=_security(),
+        security=True,
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
         preload=__name__,
@@ -370,11 +370,14 @@ def slurm_cluster(
         Unavailable: Slurm or dask-jobqueue is not installed.
         Invalid: An option does not exist.
     """
-    distributed, jobqueue, dask = packages("distributed", "dask_jobqueue", "dask")
+    distributed, jobqueue, dask, _ = packages(
+        "distributed", "dask_jobqueue", "dask", "cryptography"
+    )
     if shutil.which("sbatch") is None:
         raise Unavailable("sbatch is not installed. Run the command on a login node of Slurm.")
     _be_quiet()
     dask.config.set(_DASK)
+    (out / "slurm").mkdir(parents=True, exist_ok=True)
     cluster = jobqueue.SLURMCluster(**slurm_arguments(runs, out, options))
     cluster.adapt(minimum=jobs, maximum=jobs)
     notify(f"{jobs} jobs are submitted to Slurm; the dashboard of Dask is {cluster.dashboard_link}")
@@ -405,6 +408,8 @@ def slurm_arguments(runs: Sequence[Run], out: Path, options: Mapping[str, Any]) 
         "memory": f"{memory}B",
         "job_extra_directives": [f"--gpus={gpus}"] if gpus else [],
         "log_directory": str(out / "slurm"),
+        "security": True,
+        "shared_temp_directory": str(out / "slurm"),  # of the keys, which only this user can read
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
         **options,
     }
@@ -445,8 +450,3 @@ def _be_quiet() -> None:
     """Keep from the user what Dask logs of lost workers: the runner names them itself."""
     for name in ("distributed", "distributed.client", "distributed.scheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _security() -> bool | None:
-    """Return whether other accounts can be kept out, for which Dask needs another package."""
-    return True if importlib.util.find_spec("cryptography") else None

@@ -221,9 +221,10 @@ def test_the_jobs_of_slurm_ask_for_what_the_runs_need(tmp_path):
     script = jobqueue.slurm.SLURMJob(
         "tcp://head:8786",
         "dltlab-0",
-        **{name: value for name, value in arguments.items() if name != "scheduler_options"},
+        **{n: v for n, v in arguments.items() if n not in ("scheduler_options", "security")},
     ).job_script()
 
+    assert arguments["security"] is True
     lines = script.splitlines()
     assert [line for line in lines if line.startswith("#SBATCH")] == [
         "#SBATCH -J dltlab",
