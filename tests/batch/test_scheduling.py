@@ -1,5 +1,6 @@
 """Where runs are executed: in this process, on the workers of a Dask cluster, or under Slurm."""
 
+import gc
 import importlib
 import os
 import subprocess
@@ -255,6 +256,8 @@ def test_without_slurm_its_option_is_refused(tmp_path, monkeypatch):
         run_batch([run_of(1)], tmp_path, jobs=1, slurm={})
 
 
+# dask-jobqueue leaves the files with its keys to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_jobs_of_a_real_slurm_execute_runs(slurm, tmp_path):
     write_notebook(tmp_path / "train.ipynb", "import os\nprint(os.environ['SLURM_JOB_ID'])")
     run = read_run(tmp_path / "train.ipynb", memory_bytes=500_000_000)
@@ -267,3 +270,4 @@ def test_the_jobs_of_a_real_slurm_execute_runs(slurm, tmp_path):
     assert RunFolder(tmp_path / "runs" / run.id).log.read_text() == "1\n"
     assert any("1 jobs are submitted to Slurm" in sentence for sentence in told)
     wait_until(lambda: not subprocess.check_output(["squeue", "-h"]))
+    gc.collect()
