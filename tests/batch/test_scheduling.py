@@ -219,10 +219,11 @@ def test_the_jobs_of_slurm_ask_for_what_the_runs_need(tmp_path):
     options = {"queue": "long", "walltime": "02:00:00", "account": "lab"}
 
     arguments = slurm_arguments(runs, tmp_path, options)
+    of_cluster = ("scheduler_options", "security", "shared_temp_directory")
     script = jobqueue.slurm.SLURMJob(
         "tcp://head:8786",
         "dltlab-0",
-        **{n: v for n, v in arguments.items() if n not in ("scheduler_options", "security")},
+        **{name: value for name, value in arguments.items() if name not in of_cluster},
     ).job_script()
 
     assert arguments["security"] is True
