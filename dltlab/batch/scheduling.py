@@ -193,6 +193,7 @@ class DaskWorkers:
         out: The folder of the runs.
         close: Ends the cluster.
         notify: Called with a sentence for the user.
+        restore: Starts the workers of the cluster that are lost for good.
     """
 
     def __init__(
@@ -201,12 +202,14 @@ class DaskWorkers:
         out: Path,
         close: Callable[[], object],
         notify: Callable[[str], object],
+        restore: Callable[[], object] = lambda: None,
     ) -> None:
         self._client = client
         self._address = client.scheduler.address
         self._out = out
         self._close = close
         self._notify = notify
+        self._restore = restore
         self._hosts: dict[str, Host] = {}
         self._names: dict[str, Host] = {}  # as they were first seen, before runs took memory
         self._tasks: dict[str, tuple[Any, str, str]] = {}  # future, worker, name of its host
@@ -220,6 +223,7 @@ class DaskWorkers:
             Unavailable: The scheduler was lost.
         """
         if time.monotonic() >= self._next_look:
+            self._restore()
             with self._scheduler():
                 present = self._client.scheduler_info(n_workers=-1)["workers"]
                 new = [address for address in present if address not in self._hosts]
@@ -324,7 +328,9 @@ def local_cluster(jobs: int, out: Path, notify: Callable[[str], object]) -> Dask
         preload=__name__,
     )
     notify(f"{jobs} jobs at a time; the dashboard of Dask is {cluster.dashboard_link}")
-    return DaskWorkers(distributed.Client(cluster), out, cluster.close, notify)
+    return DaskWorkers(
+        distributed.Client(cluster), out, cluster.close, notify, lambda: cluster.scale(jobs)
+    )
 
 
 def existing_cluster(address: str, out: Path, notify: Callable[[str], object]) -> DaskWorkers:

@@ -19,6 +19,7 @@ from dltlab.batch.scheduling import (
     ThisProcess,
     execute,
     existing_cluster,
+    local_cluster,
     slurm_arguments,
     slurm_cluster,
     this_host,
@@ -156,6 +157,23 @@ def test_the_run_of_a_worker_that_ends_is_reported_with_its_name(tmp_path, fake,
     assert list(workers.workers()) == [second]
     fake.go.set()
     wait_until(lambda: states(tmp_path)[1].status is Status.DONE)
+
+
+def test_a_worker_that_is_lost_for_good_is_replaced(tmp_path, fake, told):
+    import dask
+    from distributed import default_client
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
+        backend = local_cluster(1, tmp_path, told.append)
+        try:
+            (first,) = backend.workers()
+            default_client().retire_workers([first])
+            wait_until(lambda: set(backend.workers()) - {first})
+            (second,) = backend.workers()
+        finally:
+            backend.close()
+    assert first.startswith("tls://127.0.0.1:")
+    assert second.startswith("tls://127.0.0.1:")
 
 
 def test_a_worker_that_does_not_see_the_folder_is_not_used(tmp_path, cluster, told):
