@@ -18,6 +18,7 @@ app = typer.Typer(help="Runs of notebooks: list, compare, control, promote.", no
 
 _LOG_LINES = 20
 _MAX_LINES = 40  # of the files, the metrics, …
+_MAIN_PACKAGES = ("dltlab", "tensorflow", "keras", "numpy", "papermill")
 
 Out = Annotated[Path, typer.Option("--out", help="The folder of the runs.")]
 Names = Annotated[
@@ -250,7 +251,7 @@ def _detail_lines(details: Mapping[str, Any]) -> list[str]:
             lines += [f"{heading}:" if value else f"{heading}: none"]
             shown = list(value.items())[:_MAX_LINES]
             width = max((len(name) for name, _ in shown), default=0)
-            lines += [f"  {value_text(name):<{width}}  {value_text(item)}" for name, item in shown]
+            lines += [f"  {value_text(name):<{width}}  {_brief(item)}" for name, item in shown]
             if len(value) > len(shown):
                 lines.append(f"  and {len(value) - len(shown)} more")
         elif isinstance(value, list):
@@ -260,3 +261,13 @@ def _detail_lines(details: Mapping[str, Any]) -> list[str]:
         elif value not in (None, "", 0):
             lines.append(f"{heading}: {value_text(value)}")
     return lines
+
+
+def _brief(value: object) -> str:
+    """Return a value as text; of many packages, the main ones."""
+    from dltlab.batch import value_text
+
+    if not isinstance(value, Mapping) or not all(name in value for name in _MAIN_PACKAGES):
+        return value_text(value)
+    main = ", ".join(f"{name} {value[name]}" for name in _MAIN_PACKAGES)
+    return f"{main}, and {len(value) - len(_MAIN_PACKAGES)} more in versions.json"

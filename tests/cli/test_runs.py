@@ -61,7 +61,16 @@ def test_show_prints_all_of_a_run(dltlab, out):
     assert "  lr   0.1" in answer.out
     assert "  loss  –" in answer.out
     assert "  the end" in answer.out
+    main = ("dltlab", "keras", "numpy", "papermill", "tensorflow")
+    packages = dict.fromkeys((*main, "attrs", "bokeh"), "1.0")
+    (out / name / "versions.json").write_text(json.dumps({"packages": packages}))
+    line = next(
+        line for line in dltlab("runs", "show", name).out.splitlines() if "packages" in line
+    )
+    assert "tensorflow 1.0" in line
+    assert line.endswith("and 2 more in versions.json")
     details = json.loads(dltlab("runs", "show", name, "--json").out)
+    assert details["versions"]["packages"] == packages
     assert details["parameters"]["lr"] == 0.1
 
 
