@@ -5,6 +5,7 @@ An extension of Jupyter's server, turned on in `dltlab/course/jupyter`. The scri
 """
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
@@ -117,8 +118,12 @@ class StartPage:
 
     def _reports(self) -> list[Path]:
         """Return the reports of batches in the workspace, the newest first."""
-        folder = self._workspace.folder
-        paths = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/report.html")]
+        paths = []
+        for folder, subfolders, files in os.walk(self._workspace.folder):
+            if "report.html" in files:
+                paths.append(Path(folder, "report.html"))
+            if "run.json" in files:  # the folder of a run
+                subfolders.clear()
         return sorted(paths, key=lambda path: _modified(path) or 0, reverse=True)[:_NUM_REPORTS]
 
     def _experiments(self) -> list[str]:

@@ -100,15 +100,15 @@ def test_the_verdict_on_the_machine_is_one_line(findings):
 
 def test_batches_are_listed_with_their_reports(page, workspace):
     assert "Experiments" not in page.html()
-    out = workspace.folder / "runs" / "first <sweep>"
+    out = workspace.folder / "runs" / "experiments" / "first <sweep>"
     fabricate(out, {"lr": 0.1})
     fabricate(out, {"lr": 0.2}, status=Status.FAILED)
     (out / "report.html").write_text("")
 
     html = page.html()
-    path = 'data-path="runs/first &lt;sweep&gt;/report.html"'
-    assert f"{path}>runs/first &lt;sweep&gt;</a>: 1 failed, 1 done</li>" in html
-    assert 'href="/base/lab/tree/runs/first%20%3Csweep%3E/report.html"' in html
+    path = 'data-path="runs/experiments/first &lt;sweep&gt;/report.html"'
+    assert f"{path}>runs/experiments/first &lt;sweep&gt;</a>: 1 failed, 1 done</li>" in html
+    assert 'href="/base/lab/tree/runs/experiments/first%20%3Csweep%3E/report.html"' in html
 
 
 def test_a_report_without_runs_is_not_listed(page, workspace):

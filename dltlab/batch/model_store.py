@@ -74,9 +74,11 @@ class ModelList(Result):
     @property
     def summary(self) -> str:
         """How many models and versions there are."""
-        names = {version.name for version, _ in self.versions}
-        counts = f"{len(names)} models, {len(self.versions)} versions"
-        return f"{short_path(self.store)}: {counts}; * marks those in use."
+        num_models = len({version.name for version, _ in self.versions})
+        return (
+            f"Models in {short_path(self.store)}: {num_models}. Versions: {len(self.versions)}; "
+            "* marks those in use."
+        )
 
     @property
     def table(self) -> "pd.DataFrame":

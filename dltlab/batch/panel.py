@@ -73,9 +73,7 @@ class SweepPanel:
     @property
     def is_running(self) -> bool:
         """Whether runs are being executed, by this panel or by another process."""
-        if self._process is not None and self._process.poll() is None:
-            return True
-        return any(r.state.status is Status.RUNNING for r in self.result.records)
+        return self._is_alive() or Status.RUNNING in self.result.counts
 
     def start(self) -> None:
         """Execute the runs that are missing; return at once."""
@@ -114,6 +112,9 @@ class SweepPanel:
     def __str__(self) -> str:
         return repr(self.result)
 
+    def _is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def _watch(self) -> None:
         """Follow the runs in a thread, so that the kernel can handle the click that stops them."""
         if self._watcher is None or not self._watcher.is_alive():
@@ -121,16 +122,16 @@ class SweepPanel:
             self._watcher.start()
 
     def _follow(self) -> None:
-        ended = threading.Event()
-        while self.is_running:
-            self._update()
-            ended.wait(_POLL_SECONDS)
-        self._update()
+        pause = threading.Event()
+        while self._update():
+            pause.wait(_POLL_SECONDS)
         self._store(f"{_STYLE}{self._runs.value}")
 
-    def _update(self) -> None:
-        """Show the runs as they are now."""
-        result, running = self.result, self.is_running
+    def _update(self) -> bool:
+        """Show the runs as they are now; return whether some are still executed."""
+        is_alive = self._is_alive()
+        result = self.result
+        running = is_alive or Status.RUNNING in result.counts
         finished = sum(record.state.ended is not None for record in result.records)
         self._button.description = _STOP if running else _START
         self._button.icon = "stop" if running else "play"
@@ -138,6 +139,7 @@ class SweepPanel:
         table = result._repr_html_() if result.records else ""
         self._runs.value = f'<div class="dltlab-sweep-runs" tabindex="0">{table}</div>'
         self._status.value = _status(self._sentence(finished, len(result.records), running))
+        return running
 
     def _sentence(self, finished: int, total: int, running: bool) -> str:
         code = None if self._process is None else self._process.poll()

@@ -20,8 +20,8 @@ _STYLE = """<style>
 .dltlab-question .widget-radio-box label { display: flex; flex-direction: row-reverse;
   justify-content: flex-end; gap: 6px; height: auto; line-height: 1.5; margin-bottom: 2px; }
 .dltlab-question .widget-radio-box input { flex: none; margin: 0 !important; }
-.dltlab-question:has(input:checked) .dltlab-check { display: none; }
-.dltlab-question:not(:has(input:checked)) .dltlab-check:not(:first-of-type) { display: none; }
+.dltlab-question .dltlab-check { display: none; }
+.dltlab-question:not(:has(input:checked)) .dltlab-check:first-of-type { display: inline-block; }
 </style>"""
 
 
@@ -158,10 +158,10 @@ def _without_backticks(text: str) -> str:
 
 
 def _show_buttons(num_options: int) -> str:
-    """Return the style that shows the button of the chosen option: the first one is for none.
+    """Return the style that shows the button of the chosen option.
 
-    A single button could not say what was chosen: while the kernel is busy, the browser sends it a
-    click at once and the choice before the click later.
+    The first button, which is disabled, belongs to no option. A single button could not tell which
+    option was chosen: a busy kernel receives a click before the last change of the options.
     """
     rules = (
         f".dltlab-question:has(label:nth-of-type({place}) input:checked) "

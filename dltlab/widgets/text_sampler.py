@@ -141,10 +141,9 @@ class TextSampler:
             self._start()
 
     def _start_again(self) -> None:
-        """Start the text that is being generated again, with the settings of now.
+        """Start the text that is being generated again, with the present settings.
 
-        While the kernel is busy, the browser sends it a click at once and the changes of a slider
-        before the click later.
+        A busy kernel receives a click before the last changes of a slider.
         """
         if self._is_writing():
             self.stop()

@@ -145,7 +145,7 @@ def test_a_model_is_promoted_and_rolled_back(dltlab, out):
 
 
 def test_without_models_the_store_is_empty(dltlab):
-    assert "models: 0 models, 0 versions" in dltlab("runs", "models").out
+    assert "Models in models: 0. Versions: 0" in dltlab("runs", "models").out
     answer = dltlab("runs", "rollback", "shapes")
     assert (answer.code, answer.out) == (2, "")
     assert "There is no model 'shapes'" in answer.err
