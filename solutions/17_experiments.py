@@ -57,7 +57,7 @@ import jupytext
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import FileLink, display
+from IPython.display import display
 from PIL import Image
 from scipy import stats
 
@@ -706,27 +706,35 @@ print("rolled back to version", store.roll_back("digits").number)
 print("in use again: version", store.promote(new_run, "digits").number)
 
 # %% [markdown]
-# No decision has used the test images so far. We use them once, for both versions. The interval
-# follows from the number of test images. Is the new version better? If it is not, the search has
-# found a lucky run, and version 1 should stay in use.
+# No decision has used the test images so far. We use them once, for both versions, and compare them
+# image by image. Is the new version better? If the interval of the difference contains 0, the
+# search may have found a lucky run, and we roll back.
 
 # %%
 test_images, test_labels = data.arrays("digits", "test")
 
 
-def test_accuracy(version):
-    """Print the accuracy of a version of the model on the test images."""
+def is_correct(version):
+    """Whether a version of the model classifies each test image correctly."""
     scores = load_model(version.path)(test_images).numpy()
-    accuracy = np.mean(scores.argmax(axis=1) == test_labels)
-    half = 1.96 * np.sqrt(accuracy * (1 - accuracy) / len(test_labels))
-    print(f"version {version.number}: {accuracy:.4f} ± {half:.4f} on {len(test_labels)} images")
+    return scores.argmax(axis=1) == test_labels
 
 
-for version, _ in reversed(store.history("digits")):
-    test_accuracy(version)
+old, new = (is_correct(version) for version, _ in reversed(store.history("digits")))
+print(f"accuracy on {len(old)} images: version 1 {old.mean():.4f}, version 2 {new.mean():.4f}")
+differences = new.astype(float) - old
+mean, half = differences.mean(), 1.96 * differences.std(ddof=1) / np.sqrt(len(differences))
+print(f"version 2 - version 1: {mean:+.4f} ± {half:.4f}")
+if mean > half:
+    print("Version 2 is better, and stays in use.")
+else:
+    print("Version 2 is not shown to be better: back to version", store.roll_back("digits").number)
 
 # %% [markdown]
 # ## Something to show a friend
+# `SweepPanel` shows a sweep in a notebook: its button starts the sweep, and the table follows its
+# runs. Press *Start*: the search is complete, so nothing is run again.
+#
 # `report.html` in the folder of a sweep is one file that opens in any browser, without a network:
 # a table of all runs that can be sorted, their metrics over each parameter, failures first, and
 # links to the executed notebooks.
@@ -736,7 +744,10 @@ for version, _ in reversed(store.history("digits")):
 # runs.
 
 # %%
-display(FileLink(RUNS / "tpe" / "report.html"))
+batch.SweepPanel(RUNS / "tpe.toml", out=RUNS / "tpe", jobs=JOBS).show()
+
+# %%
+print("report:", RUNS / "tpe" / "report.html")
 widgets.tensorboard(str(RUNS))
 batch.compare([*batch.read_records(RUNS / "best"), *batch.read_records(RUNS / "second")])
 
