@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.device_fixtures",
     "tests.kernel_fixtures",
     "tests.slurm_fixtures",
+    "tests.workshop.namespace",
 ]
 
 # Tests share the cores, and TensorFlow's threads take more time together than one takes alone.
