@@ -6,12 +6,13 @@ from .declared import DeclaredExercise
 from .decorator import exercise
 from .leaderboard import LeaderboardEntry, add_to_leaderboard, show_leaderboard
 from .messages import Outcome, Verdict
-from .progress import LabProgress, course_progress, lab_to_continue, restart_lab
+from .progress import ALL_EXERCISES, LabProgress, course_progress, lab_to_continue, restart_lab
 from .questions import Question, correct, question, wrong
 from .source import lab_of, reference
 from .specs import Array, Equal, Integer, Number, Text
 
 __all__ = [
+    "ALL_EXERCISES",
     "Array",
     "CodedExercise",
     "DeclaredExercise",

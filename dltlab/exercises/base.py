@@ -67,7 +67,8 @@ class Exercise(ABC):
             result = replace(result, buttons=self._buttons(result.hint))
         result.show()
         if result.outcome is not None:
-            try_record_outcome(self.lab.name, self.name, result.outcome)
+            told = result.text if result.outcome in (Outcome.NOT_YET, Outcome.ERROR) else ""
+            try_record_outcome(self.lab.name, self.name, result.outcome, told)
 
     def evaluate(self, answer: Any) -> Verdict:
         """Check `answer` without showing or recording anything."""

@@ -16,6 +16,7 @@ from dltlab.exercises.messages import Message, Outcome
 from dltlab.paths import PROGRESS, progress_file
 
 ALL_EXERCISES = "*"  # in a record: the lab was started over, and what came before does not count
+_MESSAGE_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Record:
         lab: Name of the lab, as in "01_first_network".
         exercise: Name of the exercise or question; `ALL_EXERCISES` where the lab was started over.
         outcome: Outcome of the check.
+        message: What a learner who did not pass was told, or the wrong option that was chosen.
     """
 
     time: str
     lab: str
     exercise: str
     outcome: Outcome
+    message: str = ""
 
 
 _RECORD = TypeAdapter(Record)
@@ -73,7 +76,7 @@ class LabProgress:
         return asdict(self) | {"passed": self.passed}
 
 
-def record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
+def record_outcome(lab: str, exercise: str, outcome: Outcome, message: str = "") -> None:
     """Append one record to the learner's progress.
 
     Several kernels may append at once: a record is one write in append mode. A partial line, left
@@ -83,7 +86,8 @@ def record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
         Unavailable: The file cannot be written.
     """
     path = progress_file()
-    record = Record(datetime.now(UTC).isoformat(timespec="seconds"), lab, exercise, outcome)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = Record(now, lab, exercise, outcome, message[:_MESSAGE_CHARACTERS])
     line = json.dumps(asdict(record)).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,10 +115,10 @@ def restart_lab(lab: str) -> None:
     record_outcome(lab, ALL_EXERCISES, Outcome.UNATTEMPTED)
 
 
-def try_record_outcome(lab: str, exercise: str, outcome: Outcome) -> None:
+def try_record_outcome(lab: str, exercise: str, outcome: Outcome, message: str = "") -> None:
     """Append one record; where that fails, show a message and go on."""
     try:
-        record_outcome(lab, exercise, outcome)
+        record_outcome(lab, exercise, outcome, message)
     except LabError as error:
         Message(exercise, "not saved", str(error)).show()
 

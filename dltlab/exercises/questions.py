@@ -86,7 +86,7 @@ class Question:
         """Choose an option by its letter, show the verdict, and record the outcome."""
         result = self.evaluate(letter)
         result.show()
-        self._record(result)
+        self._record(result, letter)
 
     def evaluate(self, letter: str) -> Verdict:
         """Return the verdict on the option `letter` without showing or recording anything.
@@ -94,20 +94,26 @@ class Question:
         Raises:
             Invalid: There is no such option.
         """
+        option = self._option(letter)
+        outcome = Outcome.PASSED if option.is_correct else Outcome.NOT_YET
+        return verdict(self.name, outcome, option.reason)
+
+    def _option(self, letter: str) -> Option:
         option = self.options.get(str(letter).strip().lower())
         if option is None:
             raise Invalid(f"{self.name} has the options {', '.join(self.options)}, not {letter!r}.")
-        outcome = Outcome.PASSED if option.is_correct else Outcome.NOT_YET
-        return verdict(self.name, outcome, option.reason)
+        return option
 
     def __str__(self) -> str:
         lines = [f"  {letter}) {option.text}" for letter, option in self.options.items()]
         example = f'Answer with: ex.{self.name}.answer("{next(iter(self.options))}")'
         return "\n".join([self.text, *lines, example])
 
-    def _record(self, result: Verdict) -> None:
+    def _record(self, result: Verdict, letter: str) -> None:
         assert result.outcome is not None
-        try_record_outcome(self.lab.name, self.name, result.outcome)
+        option = self._option(letter)
+        chosen = "" if option.is_correct else option.text
+        try_record_outcome(self.lab.name, self.name, result.outcome, chosen)
 
     def _widget(self, store: Callable[[str], None]) -> Any:
         """Return the question as a widget; `store` gets the HTML of each answer."""
@@ -135,7 +141,7 @@ class Question:
             message.value = result._repr_html_()
             choice = html.escape(_label(letter, self.options[letter]))
             store(f"{prompt.value}<p>You chose {choice}</p>{message.value}")
-            self._record(result)
+            self._record(result, letter)
 
         choices.observe(forget, "value")
         buttons = [ipywidgets.Button(description="Check", disabled=True)]

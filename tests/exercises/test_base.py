@@ -94,6 +94,7 @@ def test_a_check_shows_and_records_its_outcome(ex, capsys, answer, outcome, mess
     assert capsys.readouterr().out == f"{NAME}: {outcome}. {message}\n"
     (record,) = read_records()
     assert (record.lab, record.exercise, record.outcome) == ("01_my_topic", NAME, outcome)
+    assert record.message == (message if outcome in (Outcome.NOT_YET, Outcome.ERROR) else "")
 
 
 def test_evaluate_shows_and_records_nothing(ex, capsys):

@@ -52,8 +52,18 @@ def test_a_record_is_one_line_of_json_with_the_time_in_utc(progress_file):
 
     entry = json.loads(progress_file.read_text())
     assert entry.pop("time").endswith("+00:00")
-    assert entry == {"lab": LAB, "exercise": NAME, "outcome": "not yet"}
+    assert entry == {"lab": LAB, "exercise": NAME, "outcome": "not yet", "message": ""}
     assert progress_file.read_bytes().count(b"\n") == 1
+
+
+def test_a_record_has_the_beginning_of_the_message(progress_file):
+    record_outcome(LAB, NAME, Outcome.NOT_YET, "é" * 10_000)
+    progress_file.write_bytes(
+        progress_file.read_bytes()
+        + b'{"time": "2026-01-01", "lab": "01_my_topic", "exercise": "x", "outcome": "passed"}\n'
+    )
+
+    assert [record.message for record in read_records()] == ["é" * 500, ""]
 
 
 def test_the_last_outcome_counts_until_one_has_passed(summary):

@@ -76,6 +76,7 @@ def test_the_correct_letter_passes_with_its_reason(why, capsys, letter):
 
     assert capsys.readouterr().out == "why: passed. It is `1 < 2`.\n"
     assert outcomes() == [Outcome.PASSED]
+    assert [record.message for record in read_records()] == [""]
 
 
 def test_a_wrong_letter_is_not_yet_with_its_reason(why, capsys):
@@ -83,6 +84,7 @@ def test_a_wrong_letter_is_not_yet_with_its_reason(why, capsys):
 
     assert capsys.readouterr().out == "why: not yet. Is <script>1</script> more?\n"
     assert outcomes() == [Outcome.NOT_YET]
+    assert [record.message for record in read_records()] == ["`more`"]
 
 
 @pytest.mark.parametrize("letter", ["c", "", "ab", 1, None])
