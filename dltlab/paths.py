@@ -21,6 +21,7 @@ JOB_TOKEN = "DLTLAB_JOB_TOKEN"  # noqa: S105
 LAUNCH_MARK = "DLTLAB_LAUNCH"
 RUN_DIR = "DLTLAB_RUN_DIR"
 RUN_MARK = "DLTLAB_RUN"
+ROOM = "DLTLAB_ROOM"
 
 
 def own_course_dir() -> Path:
@@ -77,6 +78,11 @@ def progress_file() -> Path:
 def run_dir() -> Path | None:
     """Return the folder of the batch's run whose notebook runs here, or None outside a batch."""
     return _named(RUN_DIR)
+
+
+def room_dir() -> Path | None:
+    """Return the runtime folder of the workshop that this process belongs to, or None."""
+    return _named(ROOM)
 
 
 def cold_kernels() -> bool:

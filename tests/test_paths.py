@@ -9,6 +9,7 @@ from dltlab import paths
 DEFAULTS = {
     paths.course_dir: ("DLTLAB_COURSE", None),
     paths.data_dir: ("DLTLAB_DATA_DIR", platformdirs.user_data_path("dltlab") / "datasets"),
+    paths.room_dir: ("DLTLAB_ROOM", None),
     paths.mirror_dir: ("DLTLAB_DATA_MIRROR", None),
     paths.engine_dir: ("DLTLAB_ENGINE_DIR", platformdirs.user_cache_path("dltlab") / "engines"),
     paths.progress_file: (

@@ -40,11 +40,11 @@ class Search:
     def __init__(
         self, file: SweepFile, out: Path, make_run: Callable[[dict[str, Any]], Run]
     ) -> None:
-        assert file.sweep.search
+        assert file.content.search
         (self._optuna,) = packages("optuna")
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         self._file, self._out, self._make_run = file, out, make_run
-        self._table: SearchTable = file.sweep.search
+        self._table: SearchTable = file.content.search
         distributions = self._table.distributions
         self.example = make_run({name: value.example for name, value in distributions.items()})
         self._study = self._open_study()

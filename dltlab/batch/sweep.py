@@ -45,7 +45,7 @@ def run_sweep(
         Unavailable: A package is missing, or the scheduler cannot be reached.
     """
     file = read_sweep(path)
-    sweep = file.sweep
+    sweep = file.content
     template = _template(file, course)
 
     def make_run(parameters: dict[str, Any]) -> Run:
@@ -81,7 +81,7 @@ def _template(file: SweepFile, course: Course) -> Template:
     Raises:
         Invalid: The notebook has no such parameter, or of another type.
     """
-    sweep = file.sweep
+    sweep = file.content
     if sweep.lab:
         template = read_template(sweep.lab, course)
     else:

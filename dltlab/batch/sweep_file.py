@@ -24,10 +24,7 @@ optimizer = {choices = ["sgd", "adam"]}
 import itertools
 import math
 import random
-import re
-import tomllib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,23 +35,18 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from dltlab.batch.template import ProfileName
-from dltlab.errors import Invalid, NotFound
-from dltlab.paths import short_path
+from dltlab.errors import Invalid
+from dltlab.toml_files import Table, TomlFile, read_toml
 
 _SEEDS = ("seed", "SEED")
 _FOLD = "FOLD"
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Distribution(_Table):
+class Distribution(Table):
     """Where the values of a parameter are drawn from: a range, or choices.
 
     Attributes:
@@ -69,7 +61,14 @@ class Distribution(_Table):
     high: int | float | None = None
     log: bool = False
     step: int | float | None = None
-    choices: list[Any] | None = Field(None, min_length=1)
+    choices: list[Any] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_table(cls, values: Any) -> Any:
+        if not isinstance(values, dict | Distribution):
+            raise ValueError("give a table, as {low = 1, high = 8} or {choices = [1, 2]}")
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> "Distribution":
@@ -115,7 +114,7 @@ class Distribution(_Table):
         return value
 
 
-class RandomTable(_Table):
+class RandomTable(Table):
     """The table `[random]`: its other keys are parameters."""
 
     model_config = ConfigDict(extra="allow")
@@ -143,7 +142,7 @@ class Named(BaseModel):
         return dict(self.model_extra or {})
 
 
-class SearchTable(_Table):
+class SearchTable(Table):
     """The table `[search]`: its other keys are parameters.
 
     Attributes:
@@ -171,7 +170,7 @@ class SearchTable(_Table):
         return self.__pydantic_extra__
 
 
-class Sweep(_Table):
+class Sweep(Table):
     """The content of a sweep file; see the module for an example."""
 
     notebook: str | None = None
@@ -183,11 +182,11 @@ class Sweep(_Table):
     cores: PositiveInt = 1
     gpus: NonNegativeInt | list[NonNegativeInt] = 0
     memory_gb: PositiveFloat | None = None
-    parameters: dict[str, Any] = {}
-    grid: dict[str, list[Any]] = {}
+    parameters: dict[str, Any] = Field(default={})
+    grid: dict[str, list[Any]] = Field(default={})
     random: RandomTable | None = None
     search: SearchTable | None = None
-    slurm: dict[str, Any] = {}
+    slurm: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
     def _check(self) -> "Sweep":
@@ -196,23 +195,7 @@ class Sweep(_Table):
         return self
 
 
-@dataclass(frozen=True)
-class SweepFile:
-    """A sweep file that is valid.
-
-    Attributes:
-        path: The file.
-        text: Its text, in which `place` finds lines.
-        sweep: Its content.
-    """
-
-    path: Path
-    text: str
-    sweep: Sweep
-
-    def place(self, *key: str | int) -> str:
-        """Return where a key is, as `SWEEP.toml:12`."""
-        return f"{short_path(self.path)}:{_line(self.text, key)}"
+SweepFile = TomlFile[Sweep]
 
 
 def read_sweep(path: Path) -> SweepFile:
@@ -222,22 +205,7 @@ def read_sweep(path: Path) -> SweepFile:
         Invalid: It is not valid; the message names the file, the line and the key.
         NotFound: There is no such file.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except FileNotFoundError:
-        raise NotFound(f"There is no sweep file {short_path(path)}.") from None
-    except tomllib.TOMLDecodeError as error:
-        message, _, position = str(error).partition(" (at ")
-        number = re.match(r"line (\d+)", position)
-        line = int(number[1]) if number else len(text.splitlines())
-        raise Invalid(f"{short_path(path)}:{line}: {message}.") from error
-    except (OSError, ValueError) as error:
-        raise Invalid(f"{short_path(path)} cannot be read: {error}.") from error
-    try:
-        file = SweepFile(path, text, Sweep.model_validate(content))
-    except ValidationError as error:
-        raise Invalid(_explanation(error, path, text, content)) from error
+    file = read_toml(path, Sweep, "sweep file")
     _check_tables(file)
     return file
 
@@ -252,7 +220,7 @@ def parameter_sets(file: SweepFile, names: Collection[str]) -> list[dict[str, An
     Raises:
         Invalid: The notebook has no parameter for the seeds or the folds.
     """
-    sweep = file.sweep
+    sweep = file.content
     draws: list[dict[str, Any]] = [{}]
     if sweep.random:
         source = random.Random(sweep.random.seed)  # noqa: S311 - no secret
@@ -297,14 +265,14 @@ def _numbered(
             f"{file.place(key)}: '{key}' needs a parameter {' or '.join(choices)}, which the "
             "notebook does not have. Add it to the cell tagged 'parameters'."
         )
-    if any(name == other for _, other, _ in varied(file.sweep)):
+    if any(name == other for _, other, _ in varied(file.content)):
         raise Invalid(f"{file.place(key)}: '{key}' sets the parameter {name}, which is set below.")
     return [{name: number} for number in range(count)]
 
 
 def _check_tables(file: SweepFile) -> None:
     """Check what concerns several tables."""
-    sweep = file.sweep
+    sweep = file.content
     if sweep.profile is not None and sweep.lab is None:
         raise Invalid(f"{file.place('profile')}: 'profile' is for a lab; a notebook has none.")
     for forbidden in ("grid", "random", "repeats", "folds"):
@@ -322,58 +290,3 @@ def _check_tables(file: SweepFile) -> None:
         if not values:
             raise Invalid(f"{file.place(*key)}: '{'.'.join(key)}' has no values. Add one.")
         first[name] = key
-
-
-def _explanation(error: ValidationError, path: Path, text: str, content: Any) -> str:
-    """Return where a fault is and what is wrong, in one sentence."""
-    faults = [(_known(fault["loc"], content), fault) for fault in error.errors()]
-    key, fault = max(faults, key=lambda pair: len(pair[0]))  # what is meant, of a union's parts
-    place = f"{short_path(path)}:{_line(text, key)}"
-    name = ".".join(map(str, key))
-    if fault["type"] == "extra_forbidden":
-        return f"{place}: Unknown key '{name}'. Correct or remove it."
-    if fault["type"] == "missing":
-        missing = ".".join(map(str, [*key, fault["loc"][-1]]))
-        return f"{place}: The key '{missing}' is missing. Add it."
-    if fault["type"] == "model_type":
-        return (
-            f"{place}: '{name}' must be a table, as {{low = 1, high = 8}} or {{choices = [1, 2]}}."
-        )
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
-    return f"{place}: {f'{name!r}: ' if name else ''}{message}."
-
-
-def _known(location: Sequence[str | int], content: Any) -> list[str | int]:
-    """Return the part of a location that is in the file; pydantic names a union's types as well."""
-    key: list[str | int] = []
-    for part in location:
-        if _contains(content, [*key, part]):
-            key.append(part)
-    return key
-
-
-def _line(text: str, key: Sequence[str | int]) -> int:
-    """Return the line in which a key begins, from 1.
-
-    A statement begins after the longest part of the file that is valid without it.
-    """
-    lines = text.splitlines(keepends=True)
-    start = 0
-    for end in range(len(lines) + 1):
-        try:
-            content = tomllib.loads("".join(lines[:end]))
-        except tomllib.TOMLDecodeError:
-            continue
-        if key and _contains(content, key):
-            break
-        start = end
-    return start + 1 if key else 1
-
-
-def _contains(content: Any, key: Sequence[str | int]) -> bool:
-    try:
-        for part in key:
-            content = content[part]
-    except (LookupError, TypeError):
-        return False
-    return True
