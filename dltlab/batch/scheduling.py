@@ -24,6 +24,7 @@ CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 1.0  # between two looks at the workers of a cluster
 _MEMORY_SHARE = 0.9  # of what is free when a worker is first seen
 _DEFAULT_MEMORY = 4_000_000_000  # of a job of Slurm whose runs do not say what they need
+_HASH_SEED = "PYTHONHASHSEED"
 _DASK = {
     "distributed.nanny.pre-spawn-environ": {},  # kernels would inherit its thread counts
     "distributed.scheduler.allowed-failures": 0,  # the runner starts a run again, not Dask
@@ -149,6 +150,8 @@ def dask_setup(worker: object) -> None:
 
     Ctrl-C in a terminal reaches all processes, but the runner ends what the workers execute.
     """
+    if not os.environ.get(_HASH_SEED):
+        os.environ.pop(_HASH_SEED, None)
     signal.signal(signal.SIGINT, lambda *_: None)
 
 
@@ -326,6 +329,7 @@ def local_cluster(jobs: int, out: Path, notify: Callable[[str], object]) -> Dask
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
         preload=__name__,
+        env={_HASH_SEED: os.environ.get(_HASH_SEED, "")},  # Dask's own would reach the kernels
     )
     notify(f"{jobs} jobs at a time; the dashboard of Dask is {cluster.dashboard_link}")
     return DaskWorkers(

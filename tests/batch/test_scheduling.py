@@ -216,7 +216,7 @@ def test_a_scheduler_that_does_not_exist_is_named(tmp_path, monkeypatch):
         existing_cluster("nonsense://x", tmp_path, str)
 
 
-def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch):
+def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, fake, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     runs = [run_of(1), run_of(2)]
 
