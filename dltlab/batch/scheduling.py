@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import queue
+import secrets
 import shutil
 import signal
 import socket
@@ -319,14 +320,12 @@ def local_cluster(jobs: int, out: Path, notify: Callable[[str], object]) -> Dask
         notify: Called with a sentence for the user.
     """
     dask, distributed, _ = packages("dask", "distributed", "cryptography")
-    _be_quiet()
-    dask.config.set(_DASK)
     cluster = distributed.LocalCluster(
         n_workers=jobs,
         threads_per_worker=1,
         memory_limit=None,
         security=True,
-        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs=_set_up(dask),
         silence_logs=logging.CRITICAL,
         preload=__name__,
         env={_HASH_SEED: os.environ.get(_HASH_SEED, "")},  # Dask's own would reach the kernels
@@ -385,8 +384,7 @@ def slurm_cluster(
     )
     if shutil.which("sbatch") is None:
         raise Unavailable("sbatch is not installed. Run the command on a login node of Slurm.")
-    _be_quiet()
-    dask.config.set(_DASK)
+    options = {"scheduler_options": _set_up(dask), **options}
     (out / "slurm").mkdir(parents=True, exist_ok=True)
     cluster = jobqueue.SLURMCluster(**slurm_arguments(runs, out, options))
     cluster.adapt(minimum=jobs, maximum=jobs)
@@ -420,7 +418,6 @@ def slurm_arguments(runs: Sequence[Run], out: Path, options: Mapping[str, Any]) 
         "log_directory": str(out / "slurm"),
         "security": True,
         "shared_temp_directory": str(out / "slurm"),  # of the keys, which only this user can read
-        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
         **options,
     }
 
@@ -456,7 +453,19 @@ def packages(*names: str) -> list[Any]:
         ) from error
 
 
+def _set_up(dask: Any) -> dict[str, str]:
+    """Configure Dask for a cluster of ours; return the options of its scheduler.
+
+    The dashboard has a secret in its address, because Dask has no other protection for it.
+    """
+    _be_quiet()
+    secret = secrets.token_urlsafe(16)
+    link = f"http://127.0.0.1:{{port}}/{secret}/status"
+    dask.config.set({**_DASK, "distributed.dashboard.link": link})
+    return {"dashboard_address": "127.0.0.1:0", "http_prefix": f"/{secret}"}
+
+
 def _be_quiet() -> None:
-    """Keep from the user what Dask logs of lost workers: the runner names them itself."""
-    for name in ("distributed", "distributed.client", "distributed.scheduler"):
+    """Keep from the user what Dask logs of its dashboard, and of lost workers: they are named."""
+    for name in ("distributed", "distributed.client", "distributed.scheduler", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
