@@ -229,7 +229,9 @@ class DaskWorkers:
         if time.monotonic() >= self._next_look:
             self._restore()
             with self._scheduler():
-                present = self._client.scheduler_info(n_workers=-1)["workers"]
+                # `scheduler_info` at times returns none: it reads what another thread replaces.
+                identity = self._client.sync(self._client.scheduler.identity, n_workers=-1)
+                present = identity["workers"]
                 new = [address for address in present if address not in self._hosts]
                 hosts: dict[str, Any] = {}
                 if new:

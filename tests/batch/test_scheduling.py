@@ -201,6 +201,15 @@ def test_a_worker_that_does_not_see_the_folder_is_not_used(tmp_path, cluster, to
     backend.close()
 
 
+def test_the_workers_are_those_of_the_scheduler_not_of_the_cache_of_its_client(
+    workers, monkeypatch
+):
+    """A thread of Dask's client replaces what `scheduler_info` returns by one without workers."""
+    monkeypatch.setattr("distributed.Client.scheduler_info", lambda *_, **__: {"workers": {}})
+
+    assert len(workers.workers()) == 2
+
+
 def test_a_worker_that_lacks_a_package_is_not_used(workers, told, monkeypatch):
     def fail(out):
         raise ModuleNotFoundError("No module named 'dltlab'")
