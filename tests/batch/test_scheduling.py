@@ -22,6 +22,7 @@ from dltlab.batch.scheduling import (
     execute,
     existing_cluster,
     local_cluster,
+    packages,
     slurm_arguments,
     slurm_cluster,
     this_host,
@@ -164,7 +165,7 @@ def test_the_run_of_a_worker_that_ends_is_reported_with_its_name(tmp_path, fake,
 @pytest.fixture
 def local(tmp_path, fake, told, monkeypatch) -> Iterator[DaskWorkers]:
     """A local cluster with one worker, which is replaced as soon as it is lost."""
-    import dask
+    dask, _ = packages("dask", "distributed")  # whose defaults must be there before
 
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
