@@ -19,7 +19,6 @@ DOCUMENTS = [
     for pattern in ("*.md", "benchmarks/*.md", "docs/**/*.md")
     for path in sorted(REPOSITORY.glob(pattern))
 ]
-TO_COME = {"workshop"}  # commands that the README announces
 
 every_document = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY))
@@ -49,8 +48,6 @@ def commands(path: Path) -> Iterator[list[str]]:
 def test_every_command_and_option_exists(path):
     root = typer.main.get_command(app)
     for words in commands(path):
-        if words[0] in TO_COME:
-            continue
         command: Any = root  # a click.Command, which Typer brings along
         for word in words:
             if hasattr(command, "commands") and not word.startswith("-"):

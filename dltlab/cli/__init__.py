@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from dltlab import __version__
-from dltlab.cli import author, bench, data, doctor, kernels, launch, learn, models, run, runs, sweep
+from dltlab.cli import (
+    author,
+    bench,
+    data,
+    doctor,
+    kernels,
+    launch,
+    learn,
+    models,
+    run,
+    runs,
+    sweep,
+    workshop,
+)
 from dltlab.cli.common import examples
 from dltlab.errors import LabError
 
@@ -23,6 +36,7 @@ app.add_typer(kernels.app, name="kernels")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(runs.app, name="runs")
+app.add_typer(workshop.app, name="workshop")
 
 
 def _print_version(requested: bool) -> None:

@@ -9,7 +9,12 @@ from .notebooks import (
     without_outputs,
 )
 from .parameters import check_parameters
-from .server import jupyterlab_command, jupyterlab_environment, unwritable_jupyter_folder
+from .server import (
+    jupyterlab_command,
+    jupyterlab_environment,
+    server_options,
+    unwritable_jupyter_folder,
+)
 from .source import Cell, Lab, parse_code, read_lab
 from .workspace import Workspace
 
@@ -29,6 +34,7 @@ __all__ = [
     "parse_code",
     "read_lab",
     "read_notebook",
+    "server_options",
     "solution_notebook",
     "unwritable_jupyter_folder",
     "without_outputs",

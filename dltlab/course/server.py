@@ -30,10 +30,7 @@ def jupyterlab_command(
         )
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={workspace.folder.resolve()}", "--log-level=WARN"]
-    command += ["--KernelManager.transport_encryption=auto"]  # between server and kernels
-    # Tornado warns of Jupyter's own limit for the answer to a ping. With a shorter one, which
-    # Tornado asks for, Jupyter ends each connection instead of sending it a second ping.
-    command += ["--ServerApp.logging_config={'loggers': {'tornado.general': {'level': 'ERROR'}}}"]
+    command += server_options()
     if lab:
         command += [f"--LabApp.default_url=/lab/tree/{lab}.ipynb"]
     if port is not None:
@@ -41,13 +38,22 @@ def jupyterlab_command(
         command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if not browser:
         command += ["--no-browser"]
+    if os.name == "posix" and os.geteuid() == 0:
+        command += ["--allow-root"]  # in a container, root is the only user
+    return command
+
+
+def server_options() -> list[str]:
+    """Return the options that every Jupyter server of ours has."""
+    options = ["--KernelManager.transport_encryption=auto"]  # between server and kernels
+    # Tornado warns of Jupyter's own limit for the answer to a ping. With a shorter one, which
+    # Tornado asks for, Jupyter ends each connection instead of sending it a second ping.
+    options += ["--ServerApp.logging_config={'loggers': {'tornado.general': {'level': 'ERROR'}}}"]
     if os.name == "posix":
         # Not a login shell, which may replace PATH.
         shell = shlex.quote(os.environ.get("SHELL", "sh"))
-        command += [f"--ServerApp.terminado_settings=shell_command={shell}"]
-        if os.geteuid() == 0:
-            command += ["--allow-root"]  # in a container, root is the only user
-    return command
+        options += [f"--ServerApp.terminado_settings=shell_command={shell}"]
+    return options
 
 
 def unwritable_jupyter_folder() -> Path | None:

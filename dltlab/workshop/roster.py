@@ -85,7 +85,9 @@ def read_roster(path: Path) -> list[Person]:
     return list(people.values())
 
 
-def enroll(folder: WorkshopFolder, people: list[Person], instructors: list[str]) -> list[Member]:
+def enroll(
+    folder: WorkshopFolder, people: list[Person], instructors: list[str], prefix: str = ""
+) -> list[Member]:
     """Give each person an account, remember it, and return all members, former ones included.
 
     A person is known by the e-mail address, or by the name where an address is missing; so a roster
@@ -95,6 +97,7 @@ def enroll(folder: WorkshopFolder, people: list[Person], instructors: list[str])
         folder: Of the workshop; its folder `state` exists.
         people: The roster.
         instructors: The names of the instructors.
+        prefix: Of the names of new accounts.
     """
     with lock_folder(folder.state):
         known = read_members(folder)
@@ -104,11 +107,12 @@ def enroll(folder: WorkshopFolder, people: list[Person], instructors: list[str])
             *((Person(name), True) for name in instructors),
             *((person, False) for person in people),
         ]:
+            kind = "instructor" if instructor else "learner"
             free = [member for member in before.values() if member.account not in after]
             account = next(
                 (member.account for member in free if _is_same(member, person, instructor)),
                 None,
-            ) or _next_account(instructor, [*before, *after])
+            ) or _next_account(prefix + kind, [*before, *after])
             after[account] = Member(account, **asdict(person), instructor=instructor)
         former = [replace(m, enrolled=False) for m in known if m.account not in after]
         members = sorted([*after.values(), *former], key=lambda member: member.account)
@@ -208,8 +212,7 @@ def _is_same(member: Member, person: Person, instructor: bool) -> bool:
     return _plain(member.name) == _plain(person.name)
 
 
-def _next_account(instructor: bool, taken: list[str]) -> str:
-    kind = "instructor" if instructor else "learner"
+def _next_account(kind: str, taken: list[str]) -> str:
     numbers = [int(account.removeprefix(kind)) for account in taken if account.startswith(kind)]
     return f"{kind}{max(numbers, default=0) + 1:02d}"
 

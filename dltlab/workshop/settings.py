@@ -1,7 +1,9 @@
 """The settings of a workshop: `workshop.toml`, every key of which has a default."""
 
 import datetime
+import socket
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -111,6 +113,8 @@ class Settings(Table):
         solutions: When learners may open a lab's solutions: when the instructor releases them, or
             always.
         instructors: Their names.
+        prefix: Of the names of accounts, for a second workshop on the same machine: "b-" for
+            b-learner01.
         starts: When each lab starts, by the lab's number or name; the board compares the class
             with it.
     """
@@ -120,12 +124,36 @@ class Settings(Table):
     profile: Literal["smoke", "workshop", "full"] = "workshop"
     solutions: Literal["released", "always"] = "released"
     instructors: list[Name] = Field(default=["Instructor"], min_length=1)
+    prefix: Annotated[str, Field(pattern=r"^([a-z][a-z0-9]{0,9}-)?$")] = ""
     starts: dict[str, datetime.time] = Field(default={})
     limits: Limits = Limits()
     sign_in: SignIn = SignIn()
     address: Address = Address()
     tls: Tls = Tls()
     servers: Servers = Servers()
+
+    @property
+    def scheme(self) -> str:
+        """Whether people use http or https."""
+        return "https" if self.tls.enabled else "http"
+
+    @property
+    def host(self) -> str:
+        """The name or address of the machine that people type."""
+        if self.address.url:
+            return str(urlsplit(self.address.url).hostname)
+        return socket.getfqdn() if self.address.host in ("0.0.0.0", "::") else self.address.host  # noqa: S104
+
+    @property
+    def url(self) -> str:
+        """Where people sign in, without a slash at the end."""
+        return (self.address.url or f"{self.scheme}://{self.host}:{self.address.port}").rstrip("/")
+
+    @property
+    def local_url(self) -> str:
+        """Where processes on this machine reach the proxy."""
+        host = "127.0.0.1" if self.address.host == "0.0.0.0" else self.address.host  # noqa: S104
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.address.port}"
 
     def lab_names(self, course: Course) -> list[str]:
         """Return the names of the workshop's labs, such as 01_first_network.

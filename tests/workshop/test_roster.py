@@ -1,7 +1,6 @@
 import pytest
 
 from dltlab.errors import Damaged, Invalid, NotFound
-from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.roster import Person, enroll, read_members, read_roster
 
 PEOPLE = [Person("Ada", "ada@example.org", "a"), Person("Grace"), Person("Alan", group="b")]
@@ -18,13 +17,6 @@ def read(tmp_path, monkeypatch):
         return read_roster(path)
 
     return read
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = WorkshopFolder(tmp_path)
-    folder.state.mkdir()
-    return folder
 
 
 def accounts(members):

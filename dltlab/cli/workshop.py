@@ -1,0 +1,124 @@
+"""Commands for instructors: start a workshop, run it, and stop it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dltlab.cli.common import Json, examples, print_json
+
+app = typer.Typer(help="Workshops: an instructor and a class.", no_args_is_help=True)
+
+Roster = Annotated[
+    Path, typer.Argument(metavar="ROSTER", help="The roster, or the folder of the workshop.")
+]
+_HERE = Path(".")
+
+
+@app.command(epilog=examples("dltlab workshop init my-class"))
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+) -> None:
+    """Write the settings of a new workshop, with comments, and a roster to fill in."""
+    from dltlab.paths import short_path
+    from dltlab.workshop import new_workshop
+
+    workshop = new_workshop(folder)
+    typer.echo(
+        f"Fill in {short_path(workshop.roster_file)}, look at "
+        f"{short_path(workshop.settings_file)}, then run: "
+        f"dltlab workshop serve {short_path(workshop.roster_file)}"
+    )
+
+
+@app.command(epilog=examples("sudo dltlab workshop serve my-class/roster.csv"))
+def serve(
+    roster: Roster = _HERE,
+    shared_account: Annotated[
+        bool,
+        typer.Option(
+            "--let-learners-share-one-account",
+            help="Without root: learners can then read and change each other's files.",
+        ),
+    ] = False,
+) -> None:
+    """Run the workshop until Ctrl-C or `dltlab workshop stop`; everyone's work is kept."""
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import serve as serve_workshop
+
+    serve_workshop(WorkshopFolder.find(roster), typer.echo, shared_account)
+
+
+@app.command(epilog=examples("dltlab workshop status my-class", "dltlab workshop status --json"))
+def status(roster: Roster = _HERE, as_json: Json = False) -> None:
+    """Show whether the workshop runs, its processes, and how many servers are ready."""
+    import asyncio
+
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import read_status
+
+    state = asyncio.run(read_status(WorkshopFolder.find(roster)))
+    if as_json:
+        print_json(state)
+        return
+    if not state["running"]:
+        typer.echo("The workshop is not running.")
+        return
+    typer.echo(f"The workshop is at {state.get('url', 'an address not known yet')}.")
+    for name, process in state.get("processes", {}).items():
+        state_of = f"process {process['pid']}" if process["pid"] else "starting again"
+        typer.echo(f"  {name}: {state_of}, restarted {process['restarts']} times")
+    if servers := state.get("servers"):
+        typer.echo(f"  {servers['ready']} of {servers['users']} servers are ready")
+
+
+@app.command(epilog=examples("dltlab workshop stop my-class"))
+def stop(roster: Roster = _HERE) -> None:
+    """Stop the workshop; everyone's work, codes and results are kept."""
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import stop as stop_workshop
+
+    was_running = stop_workshop(WorkshopFolder.find(roster))
+    typer.echo("The workshop is stopped." if was_running else "The workshop was not running.")
+
+
+@app.command(
+    epilog=examples(
+        "dltlab workshop cards my-class",
+        "dltlab workshop cards my-class --new learner07",
+        "dltlab workshop cards my-class --link learner07",
+    )
+)
+def cards(
+    roster: Roster = _HERE,
+    new: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ACCOUNT", help="Make a new code for it; the old one ends. 'all' too."
+        ),
+    ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(metavar="ACCOUNT", help="Print a link for one sign-in, valid for a day."),
+    ] = None,
+) -> None:
+    """Make the cards of a roster before the workshop, or again for who lost theirs."""
+    from dltlab.paths import short_path
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import make_cards, make_link
+
+    folder = WorkshopFolder.find(roster)
+    if link:
+        typer.echo(make_link(folder, link))
+    elif path := make_cards(folder, new or []):
+        typer.echo(f"The cards are in {short_path(path)}. Print it, then delete it.")
+    else:
+        typer.echo("Everybody has a code already; make new ones with --new.")

@@ -1,0 +1,79 @@
+"""The Hub's spawner: each learner's server runs in the learner's own account."""
+
+import os
+import pwd
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from jupyterhub.spawner import LocalProcessSpawner
+from traitlets import Integer, Unicode
+
+_SECONDS_TO_STOP = 10  # after each of SIGINT and SIGTERM
+
+
+class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
+    """Starts a server as a process of its learner's account.
+
+    Where this process is not root, all servers run in its account, with home folders in `homes`.
+    """
+
+    homes = Unicode(config=True, help="The home folders, where all use one account.")
+    processes = Integer(config=True, help="How many processes and threads an account may have.")
+
+    def __init__(self, **options: Any) -> None:
+        """Set how long a server may take to stop."""
+        super().__init__(**options)
+        self.interrupt_timeout = self.term_timeout = _SECONDS_TO_STOP
+
+    def make_preexec_fn(self, name: str) -> Callable[[], None]:
+        """Return what the new process does first: it takes the account and its limits."""
+        if self.homes:
+            home = self._home(name)
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return lambda: os.chdir(home)
+        become: Callable[[], None] = super().make_preexec_fn(name)
+        processes = self.processes
+
+        def take_account() -> None:
+            os.umask(0o077)
+            if processes:
+                resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+            become()
+
+        return take_account
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """Return the environment with the variables of a login."""
+        if not self.homes:
+            return {**super().user_env(env), "LOGNAME": self.user.name}
+        return {**env, "USER": self.user.name, "HOME": str(self._home(self.user.name))}
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs.
+
+        Of a server that an earlier Hub has started, only the process ID is known. It is compared
+        with the account: after a reboot it may be another process, and one that has ended and that
+        nobody has waited for is still listed.
+        """
+        if self.proc is None and self.pid and not self._is_running(self.pid):
+            self.clear_state()
+            return 0
+        status: int | None = await super().poll()
+        return status
+
+    def _is_running(self, pid: int) -> bool:
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if self.homes:
+                return bool(process.environ().get("JUPYTERHUB_USER") == self.user.name)
+            return bool(process.uids().real == pwd.getpwnam(self.user.name).pw_uid)
+        except psutil.Error:
+            return False
+
+    def _home(self, name: str) -> Path:
+        return Path(self.homes, name)

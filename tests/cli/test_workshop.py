@@ -1,0 +1,65 @@
+"""The commands `dltlab workshop …`: what they print and how they end."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def roster(tmp_path, monkeypatch, dltlab):
+    """The roster of a new workshop, in an own working folder."""
+    monkeypatch.chdir(tmp_path)
+    assert dltlab("workshop", "init", "class").code == 0
+    return tmp_path / "class" / "roster.csv"
+
+
+def test_init_says_what_to_do_next(tmp_path, monkeypatch, dltlab):
+    monkeypatch.chdir(tmp_path)
+
+    result = dltlab("workshop", "init", "class")
+
+    assert result.out == (
+        "Fill in class/roster.csv, look at class/workshop.toml, then run: dltlab workshop serve "
+        "class/roster.csv\n"
+    )
+    again = dltlab("workshop", "init", "class")
+    assert again.code == 2
+    assert "class/workshop.toml exists already" in again.err
+
+
+@pytest.mark.parametrize("command", ["serve", "status", "stop", "cards"])
+def test_a_missing_roster_is_named(tmp_path, monkeypatch, dltlab, command):
+    monkeypatch.chdir(tmp_path)
+
+    result = dltlab("workshop", command, "none.csv")
+
+    assert result.code == 2
+    assert "There is no roster none.csv" in result.err
+
+
+def test_a_fault_in_the_roster_or_settings_ends_with_its_line(roster, dltlab):
+    roster.write_text("name\nAda\nAda\n")
+    result = dltlab("workshop", "cards", roster)
+    assert result.code == 2
+    assert "class/roster.csv:3: The name Ada is in line 2, too." in result.err
+
+    roster.with_name("workshop.toml").write_text("port = 3\n")
+    result = dltlab("workshop", "serve", roster)
+    assert result.code == 2
+    assert "class/workshop.toml:1: Unknown key 'port'." in result.err
+
+
+def test_cards_and_links(roster, dltlab):
+    first = dltlab("workshop", "cards", roster)
+    assert "The cards are in class/cards.html." in first.out
+    assert "Everybody has a code already" in dltlab("workshop", "cards", roster).out
+    assert "cards-2.html" in dltlab("workshop", "cards", roster, "--new", "learner01").out
+
+    link = dltlab("workshop", "cards", roster, "--link", "learner01").out
+    assert link.startswith("http://127.0.0.1:8000/hub/login#")
+
+
+def test_a_workshop_that_does_not_run(roster, dltlab):
+    assert dltlab("workshop", "status", roster).out == "The workshop is not running.\n"
+    assert json.loads(dltlab("workshop", "status", roster, "--json").out) == {"running": False}
+    assert dltlab("workshop", "stop", roster).out == "The workshop was not running.\n"

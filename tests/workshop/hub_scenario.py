@@ -1,0 +1,232 @@
+"""A workshop that is attacked and killed in parts: run inside a namespace, prints facts as JSON."""
+
+import asyncio
+import json
+import os
+import pwd
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from dltlab.errors import LabError
+from dltlab.workshop.codes import CodeBook
+from dltlab.workshop.connection import free_ports
+from dltlab.workshop.folder import WorkshopFolder
+from dltlab.workshop.learner_client import LearnerClient
+from dltlab.workshop.roster import read_members
+from dltlab.workshop.servers import HUB_ERRORS
+from dltlab.workshop.supervisor import read_status
+
+COMMAND = [sys.executable, "-c", "from dltlab.cli import main; main()", "workshop"]
+NAMES = ["name", "Ada", "Eve <b>x</b>"]
+HANG_SECONDS = 300
+MANY = 45  # wrong codes
+
+
+class Facts(dict[str, object]):
+    """What was seen; what was seen last is also told at once, in case the rest hangs."""
+
+    def __setitem__(self, name: str, value: object) -> None:
+        print(f"{time.monotonic():.1f} {name}: {value}", file=sys.stderr, flush=True)
+        super().__setitem__(name, value)
+
+
+facts = Facts()
+
+
+class Scenario:
+    """One workshop and what happens to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = WorkshopFolder(path)
+        port = free_ports(1)[0]
+        self.url = f"https://127.0.0.1:{port}"
+        self.folder.settings_file.write_text(
+            f'labs = ["01"]\n[address]\nport = {port}\n[tls]\nself_signed = true\n'
+        )
+        self.enroll(*NAMES)
+
+    def enroll(self, *lines: str) -> None:
+        self.folder.roster_file.write_text("\n".join([*lines, ""]))
+
+    def serve(self) -> "subprocess.Popen[bytes]":
+        log = (self.folder.path / "serve.log").open("a")
+        return subprocess.Popen([*COMMAND, "serve", self.folder.path], stdout=log, stderr=log)
+
+    async def wait_for_servers(self, count: int) -> None:
+        await until(lambda: self._has_servers(count))
+
+    async def _has_servers(self, count: int) -> bool:
+        return (await read_status(self.folder)).get("servers", {}).get("ready", 0) >= count
+
+    async def pid(self, name: str) -> int:
+        """Return the process of this name, once it runs."""
+        pids: list[int] = []
+
+        async def is_there() -> bool:
+            status = await read_status(self.folder)
+            pids[:] = filter(None, [status.get("processes", {}).get(name, {}).get("pid")])
+            return bool(pids)
+
+        await until(is_there)
+        return pids[0]
+
+    async def kill(self, name: str) -> None:
+        """Kill a process, and wait until another one has taken its place."""
+        before = await self.pid(name)
+        os.kill(before, signal.SIGKILL)
+
+        async def is_new() -> bool:
+            return await self.pid(name) != before
+
+        await until(is_new)
+
+
+async def until(condition) -> None:
+    end = time.monotonic() + HANG_SECONDS
+    while not await condition():
+        assert time.monotonic() < end, "it never happened"
+        await asyncio.sleep(0.2)
+
+
+def servers(account: str) -> list[int]:
+    """Return the processes of a learner's server."""
+    uid = pwd.getpwnam(account).pw_uid
+    pids = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.uids().real == uid and "dltlab.workshop.learner_server" in process.cmdline():
+                pids.append(process.pid)
+    return pids
+
+
+async def value_of_x(learner: LearnerClient, kernel: str) -> str:
+    """Return x in a kernel, over a new socket."""
+    value: list[str] = []
+
+    async def answers() -> bool:
+        with suppress(LabError, *HUB_ERRORS):
+            socket = await learner.connect(kernel)
+            value.append(await socket.run("print(x)"))
+            await socket.close()
+        return bool(value)
+
+    await until(answers)
+    return value[0]
+
+
+async def refusal(client: LearnerClient, code: str, headers: dict[str, str] | None = None) -> str:
+    try:
+        await client.sign_in(code, headers)
+    except LabError as error:
+        return str(error)
+    return "signed in"
+
+
+async def try_codes(scenario: Scenario, codes: dict[str, str]) -> None:
+    """Guess codes, with forged addresses; meanwhile a neighbor signs in."""
+    async with LearnerClient(scenario.url) as guesser, LearnerClient(scenario.url) as neighbor:
+        facts["wrong code"] = await refusal(guesser, "2222-3333-4444")
+        refusals = [
+            await refusal(
+                guesser, f"{number:04d}-3333-4444", {"X-Forwarded-For": f"9.9.9.{number}"}
+            )
+            for number in range(MANY)
+        ]
+        facts["after many"] = refusals[-1]
+        facts["neighbor"] = await refusal(neighbor, codes["learner02"].upper().replace("-", " "))
+    link = CodeBook(scenario.folder).link("learner02")
+    async with LearnerClient(scenario.url) as first, LearnerClient(scenario.url) as second:
+        facts["link"] = [await refusal(first, link), await refusal(second, link)]
+
+
+async def play(scenario: Scenario) -> None:
+    process = scenario.serve()
+    await scenario.wait_for_servers(3)
+    codes = CodeBook(scenario.folder).renew(["learner01", "learner02", "instructor01"])
+    again = subprocess.run(
+        [*COMMAND, "serve", scenario.folder.path], capture_output=True, text=True
+    )
+    facts["served twice"] = [again.returncode, again.stderr]
+    await try_codes(scenario, codes)
+    async with LearnerClient(scenario.url) as ada, LearnerClient(scenario.url) as eve:
+        await ada.sign_in(codes["learner01"])
+        await eve.sign_in(codes["learner02"])
+        await ada.open_server()
+        kernel = await ada.start_kernel()
+        socket = await ada.connect(kernel)
+        facts["account"] = await socket.run(
+            "import os, pwd; x = 42; print(pwd.getpwuid(os.getuid()).pw_name, os.getcwd(), "
+            "oct(os.stat(os.environ['HOME']).st_mode)[-3:])"
+        )
+        secret = scenario.folder.keys / "connection.json"
+        facts["secrets"] = await socket.run(f"print(os.access({str(secret)!r}, os.R_OK))")
+        async with eve.session.get(f"{scenario.url}/user/learner01/api/kernels") as response:
+            facts["neighbor's server"] = response.status
+        async with LearnerClient(scenario.url) as instructor:
+            await instructor.sign_in(codes["instructor01"])
+            async with instructor.session.get(
+                f"{scenario.url}/user/learner01/api/kernels"
+            ) as response:
+                facts["instructor in a learner's server"] = response.status
+
+        before = servers("learner01")
+        os.kill(await scenario.pid("hub"), signal.SIGKILL)
+        facts["x while the Hub is down"] = await socket.run("print(x)")
+        await scenario.wait_for_servers(3)
+        facts["x after the Hub"] = await value_of_x(ada, kernel)
+        await scenario.kill("proxy")
+        facts["x after the proxy"] = await value_of_x(ada, kernel)
+        facts["server outlives Hub and proxy"] = servers("learner01") == before
+
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+
+        async def has_server() -> bool:
+            return bool(servers("learner01")) and servers("learner01") != before
+
+        await until(has_server)
+        await ada.open_server()
+        kernel = await ada.start_kernel()
+        socket = await ada.connect(kernel)
+        await socket.run("x = 43")
+
+        scenario.enroll("name", "Ada", "Grace")
+        grace: list[str] = []
+
+        async def enrolled() -> bool:
+            grace[:] = [m.account for m in read_members(scenario.folder) if m.name == "Grace"]
+            return bool(grace)
+
+        await until(enrolled)
+        async with LearnerClient(scenario.url) as learner:
+            facts["left the roster"] = await refusal(learner, codes["learner02"])
+        async with LearnerClient(scenario.url) as learner:
+            await learner.sign_in(CodeBook(scenario.folder).renew(grace)[grace[0]])
+            await learner.open_server()
+            facts["joined the roster"] = learner.account
+
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process = scenario.serve()
+        await scenario.wait_for_servers(3)
+        facts["x after the supervisor"] = await value_of_x(ada, kernel)
+    stopped = subprocess.run([*COMMAND, "stop", scenario.folder.path], capture_output=True)
+    facts["stopped"] = [stopped.returncode, process.wait()]
+    facts["left over"] = sum(map(len, map(servers, ("learner01", "learner02", "learner03"))))
+    facts["cards"] = sorted(path.name for path in scenario.folder.path.glob("cards*.html"))
+    facts["script in a card"] = "<b>" in (scenario.folder.path / "cards.html").read_text()
+    log = (scenario.folder.logs / "hub.log").read_text()
+    facts["codes in the log"] = [code for code in codes.values() if re.search(code, log)]
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    asyncio.run(play(Scenario(folder)))
+    print(json.dumps(facts))

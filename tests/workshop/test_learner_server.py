@@ -1,0 +1,45 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from dltlab.workshop import learner_server
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """Start a learner's server, up to where JupyterHub takes over; return its options."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("PATH", "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "x")
+    calls = []
+    module = SimpleNamespace(main=lambda: calls.append(sys.argv[1:]))
+    monkeypatch.setitem(sys.modules, "jupyterhub.singleuser", module)
+
+    def serve(*arguments):
+        monkeypatch.setattr(sys, "argv", ["learner_server", *arguments])
+        learner_server.main()
+        return calls[-1]
+
+    return serve
+
+
+def test_a_learner_gets_the_labs_of_the_workshop(serve, tmp_path):
+    options = serve("01_first_network,03_recurrent_networks", "--log-level=WARN")
+
+    folder = tmp_path / "dltlab"
+    assert sorted(path.name for path in folder.glob("*.ipynb")) == [
+        "01_first_network.ipynb",
+        "03_recurrent_networks.ipynb",
+    ]
+    assert options[0] == f"--ServerApp.root_dir={folder}"
+    assert options[-1] == "--log-level=WARN"
+
+
+def test_what_a_learner_has_is_served_when_a_lab_cannot_be_copied(serve, tmp_path, capsys):
+    (tmp_path / "dltlab").mkdir()
+    (tmp_path / "dltlab" / "01_first_network.ipynb").mkdir()
+
+    assert serve("01_first_network")
+    assert "01_first_network" in capsys.readouterr().err
