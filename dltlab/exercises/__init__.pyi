@@ -6,7 +6,14 @@ from .declared import DeclaredExercise
 from .decorator import exercise
 from .leaderboard import LeaderboardEntry, add_to_leaderboard, show_leaderboard
 from .messages import Outcome, Verdict
-from .progress import ALL_EXERCISES, LabProgress, course_progress, lab_to_continue, restart_lab
+from .progress import (
+    ALL_EXERCISES,
+    LabProgress,
+    ProgressRecord,
+    course_progress,
+    lab_to_continue,
+    restart_lab,
+)
 from .questions import Question, correct, question, wrong
 from .source import lab_of, reference
 from .specs import Array, Equal, Integer, Number, Text
@@ -23,6 +30,7 @@ __all__ = [
     "LeaderboardEntry",
     "Number",
     "Outcome",
+    "ProgressRecord",
     "Question",
     "Text",
     "Verdict",

@@ -20,7 +20,7 @@ _MESSAGE_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
-class Record:
+class ProgressRecord:
     """One checked answer.
 
     Attributes:
@@ -38,7 +38,7 @@ class Record:
     message: str = ""
 
 
-_RECORD = TypeAdapter(Record)
+_RECORD = TypeAdapter(ProgressRecord)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def record_outcome(lab: str, exercise: str, outcome: Outcome, message: str = "")
     """
     path = progress_file()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    record = Record(now, lab, exercise, outcome, message[:_MESSAGE_CHARACTERS])
+    record = ProgressRecord(now, lab, exercise, outcome, message[:_MESSAGE_CHARACTERS])
     line = json.dumps(asdict(record)).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def try_record_outcome(lab: str, exercise: str, outcome: Outcome, message: str =
         Message(exercise, "not saved", str(error)).show()
 
 
-def read_records() -> list[Record]:
+def read_records() -> list[ProgressRecord]:
     """Return every record, oldest first, without the damaged lines.
 
     Raises:
@@ -163,7 +163,7 @@ def lab_to_continue(labs: list[LabProgress]) -> LabProgress | None:
     return next((lab for lab in labs[position:] + labs[:position] if lab.still_open), None)
 
 
-def _lab_progress(lab: Lab, records: list[Record]) -> LabProgress:
+def _lab_progress(lab: Lab, records: list[ProgressRecord]) -> LabProgress:
     """Return the progress in one lab, given its records."""
     outcomes, last = dict.fromkeys(lab.exercises, Outcome.UNATTEMPTED), None
     for record in records:

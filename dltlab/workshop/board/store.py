@@ -34,12 +34,8 @@ create table if not exists readers (
     account text primary key, number integer not null
 ) strict;
 create table if not exists releases (lab text primary key, at real not null) strict;
-create table if not exists lab_starts (lab text primary key, at real not null) strict;
-create table if not exists hand_ins (
-    account text not null, lab text not null, at real not null, primary key (account, lab)
-) strict;
 """
-_TABLES_OF_ACCOUNTS = ("answers", "hands", "readers", "hand_ins")
+_TABLES_OF_ACCOUNTS = ("answers", "hands", "readers")
 
 
 @dataclass(frozen=True)
@@ -168,12 +164,6 @@ class BoardStore:
         """Close the database."""
         self._connection.close()
 
-    @property
-    def version(self) -> tuple[int, int]:
-        """A value that changes whenever this or another process has changed the database."""
-        ((others,),) = self._connection.execute("pragma data_version")
-        return others, self._connection.total_changes
-
     def record(self, account: str, answers: Iterable[CheckedAnswer]) -> None:
         """Record checked answers of one account; an answer that was sent before changes nothing.
 
@@ -289,23 +279,6 @@ class BoardStore:
     def releases(self) -> dict[str, float]:
         """Return when the solutions of each lab were released, in seconds since 1970."""
         return dict(self._connection.execute("select lab, at from releases"))
-
-    def start_lab(self, lab: str, at: float) -> None:
-        """Note that the class begins a lab now; the plan is counted from then on."""
-        self._write("insert or replace into lab_starts values (?, ?)", lab, at)
-
-    def lab_starts(self) -> dict[str, float]:
-        """Return when the class began each lab, in seconds since 1970, the last begun last."""
-        return dict(self._connection.execute("select lab, at from lab_starts order by at"))
-
-    def note_hand_in(self, account: str, lab: str, at: float) -> None:
-        """Note that a learner has handed in a lab."""
-        self._write("insert or replace into hand_ins values (?, ?, ?)", account, lab, at)
-
-    def hand_ins(self) -> dict[tuple[str, str], float]:
-        """Return when each account handed in each lab last, in seconds since 1970."""
-        rows = self._connection.execute("select account, lab, at from hand_ins")
-        return {(account, lab): at for account, lab, at in rows}
 
     def erase(self, account: str) -> None:
         """Delete everything about one account, also from the free pages of the file."""

@@ -134,20 +134,6 @@ def test_solutions_are_released_and_withdrawn(store):
     assert store.releases() == {}
 
 
-def test_the_lab_that_was_begun_last_is_the_last(store):
-    for at, lab in enumerate((LAB, "02_other", LAB)):
-        store.start_lab(lab, float(at))
-
-    assert list(store.lab_starts().items()) == [("02_other", 1.0), (LAB, 2.0)]
-
-
-def test_the_last_hand_in_of_a_lab_counts(store):
-    for at in (1.0, 2.0):
-        store.note_hand_in("ada", LAB, at)
-
-    assert store.hand_ins() == {("ada", LAB): 2.0}
-
-
 def test_everything_is_kept_when_it_is_opened_again(store, tmp_path):
     store.record("ada", answers(Outcome.PASSED))
     store.announce("Lunch", 1.0)
@@ -158,32 +144,17 @@ def test_everything_is_kept_when_it_is_opened_again(store, tmp_path):
         assert [announcement.number for announcement in reopened.announcements()] == [1]
 
 
-def test_the_version_changes_with_every_change_of_any_process(store, tmp_path):
-    versions = [store.version]
-    store.lower_hand("nobody")
-    assert store.version == versions[0]
-
-    store.announce("Lunch", 1.0)
-    versions.append(store.version)
-    with closing(BoardStore(tmp_path / "board.sqlite")) as other:
-        other.announce("Back", 2.0)
-    versions.append(store.version)
-    assert len(set(versions)) == 3
-
-
 def test_an_erased_account_leaves_nothing_in_the_file(store, tmp_path):
     for account in ("ada", "learner-to-erase"):
         store.record(account, answers(Outcome.NOT_YET, message=f"A word of {account}."))
         store.raise_hand(account, LAB, 1.0)
         store.note_reader(account, 1)
-        store.note_hand_in(account, LAB, 1.0)
 
     store.erase("learner-to-erase")
 
     assert [result.account for result in store.outcomes()] == ["ada"]
     assert [hand.account for hand in store.hands()] == ["ada"]
     assert store.readers() == {"ada": 1}
-    assert list(store.hand_ins()) == [("ada", LAB)]
     store.close()
     for path in tmp_path.glob("board.sqlite*"):
         assert b"learner-to-erase" not in path.read_bytes()

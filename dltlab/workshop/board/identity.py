@@ -1,0 +1,154 @@
+"""Who sends a request, as the Hub says: a learner's server, or an instructor who signed in."""
+
+import hmac
+import re
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from jupyterhub.services.auth import HubOAuth
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from tornado.web import HTTPError as HubError
+
+_SESSION, _STATE = "dltlab-board", "dltlab-board-state"  # cookies
+_STATE_SECONDS = 600
+_CACHE_SECONDS = 60  # how long what the Hub said is believed
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,63}", re.ASCII)
+_TOKEN = re.compile(r"[\w.~+/=-]{8,512}", re.ASCII)
+
+
+class Identity:
+    """Tells who sends a request.
+
+    Args:
+        auth: Knows the Hub; by default that which the environment of a service of the Hub names.
+    """
+
+    def __init__(self, auth: HubOAuth | None = None) -> None:
+        self._auth = auth or HubOAuth(cache_max_age=_CACHE_SECONDS)
+
+    @property
+    def prefix(self) -> str:
+        """The path of the service, such as /services/board/."""
+        return str(self._auth.base_url)
+
+    async def learner(self, request: Request) -> str:
+        """Return the account whose token the request carries, whatever its body says.
+
+        Raises:
+            HTTPException: There is no valid token, or the Hub cannot be asked.
+        """
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        user = await self._user(token) if scheme.lower() in ("token", "bearer") else None
+        if user is None or user.get("kind") != "user" or not _ACCOUNT.fullmatch(user["name"]):
+            raise HTTPException(403, "The Hub knows no learner with this token.")
+        return str(user["name"])
+
+    async def instructor(self, request: Request) -> str | None:
+        """Return the instructor who has signed in with this browser, or None.
+
+        Raises:
+            HTTPException: Somebody else has signed in, or the Hub cannot be asked.
+        """
+        user = await self._user(request.cookies.get(_SESSION, ""))
+        if user is None:
+            return None
+        if not self._auth.check_scopes(self._auth.access_scopes, user):
+            raise HTTPException(403, "This page is for instructors: sign in with their card.")
+        return str(user["name"])
+
+    async def require_instructor(self, request: Request) -> str:
+        """Return the instructor who has signed in with this browser.
+
+        Raises:
+            HTTPException: Nobody has, or somebody else, or the Hub cannot be asked.
+        """
+        name = await self.instructor(request)
+        if name is None:
+            raise HTTPException(403, "Sign in first: open the board's page.")
+        return name
+
+    def to_sign_in(self, request: Request) -> Response:
+        """Return the answer that leads a browser to the Hub's page for signing in."""
+        verifier, challenge, method = self._auth.generate_pkce_code_challenge()
+        state = self._auth.generate_state(self.prefix, code_verifier=verifier)
+        query = {
+            "client_id": self._auth.oauth_client_id,
+            "redirect_uri": self._auth.oauth_redirect_uri,
+            "response_type": "code",
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": method,
+        }
+        url = f"{self._auth.oauth_authorization_url}?{urlencode(query)}"
+        response = RedirectResponse(url, status_code=302)
+        self._set_cookie(request, response, _STATE, state, _STATE_SECONDS)
+        return response
+
+    async def signed_in(self, request: Request) -> Response:
+        """Keep the token of who comes back from the Hub's page, and lead on to the board.
+
+        Raises:
+            HTTPException: The browser has not been sent there from here, or the Hub refuses.
+        """
+        state = request.query_params.get("state", "")
+        expected = request.cookies.get(_STATE, "")
+        verifier = self._auth.get_code_verifier(state)
+        if not state or not hmac.compare_digest(state.encode(), expected.encode()) or not verifier:
+            raise HTTPException(400, "This sign-in has expired: open the board again.")
+        self._auth.clear_oauth_state(state)
+        code = request.query_params.get("code", "")
+        try:
+            token = await self._auth.token_for_code(code, code_verifier=verifier, sync=False)
+        except HubError as error:
+            raise HTTPException(403, "The Hub refuses this sign-in.") from error
+        # Not a redirect: after a link on another site, browsers would not send the new cookie.
+        page = f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={self.prefix}">'
+        response = HTMLResponse(page)
+        response.delete_cookie(_STATE, path=self.prefix)
+        self._set_cookie(request, response, _SESSION, token)
+        return response
+
+    async def _user(self, token: str) -> dict[str, Any] | None:
+        if not _TOKEN.fullmatch(token):
+            return None
+        try:
+            user = await self._auth.user_for_token(token, sync=False)
+        except HubError as error:
+            raise HTTPException(503, "The Hub does not answer; try again.") from error
+        return user  # type: ignore[no-any-return]
+
+    def _set_cookie(
+        self,
+        request: Request,
+        response: Response,
+        name: str,
+        value: str,
+        seconds: int | None = None,
+    ) -> None:
+        scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
+        response.set_cookie(
+            name,
+            value,
+            max_age=seconds,
+            path=self.prefix,
+            secure=scheme.partition(",")[0] == "https",
+            httponly=True,
+            samesite="strict" if name == _SESSION else "lax",
+        )
+
+
+def require_own_page(request: Request) -> None:
+    """Raise unless a page of this service has sent the request.
+
+    Raises:
+        HTTPException: A page of another origin has, or no page.
+    """
+    origin = urlsplit(request.headers.get("origin", ""))
+    site = request.headers.get("sec-fetch-site", "same-origin")  # missing without TLS
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    if not origin.netloc or origin.netloc != request.headers.get("host") or site != "same-origin":
+        raise HTTPException(403, "This request does not come from the board's page.")
+    if kind != "application/json":  # which no form of another site can send
+        raise HTTPException(415, "Send JSON.")
