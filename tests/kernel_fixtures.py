@@ -144,6 +144,13 @@ def ready_zygote(warm_kernels: None) -> None:
     wait_until(a_zygote_is_ready)
 
 
+def write_empty_libraries(folder: Path) -> None:
+    """Write empty modules with the names of the large libraries that a zygote imports."""
+    for name in ("tensorflow", "keras", "matplotlib", "pandas", "sklearn", "ipywidgets"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "__init__.py").touch()
+
+
 @contextmanager
 def light_runtime(folder: Path) -> Iterator[Path]:
     """Use zygotes with their files in `folder`, and end them with the block.
@@ -151,9 +158,7 @@ def light_runtime(folder: Path) -> Iterator[Path]:
     They are ready at once: the large libraries are empty modules, in `folder / "libraries"`.
     """
     libraries = folder / "libraries"
-    for name in ("tensorflow", "keras", "matplotlib", "pandas", "sklearn", "ipywidgets"):
-        (libraries / name).mkdir(parents=True, exist_ok=True)
-        (libraries / name / "__init__.py").touch()
+    write_empty_libraries(libraries)
     path = [str(libraries), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path))

@@ -61,7 +61,7 @@ def run(launch: Launch) -> NoReturn:
         if launch.connection.recv(len(GO)) != GO:
             os._exit(0)
     except BaseException as error:
-        _refuse(launch.connection, error)
+        refuse(launch.connection, error)
     try:
         _run_kernel(server, launch)
     except BaseException:  # such as a port that is taken; threads would keep the process alive
@@ -69,7 +69,8 @@ def run(launch: Launch) -> NoReturn:
         _exit(1)
 
 
-def _refuse(connection: socket.socket, error: BaseException) -> NoReturn:
+def refuse(connection: socket.socket, error: BaseException) -> NoReturn:
+    """Tell the server why there is no kernel, and end."""
     try:
         protocol.send(connection, {"refused": f"{type(error).__name__}: {error}"})
     finally:
@@ -83,7 +84,9 @@ def _prepare(launch: Launch) -> int:
     server = _take_over_files(launch.connection, launch.descriptors)
     _restore_signals(request["ignored"], request["blocked"])
     for number, soft in request["limits"]:
-        resource.setrlimit(number, (soft, resource.getrlimit(number)[1]))
+        hard = resource.getrlimit(number)[1]
+        is_above = hard != resource.RLIM_INFINITY and not 0 <= soft <= hard
+        resource.setrlimit(number, (hard if is_above else soft, hard))
     os.umask(request["umask"])
     os.chdir(request["cwd"])
     os.environ.clear()

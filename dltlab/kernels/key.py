@@ -57,14 +57,19 @@ def make_key(interpreter: Sequence[str], environment: Mapping[str, str]) -> Key:
         interpreter: Python and its own options, as in `["/usr/bin/python3", "-X", "dev"]`.
         environment: The kernel's environment variables.
     """
-    variables = {
-        name: environment[name] for name in sorted(environment) if _READ_ON_IMPORT.fullmatch(name)
-    }
+    variables = variables_read_on_import(environment)
     home = Path(environment.get("HOME", "/"))
     settings = [home / name for name in _SETTINGS_FILES]
     identity = {"interpreter": list(interpreter), "variables": variables, **_process_attributes()}
     stamp = [[str(path), _modified(path)] for path in [*_package_folders(), *settings]]
     return Key(_digest(identity), _digest(stamp), variables)
+
+
+def variables_read_on_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that libraries, or the loader of shared libraries, read on import."""
+    return {
+        name: environment[name] for name in sorted(environment) if _READ_ON_IMPORT.fullmatch(name)
+    }
 
 
 def is_read_on_import(variable: str) -> bool:

@@ -1,12 +1,13 @@
 """Messages between a Jupyter server and a zygote: JSON and file descriptors on a Unix socket.
 
-Both ends check that the other one belongs to the same user.
+Both ends check to whom the other one belongs.
 """
 
 import json
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +31,13 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def connect(path: Path, timeout: float) -> socket.socket:
-    """Connect to the process of this user that listens at `path`.
+def connect(path: Path, timeout: float, owner: int | None = None) -> socket.socket:
+    """Connect to the process that listens at `path`.
 
     Args:
         path: Of the socket.
         timeout: Seconds for the connection, and for each message on it.
+        owner: The user ID of that process; this user's by default.
 
     Raises:
         Unavailable: The listener belongs to another user.
@@ -46,7 +48,7 @@ def connect(path: Path, timeout: float) -> socket.socket:
         connection.settimeout(timeout)
         with short_address(path) as address:
             connection.connect(address)
-        if peer_user(connection) != os.geteuid():
+        if peer_user(connection) != (os.geteuid() if owner is None else owner):
             raise Unavailable(f"The socket {path} belongs to another user.")
     except BaseException:
         connection.close()
@@ -61,9 +63,13 @@ def peer_user(connection: socket.socket) -> int:
     return int(credentials.unpack(packed)[1])
 
 
-def send(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
+def send(
+    connection: socket.socket, message: Message, descriptors: Sequence[int] = (), flags: int = 0
+) -> None:
     """Send `message` with copies of the file descriptors."""
-    socket.send_fds(connection, [json.dumps(message).encode()], list(descriptors))
+    copies = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+    # `socket.send_fds` ignores the flags.
+    connection.sendmsg([json.dumps(message).encode()], [copies] if descriptors else [], flags)
 
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]]:

@@ -16,7 +16,8 @@ from jupyter_client.provisioning import LocalProvisioner
 from dltlab.errors import Unavailable
 from dltlab.kernels import pool
 from dltlab.kernels.request import KernelRequest, warm_kernels_enabled
-from dltlab.kernels.warm_kernel import fork_kernel
+from dltlab.kernels.warm_kernel import WarmKernel, fork_kernel, fork_kernel_in_room
+from dltlab.paths import ROOM, room_dir
 
 PROVISIONER = "dltlab-warm"  # the name under which Jupyter finds `WarmProvisioner`
 
@@ -26,17 +27,23 @@ reported_reasons: set[str] = set()  # why kernels of this process have started c
 class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
     """Starts a Python kernel from a zygote, or cold, and never both.
 
+    In a workshop, where `DLTLAB_ROOM` is set, the zygote is that of the room.
+
     `WarmKernel.accept` decides: before it, a fork does nothing but wait, and it ends when the
     connection is closed.
     """
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Start the kernel `cmd`."""
+        """Start the kernel `cmd`.
+
+        Raises:
+            TooManyKernels: In a workshop, the learner has too many.
+        """
         request = self._read_request(cmd, kwargs)
         if request and await self._launch_warm(request):
             return self.connection_info
         await super().launch_kernel(cmd, **kwargs)
-        if request:
+        if request and not room_dir():
             threading.Thread(target=self._start_zygote, args=[request], daemon=True).start()
         return self.connection_info
 
@@ -51,7 +58,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
 
     async def _launch_warm(self, request: KernelRequest) -> bool:
         try:
-            kernel = await asyncio.to_thread(fork_kernel, request)
+            kernel = await asyncio.to_thread(_fork_kernel, request)
             if not kernel:
                 return False
             kernel.accept()
@@ -79,6 +86,11 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
             self.log.warning("A kernel starts cold: %s.", reason)
 
 
+def _fork_kernel(request: KernelRequest) -> WarmKernel | None:
+    room = room_dir()
+    return fork_kernel_in_room(room, request) if room else fork_kernel(request)
+
+
 def prestart(environment: Mapping[str, str]) -> None:
     """Start the zygote that the Python kernels of a Jupyter server will need.
 
@@ -88,7 +100,7 @@ def prestart(environment: Mapping[str, str]) -> None:
     Args:
         environment: The server's environment variables.
     """
-    if not warm_kernels_enabled(environment):
+    if not warm_kernels_enabled(environment) or environment.get(ROOM):
         return
     folders = filter(None, environment.get("JUPYTER_PATH", "").split(os.pathsep))
     specs = KernelSpecManager()

@@ -11,15 +11,19 @@ from socket import socket
 from threading import Event
 from typing import Any
 
-from dltlab.errors import Unavailable
+from dltlab.errors import LabError, Unavailable
 from dltlab.kernels import pool, protocol
 from dltlab.kernels.child import GO
 from dltlab.kernels.request import KernelRequest
+from dltlab.kernels.room import socket_of
 
 ANSWER_SECONDS = 5.0  # for a zygote to fork
 # For a zygote to import its libraries. It began before the kernel that waits for it, which would
 # import the same: so waiting is faster than a cold start, unless the zygote hangs.
 WARM_UP_WAIT_SECONDS = 60.0
+# For the zygote of a room: many may ask at once, and cold kernels would take longer still.
+ROOM_ANSWER_SECONDS = 60.0
+ROOM_WAIT_SECONDS = 30.0  # for it to be started, or started again
 _EXIT_CODE_SECONDS = 1.0  # for a zygote to report an exit code
 _POLL_SECONDS = 0.02
 _UNKNOWN_EXIT_CODE = 1  # of a kernel whose zygote has ended before it
@@ -28,6 +32,10 @@ _UNKNOWN_EXIT_CODE = 1  # of a kernel whose zygote has ended before it
 # process ID. No later kernel of this server waits for them.
 silent_sockets: set[int] = set()
 slow_zygotes: set[int] = set()
+
+
+class TooManyKernels(LabError):
+    """The account has as many kernels as its room allows, cold or warm."""
 
 
 class WarmKernel:
@@ -130,12 +138,33 @@ def fork_kernel(request: KernelRequest) -> WarmKernel | None:
     if inode in silent_sockets:
         return None
     try:
-        return _fork(path, request)
+        return _fork(path, request, ANSWER_SECONDS, owner=os.geteuid())
     except ConnectionRefusedError as error:
         raise Unavailable("The last zygote has died.") from error
     except TimeoutError as error:
         silent_sockets.add(inode)
         raise Unavailable("The zygote does not answer.") from error
+
+
+def fork_kernel_in_room(room: Path, request: KernelRequest) -> WarmKernel:
+    """Have the zygote of a room fork a kernel, which then waits for `WarmKernel.accept`.
+
+    Wait `ROOM_WAIT_SECONDS` at most for a zygote.
+
+    Raises:
+        Unavailable: There is no zygote, or it cannot fork this kernel.
+        TooManyKernels: The account has too many kernels.
+        OSError, EOFError: The zygote does not answer, or has ended.
+    """
+    path = socket_of(room, os.geteuid())
+    end = time.monotonic() + ROOM_WAIT_SECONDS
+    while True:
+        try:
+            return _fork(path, request, ROOM_ANSWER_SECONDS, owner=0)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if time.monotonic() >= end:
+                raise Unavailable("The zygote of the room does not run.") from error
+        Event().wait(_POLL_SECONDS)
 
 
 def _wait_for_warm_up(stem: Path) -> None:
@@ -147,9 +176,9 @@ def _wait_for_warm_up(stem: Path) -> None:
         Event().wait(_POLL_SECONDS)
 
 
-def _fork(path: Path, request: KernelRequest) -> WarmKernel:
+def _fork(path: Path, request: KernelRequest, timeout: float, owner: int) -> WarmKernel:
     with ExitStack() as on_failure, ExitStack() as sent:
-        connection = on_failure.enter_context(protocol.connect(path, ANSWER_SECONDS))
+        connection = on_failure.enter_context(protocol.connect(path, timeout, owner))
         descriptors = [os.pidfd_open(os.getpid())]
         sent.callback(os.close, descriptors[0])
         for number, stream in enumerate(request.streams, start=1):
@@ -158,6 +187,8 @@ def _fork(path: Path, request: KernelRequest) -> WarmKernel:
             descriptors.append(descriptor)
         protocol.send(connection, dict(request.message), descriptors)
         answer, received = protocol.receive(connection)
+        if "denied" in answer:
+            raise TooManyKernels(answer["denied"])
         if "pid" not in answer or not received:
             raise Unavailable(answer.get("refused", "The fork of the zygote has died."))
         on_failure.pop_all()

@@ -13,11 +13,11 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from dltlab.kernels import protocol
 from dltlab.kernels.child import Launch, run
+from dltlab.kernels.forked_kernels import ForkedKernels
 from dltlab.kernels.pool import FILE_SUFFIXES
 from dltlab.kernels.preload import (
     Preloaded,
@@ -28,15 +28,6 @@ from dltlab.kernels.preload import (
 )
 
 _REQUEST_SECONDS = 1.0  # for a server to send its request
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A forked kernel, and the connection of the server that asked for it."""
-
-    pid: int
-    pidfd: int
-    connection: socket.socket
 
 
 class Zygote:
@@ -54,9 +45,9 @@ class Zygote:
         self._preloaded = preloaded
         self._since = time.time()
         self._idle_since = time.monotonic()
-        self._kernels: dict[int, Kernel] = {}
         self._retired = False
         self._selector = selectors.DefaultSelector()
+        self._kernels = ForkedKernels(self._selector)
         # The rename is atomic: who finds the socket under its name finds a zygote that is ready.
         temporary = stem.with_suffix(f".{os.getpid()}")
         temporary.unlink(missing_ok=True)
@@ -75,10 +66,9 @@ class Zygote:
                 if key.fileobj is self._listener:
                     if launch := self._answer():
                         return launch
-                elif key.data.pidfd == key.fd:
-                    self._report_exit(key.data)
                 else:
-                    self._release(key.data)
+                    self._kernels.handle(key.data)
+                    self._idle_since = time.monotonic()
         self._close_all()
         for suffix in FILE_SUFFIXES:
             self._stem.with_suffix(suffix).unlink(missing_ok=True)
@@ -120,9 +110,7 @@ class Zygote:
         if pid is None:
             self._refuse(connection, f"the zygote cannot fork: {reason}")
         else:
-            kernel = Kernel(pid, os.pidfd_open(pid), connection)
-            self._kernels[pid] = kernel
-            self._selector.register(kernel.pidfd, selectors.EVENT_READ, kernel)
+            self._kernels.add(pid, connection, os.geteuid())
         return None
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:
@@ -134,39 +122,7 @@ class Zygote:
         """Close the zygote's descriptors; in a fork, before their numbers are used again."""
         self._selector.close()
         self._listener.close()
-        for kernel in self._kernels.values():
-            os.close(kernel.pidfd)
-            kernel.connection.close()
-
-    def _report_exit(self, kernel: Kernel) -> None:
-        """Send the exit code; keep the process ID from being used again until it has arrived."""
-        self._selector.unregister(kernel.pidfd)
-        end = os.waitid(os.P_PIDFD, kernel.pidfd, os.WEXITED | os.WNOWAIT)
-        assert end
-        code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
-        try:
-            protocol.send(kernel.connection, {"exit": code})
-        except OSError:
-            self._forget(kernel)
-        else:
-            self._selector.register(kernel.connection, selectors.EVENT_READ, kernel)
-
-    def _release(self, kernel: Kernel) -> None:
-        """Forget an ended kernel once its server has closed the connection."""
-        try:
-            closed = not kernel.connection.recv(1)
-        except OSError:
-            closed = True
-        if closed:
-            self._selector.unregister(kernel.connection)
-            self._forget(kernel)
-
-    def _forget(self, kernel: Kernel) -> None:
-        os.close(kernel.pidfd)
-        kernel.connection.close()
-        os.waitpid(kernel.pid, 0)
-        del self._kernels[kernel.pid]
-        self._idle_since = time.monotonic()
+        self._kernels.close()
 
     def _retire(self) -> None:
         """Fork no more kernels, and leave the names of the files to a successor."""
@@ -184,7 +140,7 @@ class Zygote:
         return {
             "pid": os.getpid(),
             "since": self._since,
-            "kernels": list(self._kernels),
+            "kernels": [kernel.pid for kernel in self._kernels],
             "retired": self._retired,
         }
 
