@@ -1,5 +1,6 @@
 """The command that checks this machine."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,17 +19,24 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also start TensorFlow.")] = False,
 ) -> None:
     """Check this machine, and say how to fix what is wrong."""
+    from dltlab.doctor import diagnose
+
+    print_findings(diagnose(deep), as_json)
+
+
+def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
+    """Print what checks have found, and exit with 1 if there is a problem."""
     import json
 
-    from dltlab.doctor import Level, diagnose
+    from dltlab.doctor import Level
 
-    findings = diagnose(deep)
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=1))
     else:
         for finding in findings:
             _print(finding)
-    raise typer.Exit(any(finding.level is Level.PROBLEM for finding in findings))
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise typer.Exit(1)
 
 
 def _print(finding: "Finding") -> None:

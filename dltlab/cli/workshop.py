@@ -51,6 +51,40 @@ def serve(
     serve_workshop(WorkshopFolder.find(roster), typer.echo, shared_account)
 
 
+@app.command(
+    epilog=examples(
+        "sudo dltlab workshop check my-class",
+        "dltlab workshop check my-class --quick --learners 30",
+    )
+)
+def check(
+    roster: Roster = _HERE,
+    learners: Annotated[
+        int | None, typer.Option(min=1, help="How many; by default those of the roster.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without running the labs and a rehearsal.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the machine, run every lab, and rehearse with simulated learners."""
+    from dltlab.cli.doctor import print_findings
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import check_labs, check_workshop, hold_rehearsal
+
+    folder = WorkshopFolder.find(roster)
+    findings = check_workshop(folder, learners)
+    if not quick:
+        findings += check_labs(folder, lambda sentence: typer.echo(sentence, err=True))
+    print_findings(findings, as_json)
+    if not quick:
+        rehearsal = hold_rehearsal(folder, learners)
+        typer.echo(repr(rehearsal), err=as_json)
+        raise typer.Exit(bool(rehearsal.failures))
+
+
 @app.command(epilog=examples("dltlab workshop status my-class", "dltlab workshop status --json"))
 def status(roster: Roster = _HERE, as_json: Json = False) -> None:
     """Show whether the workshop runs, its processes, and how many servers are ready."""

@@ -1,15 +1,25 @@
+from .check import check_labs, check_workshop, hold_rehearsal
 from .extra import require_extra
 from .folder import WorkshopFolder
 from .members import make_cards, make_link
 from .new import new_workshop
+from .rehearsal import RehearsalRoom, rehearsal_room, rehearse
+from .settings import Settings
 from .supervisor import read_status, serve, stop
 
 __all__ = [
+    "RehearsalRoom",
+    "Settings",
     "WorkshopFolder",
+    "check_labs",
+    "check_workshop",
+    "hold_rehearsal",
     "make_cards",
     "make_link",
     "new_workshop",
     "read_status",
+    "rehearsal_room",
+    "rehearse",
     "require_extra",
     "serve",
     "stop",

@@ -8,7 +8,7 @@ from typing import Any
 import bcrypt
 
 from dltlab.course import Course
-from dltlab.paths import ROOM
+from dltlab.paths import COLD_KERNELS, ROOM
 from dltlab.workshop.authenticator import CardAuthenticator
 from dltlab.workshop.connection import Connection, read_connection
 from dltlab.workshop.folder import WorkshopFolder
@@ -25,6 +25,7 @@ RECORDED = (
     "When you ask for help.",
     "All of it stays on this machine. Ask the instructor to erase it.",
 )
+_KEPT = ("LANG", "PYTHONPATH", COLD_KERNELS)  # of this process' environment
 _POLL_SECONDS = 2  # how soon a server that has ended is noticed
 _START_SECONDS = 180  # a whole class may start at once
 _CHEAP = 4  # rounds of bcrypt: the token is long and random, and every request is checked
@@ -65,7 +66,7 @@ def configure(config: Any, folder: WorkshopFolder) -> None:
 
 def learner_environment(folder: WorkshopFolder) -> dict[str, str]:
     """Return the variables that learners' servers and the room's zygote have in common."""
-    kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = [str(Path(sys.executable).parent), *os.defpath.split(os.pathsep)]
     return {
         **kept,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dltlab.errors import Unavailable
 from dltlab.files import write_atomically
+from dltlab.paths import COLD_KERNELS, cold_kernels
 from dltlab.workshop.connection import Connection
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.hub_config import BOARD, learner_environment, write_hub_config
@@ -17,7 +18,7 @@ from dltlab.workshop.members import has_accounts
 from dltlab.workshop.settings import Settings
 from dltlab.workshop.tls import certificate_files
 
-_KEPT = ("HOME", "LANG", "PYTHONPATH")  # of the environment
+_KEPT = ("HOME", "LANG", "PYTHONPATH", COLD_KERNELS)  # of the environment
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def programs(folder: WorkshopFolder, settings: Settings, connection: Connection)
         Program("hub", hub, environment),
         Program(BOARD, board, environment | _service_environment(settings, connection)),
     ]
-    if has_accounts(settings):
+    if has_accounts(settings) and not cold_kernels():
         result.append(_zygote(folder, settings))
     return result
 
