@@ -56,6 +56,8 @@ def configure(config: Any, folder: WorkshopFolder) -> None:
     hub.cleanup_servers = hub.cleanup_proxy = False  # they go on when the Hub is started anew
     hub.implicit_spawn_seconds = 1
     hub.concurrent_spawn_limit = 0
+    # Requests to start or stop a server are answered at once; others wait on a page with progress.
+    hub.tornado_settings = {"slow_spawn_timeout": 0, "slow_stop_timeout": 0}
     hub.template_paths = [str(Path(__file__).with_name("templates"))]
     hub.template_vars = {"workshop_title": settings.title, "recorded": RECORDED}
     _configure_proxy(config, folder, settings, connection)

@@ -157,8 +157,7 @@ class ServerKeeper:
 
 async def stop_servers(hub: Hub, seconds: float) -> None:
     """Stop all servers, and wait until they have ended, at most some seconds."""
-    for user in await hub.users("active"):
-        await hub.stop(user["name"])
+    await asyncio.gather(*(hub.stop(user["name"]) for user in await hub.users("active")))
     end = time.monotonic() + seconds
     while time.monotonic() < end and await hub.users("active"):
         await asyncio.sleep(_PAUSE_SECONDS / 2)
