@@ -1,5 +1,6 @@
 """Commands for instructors: start a workshop, run it, and stop it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,22 +14,51 @@ Roster = Annotated[
     Path, typer.Argument(metavar="ROSTER", help="The roster, or the folder of the workshop.")
 ]
 _HERE = Path(".")
+_CARDS = "The cards are in {}. Print it, then delete it."
 
 
-@app.command(epilog=examples("dltlab workshop init my-class"))
+class Target(StrEnum):
+    """Where a workshop runs."""
+
+    MACHINE = "machine"
+    KUBERNETES = "kubernetes"
+
+
+@app.command(
+    epilog=examples(
+        "dltlab workshop init my-class", "dltlab workshop init my-class --target kubernetes"
+    )
+)
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="kubernetes: values for Zero to JupyterHub, once the roster is filled in."
+        ),
+    ] = Target.MACHINE,
 ) -> None:
     """Write the settings of a new workshop, with comments, and a roster to fill in."""
     from dltlab.paths import short_path
-    from dltlab.workshop import new_workshop
+    from dltlab.workshop import WorkshopFolder, new_workshop, require_extra, write_values
 
-    workshop = new_workshop(folder)
-    typer.echo(
-        f"Fill in {short_path(workshop.roster_file)}, look at "
-        f"{short_path(workshop.settings_file)}, then run: "
-        f"dltlab workshop serve {short_path(workshop.roster_file)}"
-    )
+    workshop = WorkshopFolder(folder)
+    is_new = target is Target.MACHINE or not workshop.roster_file.exists()
+    if is_new:
+        workshop = new_workshop(folder)
+    roster = short_path(workshop.roster_file)
+    if target is Target.KUBERNETES and not is_new:
+        require_extra()
+        values, cards = write_values(workshop)
+        typer.echo(f"{short_path(values)} says how to use it; keep it secret.")
+        if cards:
+            typer.echo(_CARDS.format(short_path(cards)))
+        return
+    command = f"dltlab workshop serve {roster}"
+    if target is Target.KUBERNETES:
+        command = f"dltlab workshop init {short_path(folder)} --target kubernetes"
+    settings = short_path(workshop.settings_file)
+    typer.echo(f"Fill in {roster}, look at {settings}, then run: {command}")
 
 
 @app.command(epilog=examples("sudo dltlab workshop serve my-class/roster.csv"))
@@ -153,6 +183,6 @@ def cards(
     if link:
         typer.echo(make_link(folder, link))
     elif path := make_cards(folder, new or []):
-        typer.echo(f"The cards are in {short_path(path)}. Print it, then delete it.")
+        typer.echo(_CARDS.format(short_path(path)))
     else:
         typer.echo("Everybody has a code already; make new ones with --new.")

@@ -1,6 +1,7 @@
 from .check import check_labs, check_workshop, hold_rehearsal
 from .extra import require_extra
 from .folder import WorkshopFolder
+from .kubernetes import write_values
 from .members import make_cards, make_link
 from .new import new_workshop
 from .rehearsal import RehearsalRoom, rehearsal_room, rehearse
@@ -23,4 +24,5 @@ __all__ = [
     "require_extra",
     "serve",
     "stop",
+    "write_values",
 ]

@@ -15,7 +15,7 @@ from dltlab.paths import short_path
 from dltlab.workshop.folder import WorkshopFolder
 
 # 31 signs, none to be mistaken for another: 12 of them are 59 bits.
-_SIGNS = "23456789abcdefghjkmnpqrstuvwxyz"
+SIGNS = "23456789abcdefghjkmnpqrstuvwxyz"
 _GROUPS, _GROUP_LENGTH = 3, 4
 _LINK_BYTES = 24
 _LINK_SECONDS = 24 * 3600
@@ -62,6 +62,11 @@ class CodeBook:
                 code: entry for code, entry in book["links"].items() if entry[0] != account
             }
             self._write(book)
+
+    def hashes(self, accounts: Iterable[str]) -> dict[str, Any]:
+        """Return the key and the hashes of codes, for a Hub elsewhere."""
+        codes = self._read()["codes"]
+        return {"key": self._key.hex(), "codes": {name: codes[name] for name in accounts}}
 
     def account_of(self, code: str) -> str | None:
         """Return whose code this is, or None. Case, spaces and hyphens make no difference.
@@ -140,9 +145,9 @@ class Throttle:
 
 
 def _new_code() -> str:
-    groups = ("".join(secrets.choice(_SIGNS) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))
+    groups = ("".join(secrets.choice(SIGNS) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))
     return "-".join(groups)
 
 
 def _plain(code: str) -> str:
-    return "".join(sign for sign in code[:_MAX_LENGTH].lower() if sign in _SIGNS)
+    return "".join(sign for sign in code[:_MAX_LENGTH].lower() if sign in SIGNS)

@@ -63,3 +63,14 @@ def test_a_workshop_that_does_not_run(roster, dltlab):
     assert dltlab("workshop", "status", roster).out == "The workshop is not running.\n"
     assert json.loads(dltlab("workshop", "status", roster, "--json").out) == {"running": False}
     assert dltlab("workshop", "stop", roster).out == "The workshop was not running.\n"
+
+
+def test_a_workshop_on_kubernetes(tmp_path, monkeypatch, dltlab):
+    monkeypatch.chdir(tmp_path)
+    command = ("workshop", "init", "class", "--target", "kubernetes")
+
+    first, second = dltlab(*command), dltlab(*command)
+
+    assert first.out.endswith("then run: dltlab workshop init class --target kubernetes\n")
+    assert "class/values.yaml says how to use it; keep it secret." in second.out
+    assert "The cards are in class/cards.html." in second.out
