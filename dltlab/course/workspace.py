@@ -1,13 +1,15 @@
 """A learner's folder with copies of the labs, which belong to the learner."""
 
+import ast
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dltlab.course.catalog import Course
 from dltlab.course.notebooks import read_notebook
@@ -26,10 +28,16 @@ class Workspace:
     The file `.dltlab.json` holds, for each lab, the hash of the cells that the learner last
     received. A copy with the same hash is unedited; saving it in JupyterLab changes only its
     metadata. Without the file every copy counts as edited, so that nothing is ever overwritten.
+
+    Attributes:
+        folder: The learner's folder.
+        course: The course.
+        profile: Whose parameters new copies have: smoke, workshop or full.
     """
 
     folder: Path
     course: Course
+    profile: str = "workshop"
 
     @classmethod
     def find(cls, folder: Path | None, course: Course) -> "Workspace":
@@ -128,12 +136,16 @@ class Workspace:
         """Return the course's notebook, without links to labs that have not been built."""
         path = self.course.labs / f"{name}.ipynb"
         try:
-            return _LINK.sub(self._link_or_name, path.read_bytes())
+            content = _LINK.sub(self._link_or_name, path.read_bytes())
         except OSError as error:
             raise Unavailable(
                 f"{short_path(path)} cannot be read ({error.strerror}); make it with: "
                 f"{self.course.command('build', name)}"
             ) from error
+        if self.profile == "workshop":  # a build writes these
+            return content
+        (lab,) = self.course.read([name])
+        return _with_parameters(content, getattr(lab.front_matter.profiles, self.profile))
 
     def _link_or_name(self, link: re.Match[bytes]) -> bytes:
         other = self.course.labs / f"{link[1].decode()}.ipynb"
@@ -149,6 +161,25 @@ class Workspace:
 
     def _write_hashes(self, hashes: dict[str, str]) -> None:
         write_atomically(self.folder / _HASHES, json.dumps(hashes, indent=1) + "\n")
+
+
+def _with_parameters(content: bytes, values: Mapping[str, Any]) -> bytes:
+    """Return a lab's notebook with other values in the cell of its parameters."""
+    notebook = json.loads(content)
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            source = "".join(cell["source"])
+            for name, value in values.items():
+                (node,) = (
+                    node.value
+                    for node in ast.parse(source).body
+                    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+                )
+                source = source.replace(
+                    f"{name} = {ast.get_source_segment(source, node)}", f"{name} = {value!r}", 1
+                )
+            cell["source"] = source.splitlines(keepends=True)
+    return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _read(path: Path) -> bytes:

@@ -129,7 +129,7 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
         return
     config.JupyterHub.spawner_class = AccountSpawner
     labs = ",".join(settings.lab_names(Course.find()))
-    spawner.cmd = [sys.executable, "-m", "dltlab.workshop.learner_server", labs]
+    spawner.cmd = [sys.executable, "-m", "dltlab.workshop.learner_server", settings.profile, labs]
     spawner.env_keep = []
     spawner.environment = learner_environment(folder) | {
         "JUPYTER_DEFAULT_PROVISIONER_NAME": "dltlab-warm"

@@ -79,7 +79,7 @@ def chart_values(settings: Settings, codes: dict[str, Any]) -> dict[str, Any]:
         "hub": _hub_values(settings, codes),
         "singleuser": {
             "image": {"name": settings.servers.options.get("image", "dltlab"), "tag": __version__},
-            "cmd": ["python", "-m", "dltlab.workshop.learner_server", labs],
+            "cmd": ["python", "-m", "dltlab.workshop.learner_server", settings.profile, labs],
             "defaultUrl": "/lab",
             "extraEnv": {
                 "JUPYTER_DEFAULT_PROVISIONER_NAME": "dltlab-warm",

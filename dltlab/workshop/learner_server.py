@@ -1,7 +1,7 @@
 """A learner's server: it copies the labs into the learner's folder, then serves it.
 
-The Hub's spawner runs it, as `python -m dltlab.workshop.learner_server LABS [OPTION ...]`; LABS is
-a list of names with commas.
+The Hub's spawner runs it, as `python -m dltlab.workshop.learner_server PROFILE LABS [OPTION ...]`;
+LABS is a list of names with commas.
 """
 
 import os
@@ -12,20 +12,23 @@ from dltlab.course import Course, Workspace, jupyterlab_environment, server_opti
 from dltlab.errors import LabError
 
 FOLDER = "dltlab"  # in the learner's home
+_SETTINGS = Path(__file__).with_name("jupyter")
 
 
 def main() -> None:
     """Update the learner's copies of the labs, and run the server."""
-    labs, options = sys.argv[1].split(","), sys.argv[2:]
-    workspace = Workspace(Path.home() / FOLDER, Course.find())
+    profile, labs, *options = sys.argv[1:]
+    workspace = Workspace(Path.home() / FOLDER, Course.find(), profile)
     workspace.folder.mkdir(exist_ok=True)
     try:
-        messages = workspace.update(labs=labs)
+        messages = workspace.update(labs=labs.split(","))
     except LabError as error:  # what the learner has can be opened all the same
         messages = [str(error)]
     for message in messages:
         print(message, file=sys.stderr)  # noqa: T201 - into the log
     os.environ.update(jupyterlab_environment(workspace))
+    # Our kernelspec without the debugger: other accounts of this machine could reach its port.
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(_SETTINGS), os.environ["JUPYTER_PATH"]])
     os.chdir(workspace.folder)
     sys.argv[1:] = [f"--ServerApp.root_dir={workspace.folder}", *server_options(), *options]
 

@@ -1,4 +1,7 @@
+import json
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,7 +29,7 @@ def serve(tmp_path, monkeypatch):
 
 
 def test_a_learner_gets_the_labs_of_the_workshop(serve, tmp_path):
-    options = serve("01_first_network,03_recurrent_networks", "--log-level=WARN")
+    options = serve("workshop", "01_first_network,03_recurrent_networks", "--log-level=WARN")
 
     folder = tmp_path / "dltlab"
     assert sorted(path.name for path in folder.glob("*.ipynb")) == [
@@ -41,5 +44,25 @@ def test_what_a_learner_has_is_served_when_a_lab_cannot_be_copied(serve, tmp_pat
     (tmp_path / "dltlab").mkdir()
     (tmp_path / "dltlab" / "01_first_network.ipynb").mkdir()
 
-    assert serve("01_first_network")
+    assert serve("workshop", "01_first_network")
     assert "01_first_network" in capsys.readouterr().err
+
+
+def test_a_learner_gets_the_parameters_of_the_workshops_profile(serve, tmp_path):
+    serve("smoke", "01_first_network")
+
+    notebook = (tmp_path / "dltlab" / "01_first_network.ipynb").read_text()
+    assert "STEPS = 20  # steps in each training" in notebook
+    assert "RUN_CHALLENGE = False  #" in notebook
+
+
+def test_kernels_are_as_elsewhere_but_have_no_debugger(serve, repository):
+    serve("workshop", "01_first_network")
+
+    folder, *_ = os.environ["JUPYTER_PATH"].split(os.pathsep)
+    own = json.loads(Path(folder, "kernels/python3/kernel.json").read_text())
+    usual = repository / "dltlab/course/jupyter/kernels/python3/kernel.json"
+    usual_spec = json.loads(usual.read_text())
+    assert own["metadata"]["debugger"] is False
+    usual_spec["metadata"]["debugger"] = False
+    assert own == usual_spec
