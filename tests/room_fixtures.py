@@ -67,7 +67,7 @@ class Learner:
         return str(result["output"]).strip()
 
     def close(self) -> None:
-        """Shut the kernel and the server down."""
+        """Shut the kernel and the server down; a second call does nothing."""
         self._stdin.close()
         self.process.wait(HANG_SECONDS)
         self._stdout.close()
@@ -81,7 +81,9 @@ class Room:
         namespace: Where.
         variables: Of the zygote's and the learners' environment.
         stack: Ends what runs.
-        log: The output of the zygotes.
+        log: The output of the zygotes and of the learners' servers.
+        zygotes: All that were started.
+        learners: All that have signed in.
     """
 
     namespace: Namespace
@@ -89,6 +91,7 @@ class Room:
     stack: ExitStack
     log: Path
     zygotes: list["subprocess.Popen[str]"] = field(default_factory=list)
+    learners: list[Learner] = field(default_factory=list)
 
     def admit(self, *accounts: str) -> None:
         """Create accounts and let them have kernels."""
@@ -141,6 +144,7 @@ class Room:
                 stderr=log,
             )
         learner = Learner(account, process)
+        self.learners.append(learner)
         self.stack.callback(learner.close)
         return learner
 

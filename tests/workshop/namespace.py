@@ -8,6 +8,7 @@ are where they are outside, and every account can read them. All of it ends with
 """
 
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -131,6 +132,7 @@ def _mounts(staging: Path, visible: Sequence[Path]) -> str:
     for folder in needed:
         closed = [path for path in reversed(folder.parents) if not path.stat().st_mode & 0o001]
         empty.update({str(path): "0711" for path in closed[:1]})
+    first = random.randrange(2000, 59000, 100)
     kept = [path for path in needed if any(path.is_relative_to(folder) for folder in empty)]
     commands = [
         "mount -t proc proc /proc",
@@ -138,6 +140,9 @@ def _mounts(staging: Path, visible: Sequence[Path]) -> str:
         f"mount -t tmpfs -o mode=0700 tmpfs {staging}",
         f"mkdir {staging}/etc",
         f"cp -a /etc/. {staging}/etc",
+        # The limit of an account's processes counts those with the same ID outside, too.
+        f"sed -Ei 's/^[UG]ID_MIN.*/#&/' {staging}/etc/login.defs",
+        f"printf '%s\n' 'UID_MIN {first}' 'GID_MIN {first}' >> {staging}/etc/login.defs",
         f"mount --bind {staging}/etc /etc",
     ]
     for number, path in enumerate(kept):
