@@ -22,6 +22,7 @@ LAUNCH_MARK = "DLTLAB_LAUNCH"
 RUN_DIR = "DLTLAB_RUN_DIR"
 RUN_MARK = "DLTLAB_RUN"
 ROOM = "DLTLAB_ROOM"
+LABS = "DLTLAB_LABS"
 
 
 def own_course_dir() -> Path:
@@ -83,6 +84,11 @@ def run_dir() -> Path | None:
 def room_dir() -> Path | None:
     """Return the runtime folder of the workshop that this process belongs to, or None."""
     return _named(ROOM)
+
+
+def chosen_labs() -> list[str] | None:
+    """Return the names of the course's labs that `DLTLAB_LABS` lists, or None for all."""
+    return list(filter(None, os.environ.get(LABS, "").split(","))) or None
 
 
 def cold_kernels() -> bool:

@@ -21,7 +21,7 @@ from dltlab.course import Course, Lab, Workspace
 from dltlab.doctor import Level, diagnose
 from dltlab.errors import LabError
 from dltlab.exercises import LabProgress, course_progress, lab_to_continue
-from dltlab.paths import progress_file
+from dltlab.paths import progress_file, room_dir
 
 _GPU = {"none": "no GPU needed", "optional": "faster on a GPU", "required": "needs a GPU"}
 _NUM_REPORTS = 5  # of batches
@@ -40,6 +40,7 @@ class StartPage:
         self._workspace = workspace
         self._base_url = base_url
         executor = ThreadPoolExecutor(1)
+        executor.submit(workspace.course.read_valid)  # it takes a second or two, once
         self._verdict = executor.submit(machine_verdict)
         executor.shutdown(wait=False)
         self._state: object = None
@@ -68,7 +69,6 @@ class StartPage:
         title = "Accelerated deep learning" if course.is_own else course.root.name
         labs, left_out = course.read_valid()
         progress = course_progress(course)
-        verdict = self._verdict.result() if self._verdict.done() else "It is being checked."
         return "\n".join(
             [
                 f"<h1>{escape(title)}</h1>",
@@ -79,10 +79,15 @@ class StartPage:
                 "</ol>",
                 *(f"<p>{escape(message)}</p>" for message in left_out),
                 *self._experiments(),
-                "<h2>This machine</h2>",
-                f"<p>{escape(verdict)}</p>",
+                *self._machine(),
             ]
         )
+
+    def _machine(self) -> list[str]:
+        if room_dir():  # in a workshop, that is the instructor's concern
+            return []
+        verdict = self._verdict.result() if self._verdict.done() else "It is being checked."
+        return ["<h2>This machine</h2>", f"<p>{escape(verdict)}</p>"]
 
     def _next_step(self, progress: list[LabProgress]) -> str:
         lab = lab_to_continue(progress)
@@ -169,6 +174,8 @@ class StartPageHandler(JupyterHandler):  # type: ignore[misc]
 
 def machine_verdict() -> str:
     """Return in one line whether this machine is fit for the labs, as `dltlab doctor` finds it."""
+    if room_dir():
+        return ""
     findings = [finding for finding in diagnose() if finding.level is not Level.OK]
     findings.sort(key=lambda finding: finding.level is not Level.PROBLEM)
     if not findings:

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOISE = "cuInit|Traceback"
 IMPORT_NOISE = "oneDNN|cuda drivers|absl::"  # hidden where dltlab is imported before TensorFlow
 # What these commands start is tested elsewhere; it installs packages, opens a browser or is slow.
-NOT_RUN = ("make ", "dltlab lab", "dltlab workshop", "pytest --nbval")
+NOT_RUN = ("make ", "pip ", "dltlab lab", "dltlab workshop", "sudo ", "pytest --nbval")
 SERVER = "dltlab serve"
 
 SHORT_TEXT = """

@@ -116,3 +116,12 @@ def test_a_report_without_runs_is_not_listed(page, workspace):
     (workspace.folder / "mine" / "report.html").write_text("")
 
     assert "Experiments" not in page.html()
+
+
+def test_in_a_workshop_the_machine_is_not_the_learners_concern(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("DLTLAB_ROOM", str(tmp_path))
+
+    html = StartPage(workspace, "/base/").html()
+
+    assert LINK in html
+    assert "This machine" not in html

@@ -12,7 +12,7 @@ from pathlib import Path
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import NAME, Lab, read_lab
 from dltlab.errors import Damaged, Invalid, NotFound
-from dltlab.paths import COURSE, course_dir, own_course_dir, short_path
+from dltlab.paths import COURSE, chosen_labs, course_dir, own_course_dir, short_path
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,12 @@ class Course:
         }
 
     def lab_names(self) -> list[str]:
-        """Return the name of each lab (`NN_topic`), sorted by number."""
-        return [path.stem for path in self.sources()]
+        """Return the name of each lab (`NN_topic`), sorted by number.
+
+        `DLTLAB_LABS`, where it is set, chooses some, as for a workshop.
+        """
+        names, chosen = [path.stem for path in self.sources()], chosen_labs()
+        return [name for name in names if chosen is None or name in chosen]
 
     def resolve(self, name: str) -> Path:
         """Return the source of a lab: of `1`, `01`, `first_network` or `01_first_network`.
@@ -172,7 +176,7 @@ class Course:
 
     def _require_known(self, lab: Lab) -> None:
         """Raise for a required lab that does not come earlier, or a data set without a card."""
-        known = self.lab_names()
+        known = [path.stem for path in self.sources()]
         earlier = known[: known.index(lab.name)]
         for number, required in enumerate(lab.front_matter.requires):
             if required not in earlier:

@@ -8,7 +8,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,13 +161,23 @@ def parse_code(source: str) -> ast.Module:
 
 
 def read_lab(path: Path) -> Lab:
-    """Read and validate the source of a lab.
+    """Read and validate the source of a lab; one that has not changed is read once.
 
     Raises:
         SourceError: The front matter, the syntax, the solution markers, the parameters or the
             profiles are not valid; names the file and the line.
         Damaged: The file cannot be read as UTF-8 text.
     """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise Damaged(f"{short_path(path)} cannot be read ({error}).") from error
+    return _read_lab(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=100)
+def _read_lab(path: Path, modified: int, size: int) -> Lab:
+    """Read a lab whose file has this time and size."""
     try:
         # Windows line endings and a byte-order mark are allowed.
         text = path.read_text(encoding="utf-8-sig")

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +50,7 @@ class Workspace:
         """Return the path of the learner's copy of the lab `name` (`NN_topic`)."""
         return self.folder / f"{name}.ipynb"
 
-    def update(self, required: str | None = None, labs: Sequence[str] | None = None) -> list[str]:
+    def update(self, required: str | None = None) -> list[str]:
         """Copy new and changed labs into the folder, and return messages for the learner.
 
         An edited copy is not touched: the new version of its lab is written next to it. A lab that
@@ -58,14 +58,13 @@ class Workspace:
 
         Args:
             required: A lab (`NN_topic`) that must be there.
-            labs: Of these labs only; by default of all of the course.
 
         Raises:
             Unavailable: The lab `required` has not been built, or the folder cannot be written.
         """
         old_hashes = self._hashes()
         hashes, messages = dict(old_hashes), []
-        for name in self.course.lab_names() if labs is None else labs:
+        for name in self.course.lab_names():
             try:
                 content = self._course_copy(name)
             except Unavailable as error:

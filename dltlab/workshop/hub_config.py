@@ -8,7 +8,7 @@ from typing import Any
 import bcrypt
 
 from dltlab.course import Course
-from dltlab.paths import COLD_KERNELS, ROOM
+from dltlab.paths import COLD_KERNELS, LABS, ROOM
 from dltlab.workshop.authenticator import CardAuthenticator
 from dltlab.workshop.connection import Connection, read_connection
 from dltlab.workshop.folder import WorkshopFolder
@@ -128,11 +128,11 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
         spawner.mem_limit = f"{settings.limits.memory_gb}G"
         return
     config.JupyterHub.spawner_class = AccountSpawner
-    labs = ",".join(settings.lab_names(Course.find()))
-    spawner.cmd = [sys.executable, "-m", "dltlab.workshop.learner_server", settings.profile, labs]
+    spawner.cmd = [sys.executable, "-m", "dltlab.workshop.learner_server", settings.profile]
     spawner.env_keep = []
     spawner.environment = learner_environment(folder) | {
-        "JUPYTER_DEFAULT_PROVISIONER_NAME": "dltlab-warm"
+        LABS: ",".join(settings.lab_names(Course.find())),
+        "JUPYTER_DEFAULT_PROVISIONER_NAME": "dltlab-warm",
     }
     if os.geteuid() == 0:
         config.AccountSpawner.processes = settings.limits.processes

@@ -11,6 +11,7 @@ import yaml
 from dltlab import __version__
 from dltlab.course import Course
 from dltlab.files import write_atomically
+from dltlab.paths import LABS
 from dltlab.workshop.codes import SIGNS, CodeBook, Throttle
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.hub_config import RECORDED
@@ -73,15 +74,15 @@ def chart_values(settings: Settings, codes: dict[str, Any]) -> dict[str, Any]:
         settings: Of the workshop.
         codes: What `CodeBook.hashes` returns.
     """
-    labs = ",".join(settings.lab_names(Course.find()))
     limits = settings.limits
     return {
         "hub": _hub_values(settings, codes),
         "singleuser": {
             "image": {"name": settings.servers.options.get("image", "dltlab"), "tag": __version__},
-            "cmd": ["python", "-m", "dltlab.workshop.learner_server", settings.profile, labs],
+            "cmd": ["python", "-m", "dltlab.workshop.learner_server", settings.profile],
             "defaultUrl": "/lab",
             "extraEnv": {
+                LABS: ",".join(settings.lab_names(Course.find())),
                 "JUPYTER_DEFAULT_PROVISIONER_NAME": "dltlab-warm",
                 "TF_CPP_MIN_LOG_LEVEL": "3",
             },

@@ -1,7 +1,7 @@
 """A learner's server: it copies the labs into the learner's folder, then serves it.
 
-The Hub's spawner runs it, as `python -m dltlab.workshop.learner_server PROFILE LABS [OPTION ...]`;
-LABS is a list of names with commas.
+The Hub's spawner runs it, as `python -m dltlab.workshop.learner_server PROFILE [OPTION ...]`, with
+the workshop's labs in `DLTLAB_LABS`.
 """
 
 import os
@@ -17,11 +17,11 @@ _SETTINGS = Path(__file__).with_name("jupyter")
 
 def main() -> None:
     """Update the learner's copies of the labs, and run the server."""
-    profile, labs, *options = sys.argv[1:]
+    profile, *options = sys.argv[1:]
     workspace = Workspace(Path.home() / FOLDER, Course.find(), profile)
     workspace.folder.mkdir(exist_ok=True)
     try:
-        messages = workspace.update(labs=labs.split(","))
+        messages = workspace.update()
     except LabError as error:  # what the learner has can be opened all the same
         messages = [str(error)]
     for message in messages:

@@ -193,3 +193,12 @@ def test_a_notebook_enters_the_course_that_it_lies_in(outside_of_a_course, monke
 def test_a_notebook_in_no_course_says_so(outside_of_a_course):
     with pytest.raises(NotFound, match="is in no course: start the notebook in the folder of its"):
         enter_course()
+
+
+def test_a_variable_chooses_labs_which_may_require_others(two_labs, monkeypatch):
+    last = two_labs.lab_names()[-1]
+    monkeypatch.setenv("DLTLAB_LABS", last)
+
+    assert two_labs.lab_names() == [last]
+    assert [lab.name for lab in two_labs.read_valid()[0]] == [last]
+    assert two_labs.resolve("1")

@@ -78,7 +78,8 @@ def test_servers_get_their_labs_and_nothing_of_this_environment(configured, fold
     monkeypatch.setenv("SECRET", "x")
     config = configured('labs = ["2", "01"]\n')
 
-    assert config.Spawner.cmd[-1] == "02_image_classification,01_first_network"
+    labs = config.Spawner.environment["DLTLAB_LABS"]
+    assert labs == "02_image_classification,01_first_network"
     assert config.Spawner.env_keep == []
     assert "SECRET" not in config.Spawner.environment
     assert config.Spawner.environment["DLTLAB_ROOM"] == str(folder.runtime)

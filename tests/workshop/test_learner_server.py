@@ -28,8 +28,9 @@ def serve(tmp_path, monkeypatch):
     return serve
 
 
-def test_a_learner_gets_the_labs_of_the_workshop(serve, tmp_path):
-    options = serve("workshop", "01_first_network,03_recurrent_networks", "--log-level=WARN")
+def test_a_learner_gets_the_labs_of_the_workshop(serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLTLAB_LABS", "01_first_network,03_recurrent_networks")
+    options = serve("workshop", "--log-level=WARN")
 
     folder = tmp_path / "dltlab"
     assert sorted(path.name for path in folder.glob("*.ipynb")) == [
@@ -44,12 +45,12 @@ def test_what_a_learner_has_is_served_when_a_lab_cannot_be_copied(serve, tmp_pat
     (tmp_path / "dltlab").mkdir()
     (tmp_path / "dltlab" / "01_first_network.ipynb").mkdir()
 
-    assert serve("workshop", "01_first_network")
+    assert serve("workshop")
     assert "01_first_network" in capsys.readouterr().err
 
 
 def test_a_learner_gets_the_parameters_of_the_workshops_profile(serve, tmp_path):
-    serve("smoke", "01_first_network")
+    serve("smoke")
 
     notebook = (tmp_path / "dltlab" / "01_first_network.ipynb").read_text()
     assert "STEPS = 20  # steps in each training" in notebook
@@ -57,7 +58,7 @@ def test_a_learner_gets_the_parameters_of_the_workshops_profile(serve, tmp_path)
 
 
 def test_kernels_are_as_elsewhere_but_have_no_debugger(serve, repository):
-    serve("workshop", "01_first_network")
+    serve("workshop")
 
     folder, *_ = os.environ["JUPYTER_PATH"].split(os.pathsep)
     own = json.loads(Path(folder, "kernels/python3/kernel.json").read_text())
