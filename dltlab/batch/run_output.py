@@ -3,6 +3,7 @@
 import base64
 import re
 from contextlib import suppress
+from html.parser import HTMLParser
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -21,6 +22,7 @@ _SUFFIXES = {
     "image/webp": ".webp",
     "image/svg+xml": ".svg",
 }
+_DATA_URL = re.compile(rf"data:({'|'.join(map(re.escape, _SUFFIXES))});base64,(.+)", re.DOTALL)
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -99,22 +101,53 @@ class RunLog:
 def write_images(cell: NotebookNode, number: int, folder: Path) -> None:
     """Write the images in a cell's outputs to files, as `cell-03-1.png`.
 
+    An image in HTML, as a figure with an alternative text is, counts where the output has no other.
+
     Raises:
         Unavailable: The folder cannot be written.
     """
-    num_images = 0
-    for output in cell.get("outputs", ()):
-        for mime, content in output.get("data", {}).items():
-            if mime not in _SUFFIXES:
-                continue
-            text = content if isinstance(content, str) else "".join(content)
-            with suppress(ValueError):  # not base64
-                data = text.encode() if mime == "image/svg+xml" else base64.b64decode(text)
-                num_images += 1
-                path = folder / f"cell-{number:02}-{num_images}{_SUFFIXES[mime]}"
-                try:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(data)
-                except OSError as error:
-                    raise cannot_write(path, error) from error
-                break  # the others are the same figure in other formats
+    images = [image for output in cell.get("outputs", ()) for image in _images(output)]
+    for index, (mime, data) in enumerate(images, 1):
+        path = folder / f"cell-{number:02}-{index}{_SUFFIXES[mime]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def _images(output: NotebookNode) -> list[tuple[str, bytes]]:
+    """Return the type and the content of each image in an output."""
+    texts = {
+        mime: content if isinstance(content, str) else "".join(content)
+        for mime, content in output.get("data", {}).items()
+        if mime in (*_SUFFIXES, "text/html")
+    }
+    parser = _ImageParser()
+    parser.feed(texts.pop("text/html", ""))
+    # Several types are the same figure in several formats.
+    sources = list(texts.items())[:1] or parser.sources
+    images = []
+    for mime, text in sources:
+        with suppress(ValueError):  # not base64
+            is_text = mime == "image/svg+xml" and mime in texts
+            images.append((mime, text.encode() if is_text else base64.b64decode(text)))
+    return images
+
+
+class _ImageParser(HTMLParser):
+    """Finds the images that HTML contains.
+
+    Attributes:
+        sources: The type of each, and its content in base64.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take an image."""
+        address = dict(attrs).get("src") if tag == "img" else None
+        if address and (match := _DATA_URL.fullmatch(address)):
+            self.sources.append((match[1], match[2]))

@@ -120,6 +120,25 @@ def test_images_are_written_in_their_formats(tmp_path):
     }
 
 
+def test_images_in_html_are_written_where_there_is_no_other(tmp_path):
+    webp, svg = (base64.b64encode(data).decode() for data in (b"WEBP", SVG.encode()))
+    html = (
+        f'<p><img alt="a > b" width="3" src="data:image/webp;base64,{webp}"></p>'
+        f"<img src='data:image/svg+xml;base64,{svg}'/><img src=https://host/x.png>"
+        f"data:image/png;base64,{webp}"
+    )
+    png = base64.b64encode(b"PNG").decode()
+
+    write_images(outputs({"text/html": html}), 1, tmp_path)
+    write_images(outputs({"text/html": html, "image/png": png}), 2, tmp_path)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "cell-01-1.webp": b"WEBP",
+        "cell-01-2.svg": SVG.encode(),
+        "cell-02-1.png": b"PNG",
+    }
+
+
 def test_without_images_there_is_no_folder(tmp_path):
     write_images(outputs({"text/plain": "1"}), 1, tmp_path / "images")
 
