@@ -121,7 +121,7 @@ class Simulation(Result):
         """Draw when the first device computes and communicates in the last step."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 2.4), layout="constrained")
+        figure = Figure(figsize=(8, 2.6), layout="constrained")
         axes = figure.subplots()
         colors = {"forward": PALETTE[4], "backward": PALETTE[5]}
         for span in self.timeline:
@@ -133,7 +133,7 @@ class Simulation(Result):
                 axes.text(left + width / 2, row, lane, ha="center", va="center")
         alone = 1e3 * self.compute_seconds
         axes.axvline(alone, color=NEUTRAL, linestyle="--", label="end of the step on one device")
-        axes.legend(loc="upper right", fontsize=8)
+        figure.legend(loc="outside lower right", fontsize=8)
         axes.set_yticks([0, 1], ["computation", "communication"])
         axes.set_ylim(1.5, -0.5)
         axes.set(xlabel="time (ms)", title=f"A step of {self.num_devices} devices")
