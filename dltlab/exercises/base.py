@@ -23,6 +23,7 @@ from dltlab.exercises.answers import (
 )
 from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
 from dltlab.exercises.progress import try_record_outcome
+from dltlab.exercises.room import solutions_are_hidden
 from dltlab.exercises.source import is_stub, lab_of, reference
 
 
@@ -113,12 +114,19 @@ class Exercise(ABC):
         else:
             lines = [f"{label}: {text}" for label, text in self._numbered_hints()]
             lines = ["You have seen every hint:", *lines] if lines else ["There are no hints."]
-            lines.append(f"`ex.{self.name}.solution()` shows the solution.")
+            if not solutions_are_hidden(self.lab.name):
+                lines.append(f"`ex.{self.name}.solution()` shows the solution.")
             Message(self.name, "hints", "\n".join(lines)).show()
 
     def solution(self) -> None:
-        """Show the author's solution: the cell of the lab's source."""
-        Message(self.name, "solution", self._solution_text()).show()
+        """Show the author's solution: the cell of the lab's source.
+
+        In a workshop, the instructor releases the solutions of each lab.
+        """
+        text = self._solution_text()
+        if solutions_are_hidden(self.lab.name):
+            text = "Your instructor releases the solutions of this lab later."
+        Message(self.name, "solution", text).show()
 
     def _numbered_hints(self) -> Iterator[tuple[str, str]]:
         for number, text in enumerate(self._hints, 1):
@@ -131,7 +139,8 @@ class Exercise(ABC):
         """Return the hints and the solution, as buttons of a card show them."""
         hints = {"hint for your answer": hint_for_answer} if hint_for_answer else {}
         hints |= dict(self._numbered_hints())
-        shown = hints | {"solution": self._solution_text()}
+        hidden = solutions_are_hidden(self.lab.name)
+        shown = hints | ({} if hidden else {"solution": self._solution_text()})
         return {label.capitalize(): text for label, text in shown.items()}
 
     def reference(self) -> Answer:

@@ -106,9 +106,10 @@ class Board:
 
     # What learners' servers send
 
-    def last_place(self, account: str) -> int | None:
-        """Return the position of the last recorded answer in the learner's file, or None."""
-        return self._store.last_place(account)
+    @property
+    def identifier(self) -> int:
+        """The number of the database: another one has to be sent everything again."""
+        return self._store.identifier
 
     def record(self, account: str, records: Iterable[tuple[int, str]]) -> None:
         """Record checked answers: lines of the learner's file, with their positions.
@@ -183,7 +184,6 @@ class Board:
                 if announcement.number > seen
             ],
             "hand_raised": any(hand.account == account for hand in self._store.hands()),
-            "labs": [lab.name for lab in self.labs],
             "hidden_solutions": self.hidden_solutions,
         }
 

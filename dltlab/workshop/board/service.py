@@ -120,7 +120,7 @@ class _Service:
             Route("/release", self.release, methods=["POST"]),
             Route("/helped", self.helped, methods=["POST"]),
             Route("/notebook/{account}/{lab}", self.notebook),
-            Route("/events", self.last_place, methods=["GET"]),
+            Route("/events", self.database, methods=["GET"]),
             Route("/events", self.events, methods=["POST"]),
             Route("/news", self.news),
             Route("/hand", self.hand, methods=["POST"]),
@@ -176,8 +176,9 @@ class _Service:
 
     # The learners'
 
-    async def last_place(self, request: Request) -> Response:
-        return JSONResponse({"place": self._board.last_place(await self._learner(request))})
+    async def database(self, request: Request) -> Response:
+        await self._learner(request)
+        return JSONResponse({"database": self._board.identifier})
 
     async def events(self, request: Request) -> Response:
         account = await self._learner(request)

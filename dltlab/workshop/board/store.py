@@ -1,6 +1,7 @@
 """What a workshop records, in SQLite: checked answers, raised hands, announcements, releases."""
 
 import re
+import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -22,7 +23,7 @@ create table if not exists answers (
     message text not null,
     at real not null,
     place integer not null,
-    unique (account, place, at)
+    unique (account, place, at, exercise, outcome)
 ) strict;
 create table if not exists hands (
     account text primary key, lab text not null, at real not null
@@ -48,8 +49,8 @@ class CheckedAnswer:
         outcome: Outcome of the check.
         message: What a learner who did not pass was told.
         at: When it was checked, in seconds since 1970.
-        place: Position of its record in the learner's file: with `at`, it tells whether an answer
-            was sent twice.
+        place: Position of its record in the learner's file, which tells whether an answer was sent
+            twice.
     """
 
     lab: str
@@ -152,6 +153,9 @@ class BoardStore:
             self._connection.execute("pragma journal_mode = wal")
             self._connection.execute("pragma synchronous = full")
             self._connection.executescript(_SCHEMA)
+            if not self.identifier:
+                number = 1 + secrets.randbelow(2**31 - 1)
+                self._connection.execute(f"pragma user_version = {number}")
         except sqlite3.OperationalError as error:
             raise Unavailable(f"The board's database {path} cannot be opened ({error}).") from error
         except sqlite3.DatabaseError as error:
@@ -163,6 +167,12 @@ class BoardStore:
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+    @property
+    def identifier(self) -> int:
+        """A number that another database does not have: learners' servers send it everything."""
+        ((number,),) = self._connection.execute("pragma user_version")
+        return int(number)
 
     def record(self, account: str, answers: Iterable[CheckedAnswer]) -> None:
         """Record checked answers of one account; an answer that was sent before changes nothing.
@@ -178,13 +188,6 @@ class BoardStore:
                 "(account, lab, exercise, outcome, message, at, place) values (?,?,?,?,?,?,?)",
                 [(account, *astuple(answer)) for answer in answers][: _MAX_ANSWERS - count],
             )
-
-    def last_place(self, account: str) -> int | None:
-        """Return the position of the last recorded answer of an account, or None."""
-        rows = self._connection.execute(
-            "select place from answers where account = ? order by number desc limit 1", (account,)
-        )
-        return next((place for (place,) in rows), None)
 
     def outcomes(self) -> list[ExerciseResult]:
         """Return what each learner has reached, by account, lab and the order of first attempts."""

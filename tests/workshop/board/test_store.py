@@ -59,8 +59,6 @@ def test_what_is_sent_twice_is_recorded_once(store):
         store.record("ada", answers(Outcome.NOT_YET, Outcome.NOT_YET))
 
     assert [result.attempts for result in store.outcomes()] == [2]
-    assert store.last_place("ada") == 100
-    assert store.last_place("bob") is None
 
 
 def test_a_file_that_was_begun_anew_is_recorded_again(store):
@@ -68,7 +66,6 @@ def test_a_file_that_was_begun_anew_is_recorded_again(store):
     store.record("ada", [CheckedAnswer(LAB, NAME, Outcome.NOT_YET, at=20.0, place=0)])
 
     assert [result.attempts for result in store.outcomes()] == [3]
-    assert store.last_place("ada") == 0
 
 
 def test_a_flood_of_one_account_ends_after_20000_answers(store):
@@ -137,11 +134,15 @@ def test_solutions_are_released_and_withdrawn(store):
 def test_everything_is_kept_when_it_is_opened_again(store, tmp_path):
     store.record("ada", answers(Outcome.PASSED))
     store.announce("Lunch", 1.0)
+    identifier = store.identifier
     store.close()
 
     with closing(BoardStore(tmp_path / "board.sqlite")) as reopened:
+        assert reopened.identifier == identifier
         assert [result.outcome for result in reopened.outcomes()] == [Outcome.PASSED]
         assert [announcement.number for announcement in reopened.announcements()] == [1]
+    with closing(BoardStore(tmp_path / "other.sqlite")) as other:
+        assert other.identifier not in (0, identifier)
 
 
 def test_an_erased_account_leaves_nothing_in_the_file(store, tmp_path):

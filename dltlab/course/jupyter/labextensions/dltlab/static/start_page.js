@@ -1,17 +1,28 @@
 // Shows the start page, which dltlab/start_page.py writes, as a tab of JupyterLab.
 (() => {
   const REFRESH_MILLISECONDS = 2000;
+  const scriptUrl = document.currentScript.src;
   let sharedModules;
 
   const style = document.createElement("link");
   style.rel = "stylesheet";
-  style.href = new URL("start_page.css", document.currentScript.src);
+  style.href = new URL("start_page.css", scriptUrl);
   document.head.append(style);
 
   // Return a module of JupyterLab's own, such as "@lumino/widgets".
   async function load(name) {
     const [version] = Object.values(sharedModules[name]);
     return (await version.get())();
+  }
+
+  // In a workshop, `classroom.js` adds what an instructor's class needs.
+  async function activateClassroom(app) {
+    const { baseUrl } = app.serviceManager.serverSettings;
+    const response = await fetch(`${baseUrl}dltlab/classroom`).catch(() => null);
+    if (response?.ok && (await response.json()).active) {
+      const classroom = await import(new URL("classroom.js", scriptUrl));
+      await classroom.activate(app, load);
+    }
   }
 
   async function activate(app) {
@@ -80,7 +91,10 @@
     },
     get: async () => () => ({
       __esModule: true,
-      default: { id: "dltlab:start-page", autoStart: true, activate },
+      default: [
+        { id: "dltlab:start-page", autoStart: true, activate },
+        { id: "dltlab:classroom", autoStart: true, activate: activateClassroom },
+      ],
     }),
   };
 })();
