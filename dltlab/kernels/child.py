@@ -161,6 +161,8 @@ def _run_kernel(server: int, launch: Launch) -> NoReturn:
     from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
 
+    from dltlab.kernels.ports import end_where_port_is_taken
+
     app = IPKernelApp.instance(parent_handle=int(os.environ["JPY_PARENT_PID"]))
 
     def report_listening() -> None:
@@ -170,6 +172,7 @@ def _run_kernel(server: int, launch: Launch) -> NoReturn:
         launch.connection.close()
 
     app.log_connection_info = report_listening
+    end_where_port_is_taken(app)
     ipkernel.sys = _EarlySys(launch.preloaded.modules)
     app.initialize()
     ipkernel.sys = sys

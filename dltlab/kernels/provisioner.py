@@ -14,7 +14,7 @@ from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
 from dltlab.errors import Unavailable
-from dltlab.kernels import pool
+from dltlab.kernels import cold, pool
 from dltlab.kernels.request import KernelRequest, warm_kernels_enabled
 from dltlab.kernels.warm_kernel import WarmKernel, fork_kernel, fork_kernel_in_room
 from dltlab.paths import ROOM, room_dir
@@ -42,7 +42,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
         request = self._read_request(cmd, kwargs)
         if request and await self._launch_warm(request):
             return self.connection_info
-        await super().launch_kernel(cmd, **kwargs)
+        await super().launch_kernel(cold.command_of(cmd), **kwargs)
         if request and not room_dir():
             threading.Thread(target=self._start_zygote, args=[request], daemon=True).start()
         return self.connection_info

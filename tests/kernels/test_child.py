@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
 from dltlab.kernels import warm_kernel
-from dltlab.paths import RUN_MARK
+from dltlab.paths import COLD_KERNELS, RUN_MARK
 from tests.deadlines import HANG_SECONDS
 from tests.kernel_fixtures import CellResult
 
@@ -345,16 +344,26 @@ def test_a_missing_folder_raises_the_same_error(start, tmp_path):
         start(cwd=str(tmp_path / "missing"))
 
 
-def test_a_kernel_whose_port_is_taken_ends(ready_zygote, monkeypatch):
+@pytest.mark.parametrize("port", ["shell_port", "iopub_port", "control_port", "hb_port"])
+@pytest.mark.parametrize("kind", ["cold", "warm"])
+def test_a_kernel_whose_port_is_taken_ends_with_the_reason(
+    ready_zygote, monkeypatch, tmp_path, kind, port
+):
     monkeypatch.setattr(warm_kernel, "ANSWER_SECONDS", HANG_SECONDS)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        manager = KernelManager(cache_ports=False, shell_port=server.getsockname()[1])
-        manager.start_kernel(stderr=subprocess.DEVNULL)
+    if kind == "cold":
+        monkeypatch.setenv(COLD_KERNELS, "1")
+    stderr = tmp_path / "stderr"
+    with socket.create_server(("127.0.0.1", 0)) as server, stderr.open("w") as file:
+        taken = server.getsockname()[1]
+        manager = KernelManager(cache_ports=False, **{port: taken})
+        manager.start_kernel(stderr=file)
         process = manager.provisioner.process
 
-        assert isinstance(process, warm_kernel.WarmKernel)
+        assert isinstance(process, warm_kernel.WarmKernel) == (kind == "warm")
         assert process.wait(timeout=HANG_SECONDS) == 1
         manager.shutdown_kernel(now=True)
+    assert f"127.0.0.1:{taken}" in stderr.read_text()
+    assert "Another process uses its port" in stderr.read_text()
 
 
 def test_the_process_has_the_same_properties(request, launch, tmp_path, monkeypatch):
