@@ -12,6 +12,7 @@ from dltlab.paths import COLD_KERNELS, LABS, ROOM
 from dltlab.workshop.authenticator import CardAuthenticator
 from dltlab.workshop.connection import Connection, read_connection
 from dltlab.workshop.folder import WorkshopFolder
+from dltlab.workshop.limits import LearnerLimits
 from dltlab.workshop.roster import read_members
 from dltlab.workshop.settings import Settings, read_settings
 from dltlab.workshop.spawner import AccountSpawner
@@ -135,7 +136,7 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
         "JUPYTER_DEFAULT_PROVISIONER_NAME": "dltlab-warm",
     }
     if os.geteuid() == 0:
-        config.AccountSpawner.processes = settings.limits.processes
+        config.AccountSpawner.limits = LearnerLimits(settings.limits, folder.runtime.name)
     else:
         config.AccountSpawner.homes = str(folder.state / "homes")
 

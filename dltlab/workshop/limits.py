@@ -46,7 +46,7 @@ class LearnerLimits:
         try:
             self._make_groups(accounts)
         except OSError as error:
-            self._groups = None
+            self.tear_down()
             notes.append(
                 f"Memory is limited for each process, not for each learner ({error}): the control "
                 "group of this process is not delegated to it."
@@ -61,11 +61,13 @@ class LearnerLimits:
     def zygote_options(self) -> list[str]:
         """Return the options of the room's zygote."""
         options = [f"--limit={name}={value}" for name, value in self._resources().items()]
-        return [*options, *([f"--cgroups={self._groups}"] if self._groups else [])]
+        if self._groups and self._groups.is_dir():
+            options.append(f"--cgroups={self._groups}")
+        return options
 
     def enter(self, account: str) -> None:
         """Limit this process and all that it will start; call it before root is given up."""
-        if self._groups:
+        if self._groups and (self._groups / account).is_dir():
             (self._groups / account / "cgroup.procs").write_text("0")
         for name, value in self._resources().items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))

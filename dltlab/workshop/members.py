@@ -1,6 +1,7 @@
 """What each person on the roster gets: an account, a code, a card."""
 
 import os
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from dltlab.workshop.accounts import create_account
 from dltlab.workshop.cards import sign_in_link, write_cards
 from dltlab.workshop.codes import CodeBook
 from dltlab.workshop.folder import WorkshopFolder
+from dltlab.workshop.limits import LearnerLimits
+from dltlab.workshop.loopback import join_loopback, separate_loopback
 from dltlab.workshop.roster import Member, enroll, read_members, read_roster
 from dltlab.workshop.settings import Settings, read_settings
 
@@ -39,6 +42,29 @@ def enroll_members(folder: WorkshopFolder, settings: Settings) -> tuple[list[Mem
         return members, None
     codes = CodeBook(folder).issue(member.account for member in active)
     return members, print_cards(folder, settings, members, codes) if codes else None
+
+
+def separate_members(
+    folder: WorkshopFolder, settings: Settings, members: Sequence[Member]
+) -> list[str]:
+    """Limit what each learner uses, and keep learners from the ports of others.
+
+    Returns:
+        A sentence for each thing that this system does not allow.
+    """
+    if not has_accounts(settings):
+        return []
+    accounts = [pwd.getpwnam(member.account) for member in members if member.enrolled]
+    notes = LearnerLimits(settings.limits, folder.runtime.name).set_up(accounts)
+    note = separate_loopback([account.pw_uid for account in accounts], folder.runtime.name)
+    return [*notes, *([note] if note else [])]
+
+
+def undo_separation(folder: WorkshopFolder, settings: Settings) -> None:
+    """Remove what `separate_members` has set in the system."""
+    if has_accounts(settings):
+        LearnerLimits(settings.limits, folder.runtime.name).tear_down()
+        join_loopback(folder.runtime.name)
 
 
 def make_cards(folder: WorkshopFolder, renewed: Sequence[str]) -> Path | None:

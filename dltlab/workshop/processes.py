@@ -14,6 +14,7 @@ from dltlab.paths import COLD_KERNELS, cold_kernels
 from dltlab.workshop.connection import Connection
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.hub_config import BOARD, learner_environment, write_hub_config
+from dltlab.workshop.limits import LearnerLimits
 from dltlab.workshop.members import has_accounts
 from dltlab.workshop.settings import Settings
 from dltlab.workshop.tls import certificate_files
@@ -134,12 +135,8 @@ def _traefik_configuration(
 
 
 def _zygote(folder: WorkshopFolder, settings: Settings) -> Program:
-    limits = settings.limits
     command = [sys.executable, "-m", "dltlab.kernels.room_zygote", str(folder.runtime)]
-    command += [
-        f"--limit=DATA={round(limits.memory_gb * 1e9)}",
-        f"--limit=NPROC={limits.processes}",
-    ]
+    command += LearnerLimits(settings.limits, folder.runtime.name).zygote_options()
     return Program("zygote", command, learner_environment(folder))
 
 

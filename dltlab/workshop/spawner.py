@@ -2,14 +2,15 @@
 
 import os
 import pwd
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 from jupyterhub.spawner import LocalProcessSpawner
-from traitlets import Integer, Unicode
+from traitlets import Instance, Unicode
+
+from dltlab.workshop.limits import LearnerLimits
 
 _SECONDS_TO_STOP = 10  # after each of SIGINT and SIGTERM
 
@@ -21,7 +22,7 @@ class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
     """
 
     homes = Unicode(config=True, help="The home folders, where all use one account.")
-    processes = Integer(config=True, help="How many processes and threads an account may have.")
+    limits = Instance(LearnerLimits, config=True, allow_none=True, help="Of each account.")
 
     def __init__(self, **options: Any) -> None:
         """Set how long a server may take to stop."""
@@ -35,12 +36,12 @@ class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             return lambda: os.chdir(home)
         become: Callable[[], None] = super().make_preexec_fn(name)
-        processes = self.processes
+        limits = self.limits
 
         def take_account() -> None:
             os.umask(0o077)
-            if processes:
-                resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+            if limits:
+                limits.enter(name)
             become()
 
         return take_account

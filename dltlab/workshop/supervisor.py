@@ -19,7 +19,12 @@ from dltlab.files import write_atomically
 from dltlab.paths import short_path
 from dltlab.workshop.connection import read_connection
 from dltlab.workshop.folder import WorkshopFolder
-from dltlab.workshop.members import enroll_members, require_separation
+from dltlab.workshop.members import (
+    enroll_members,
+    require_separation,
+    separate_members,
+    undo_separation,
+)
 from dltlab.workshop.processes import Program, programs, require_free_port
 from dltlab.workshop.servers import HUB_ERRORS, Hub, ServerKeeper, stop_servers
 from dltlab.workshop.settings import read_settings
@@ -51,6 +56,7 @@ class Supervisor:
         self._settings = read_settings(folder).content
         self._connection = read_connection(folder)
         self._pids: dict[str, int | None] = {}
+        self._notes: set[str] = set()
         self._restarts: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -85,6 +91,7 @@ class Supervisor:
         for process in processes:
             process.cancel()
         await asyncio.gather(*processes, return_exceptions=True)
+        undo_separation(self._folder, self._settings)
         if isinstance(reason, Exception):
             raise reason
 
@@ -94,6 +101,10 @@ class Supervisor:
         require_separation(self._settings, members, self._shared_account)
         if cards:
             self._report(f"The cards are in {short_path(cards)}. Print it, then delete it.")
+        for note in separate_members(self._folder, self._settings, members):
+            if note not in self._notes:
+                self._notes.add(note)
+                self._report(note)
         return frozenset(member.account for member in members if member.enrolled)
 
     async def _start(self, hub: Hub, keeper: ServerKeeper) -> None:
