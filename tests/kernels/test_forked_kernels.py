@@ -34,12 +34,9 @@ def pair():
         end.close()
 
 
-def fork(code: int) -> int:
-    """Fork a process that ends at once."""
-    pid = os.fork()
-    if pid == 0:
-        os._exit(code)
-    return pid
+def start(code: int) -> int:
+    """Start a process that ends at once with an exit code; return its process ID."""
+    return os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {code}"], os.environ)
 
 
 def handle_next(selector, kernels):
@@ -50,7 +47,7 @@ def handle_next(selector, kernels):
 def test_the_exit_code_is_sent_and_the_kernel_forgotten_when_the_server_has_closed(
     selector, kernels, pair
 ):
-    kernels.add(fork(3), pair[0], 1000)
+    kernels.add(start(3), pair[0], 1000)
 
     handle_next(selector, kernels)
     assert protocol.receive(pair[1])[0] == {"exit": 3}
@@ -67,7 +64,7 @@ def test_a_server_that_does_not_read_does_not_stop_the_zygote(selector, kernels,
         while True:
             pair[0].send(b"x" * 1000)
     pair[0].setblocking(True)  # a fork that shares the connection can do that
-    kernels.add(fork(0), pair[0], 1000)
+    kernels.add(start(0), pair[0], 1000)
 
     handle_next(selector, kernels)
 
@@ -75,7 +72,7 @@ def test_a_server_that_does_not_read_does_not_stop_the_zygote(selector, kernels,
 
 
 def test_a_kernel_is_forgotten_once(selector, kernels, pair):
-    kernels.add(fork(0), pair[0], 1000)
+    kernels.add(start(0), pair[0], 1000)
     handle_next(selector, kernels)
     (kernel,) = kernels
 
