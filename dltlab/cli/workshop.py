@@ -186,3 +186,55 @@ def cards(
         typer.echo(_CARDS.format(short_path(path)))
     else:
         typer.echo("Everybody has a code already; make new ones with --new.")
+
+
+@app.command(epilog=examples("sudo dltlab workshop export my-class --out results"))
+def export(
+    roster: Roster = _HERE,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where; an older export there is replaced.")
+    ] = Path("export"),
+) -> None:
+    """Write a zip for each learner, and all results as CSV and as a gradebook of nbgrader."""
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import export_workshop
+
+    typer.echo(export_workshop(WorkshopFolder.find(roster), out))
+
+
+@app.command(epilog=examples("dltlab workshop verify certificate.pdf --key KEY"))
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The certificate, a PDF.")],
+    key: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="A public key that you trust.")
+    ] = None,
+) -> None:
+    """Verify the signature of a certificate; exit with 1 if another key than yours signed it."""
+    from dltlab.workshop import verify_certificate
+
+    certified = verify_certificate(file, tuple(key or ()))
+    typer.echo(certified)
+    raise typer.Exit(certified.is_trusted is False)
+
+
+@app.command(epilog=examples("sudo dltlab workshop erase my-class learner07"))
+def erase(
+    roster: Roster,
+    accounts: Annotated[
+        list[str] | None, typer.Argument(metavar="[ACCOUNT]...", help="Whom to erase.")
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Erase all of the workshop.")] = False,
+) -> None:
+    """Erase learners: accounts with their homes, codes, results and what was handed in."""
+    from dltlab.errors import Invalid
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import erase as erase_accounts
+
+    if bool(accounts) == everybody:
+        raise Invalid("Name the accounts to erase, or say --all.")
+    erased = erase_accounts(WorkshopFolder.find(roster), accounts or [])
+    typer.echo(f"Erased: {', '.join(erased) or 'nobody'}. The roster, cards and exports stay.")

@@ -1,4 +1,7 @@
+from .certificate import verify_certificate
 from .check import check_labs, check_workshop, hold_rehearsal
+from .erase import erase
+from .export import export_workshop
 from .extra import require_extra
 from .folder import WorkshopFolder
 from .kubernetes import write_values
@@ -14,6 +17,8 @@ __all__ = [
     "WorkshopFolder",
     "check_labs",
     "check_workshop",
+    "erase",
+    "export_workshop",
     "hold_rehearsal",
     "make_cards",
     "make_link",
@@ -24,5 +29,6 @@ __all__ = [
     "require_extra",
     "serve",
     "stop",
+    "verify_certificate",
     "write_values",
 ]

@@ -74,3 +74,31 @@ def test_a_workshop_on_kubernetes(tmp_path, monkeypatch, dltlab):
     assert first.out.endswith("then run: dltlab workshop init class --target kubernetes\n")
     assert "class/values.yaml says how to use it; keep it secret." in second.out
     assert "The cards are in class/cards.html." in second.out
+
+
+def test_a_certificate_is_verified_on_the_command_line(dltlab, tmp_path):
+    from dltlab.workshop.certificate import public_key, signing_key, write_certificate
+
+    key, other = signing_key(tmp_path / "a.key"), signing_key(tmp_path / "b.key")
+    path = tmp_path / "certificate.pdf"
+    write_certificate(path, key, name="Ada", evaluated="here", tasks=[])
+
+    result = dltlab("workshop", "verify", path, "--key", public_key(key))
+    assert (result.code, "Ada passed" in result.out) == (0, True)
+    assert dltlab("workshop", "verify", path, "--key", public_key(other)).code == 1
+    path.write_bytes(path.read_bytes() + b" ")
+    result = dltlab("workshop", "verify", path)
+    assert (result.code, "was changed after it was signed" in result.err) == (2, True)
+
+
+def test_erasing_needs_names_or_all(dltlab, roster):
+    assert "or say --all" in dltlab("workshop", "erase", roster).err
+    assert "or say --all" in dltlab("workshop", "erase", roster, "learner01", "--all").err
+    assert dltlab("workshop", "erase", roster, "--all").out.startswith("Erased: nobody.")
+
+
+def test_nothing_is_exported_before_the_workshop(dltlab, roster):
+    result = dltlab("workshop", "export", roster)
+
+    assert result.code == 2
+    assert "has no learners yet" in result.err

@@ -1,0 +1,144 @@
+"""Results in the form of nbgrader: its gradebook, and notebooks that its autograder grades."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dltlab.course import Lab
+from dltlab.errors import Unavailable
+from dltlab.exercises import Outcome
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from dltlab.workshop.board.store import ExerciseResult
+    from dltlab.workshop.roster import Member
+
+_COURSE_ID = "dltlab"
+_CHECK = re.compile(r"^ex\.(\w+)\.check\(", re.MULTILINE)
+_CONFIG = f"""c = get_config()
+c.CourseDirectory.course_id = "{_COURSE_ID}"
+c.ClearSolutions.enforce_metadata = False
+c.ExecutePreprocessor.timeout = 3600
+"""
+
+
+def with_grading_cells(notebook: "NotebookNode") -> "NotebookNode":
+    """Return a notebook with nbgrader's metadata and a locked cell of one point per exercise.
+
+    The cell follows that of the exercise. It checks the answer without showing or recording
+    anything. All other cells stay unchanged.
+    """
+    import nbformat
+
+    graded = nbformat.from_dict(notebook)
+    cells: list[Any] = []
+    for cell in graded.cells:
+        cells.append(cell)
+        match = _CHECK.search(cell.source) if cell.cell_type == "code" else None
+        if match:
+            name = match[1]
+            cell.metadata["nbgrader"] = _metadata(f"answer-{name}", solution=True)
+            grading = nbformat.v4.new_code_cell(grading_code(name))
+            grading.id = f"grade-{name.replace('_', '-')}"[:64]
+            options = {"grade": True, "locked": True, "points": 1}
+            grading.metadata["nbgrader"] = _metadata(f"grade-{name}", **options)
+            cells.append(grading)
+    graded.cells = cells
+    return graded
+
+
+def graded_exercises(lab: Lab) -> list[str]:
+    """Return the exercises that count: neither questions nor what only runs if it is asked for."""
+    matches = (_CHECK.search(cell.source) for cell in lab.code_cells())
+    return [match[1] for match in matches if match]
+
+
+def grading_code(name: str) -> str:
+    """Return the code of the cell that grades an exercise: its value is the points."""
+    return f'float(ex.{name}.evaluate({name}).outcome == "passed")'
+
+
+def write_course(folder: Path, labs: Sequence[Lab], learner_notebooks: Path) -> None:
+    """Write the configuration and the sources of a course of nbgrader."""
+    import nbformat
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nbgrader_config.py").write_text(_CONFIG)
+    for lab in labs:
+        path = learner_notebooks / f"{lab.name}.ipynb"
+        if path.exists():
+            source = folder / "source" / lab.name / path.name
+            source.parent.mkdir(parents=True)
+            nbformat.write(with_grading_cells(nbformat.read(path, 4)), source)
+
+
+def write_gradebook(
+    path: Path,
+    labs: Sequence[Lab],
+    members: Sequence["Member"],
+    results: Sequence["ExerciseResult"],
+    handed_in: Mapping[tuple[str, str], datetime],
+) -> None:
+    """Write what learners have reached into a new gradebook of nbgrader, a point per exercise.
+
+    Args:
+        path: The SQLite file.
+        labs: With the exercises that count.
+        members: The learners.
+        results: What they have reached.
+        handed_in: When a learner, by account, handed in a lab.
+
+    Raises:
+        Unavailable: nbgrader is not installed.
+    """
+    try:
+        from nbgrader.api import Gradebook
+    except ImportError as error:
+        raise Unavailable("The gradebook needs nbgrader: pip install 'dltlab[workshop]'") from error
+    passed = {
+        (one.account, one.lab, one.exercise): one.last
+        for one in results
+        if one.outcome is Outcome.PASSED
+    }
+    tried = {(one.account, one.lab): one.last for one in results}
+    with Gradebook(f"sqlite:///{path}", _COURSE_ID) as book:
+        for lab in labs:
+            _add_lab(book, lab)
+        for member in members:
+            details = {"first_name": member.name, "email": member.email}
+            book.update_or_create_student(member.account, **details)
+            for lab in labs:
+                key = (member.account, lab.name)
+                if key in tried or key in handed_in:
+                    time = handed_in.get(key) or datetime.fromtimestamp(tried[key], UTC)
+                    points = {name: float((*key, name) in passed) for name in graded_exercises(lab)}
+                    _add_submission(book, lab, member.account, time, points)
+
+
+def _add_lab(book: Any, lab: Lab) -> None:
+    book.update_or_create_assignment(lab.name, course_id=_COURSE_ID)
+    book.update_or_create_notebook(lab.name, lab.name)
+    for name in graded_exercises(lab):
+        place = (f"grade-{name}", lab.name, lab.name)
+        book.update_or_create_grade_cell(*place, max_score=1, cell_type="code")
+        book.update_or_create_source_cell(
+            *place, cell_type="code", source=grading_code(name), locked=True
+        )
+
+
+def _add_submission(
+    book: Any, lab: Lab, account: str, time: datetime, points: Mapping[str, float]
+) -> None:
+    book.update_or_create_submission(lab.name, account, timestamp=time.replace(tzinfo=None))
+    for name, score in points.items():
+        grade = book.find_grade(f"grade-{name}", lab.name, lab.name, account)
+        grade.auto_score, grade.needs_manual_grade = score, False
+    book.db.commit()
+
+
+def _metadata(grade_id: str, **options: Any) -> dict[str, Any]:
+    plain = {"grade": False, "solution": False, "locked": False, "task": False}
+    return {"schema_version": 3, "grade_id": grade_id, "cell_type": "code", **plain, **options}
