@@ -148,6 +148,9 @@ class BoardStore:
     """
 
     def __init__(self, path: Path) -> None:
+        self._version: int | None = None
+        self._last_number = 0
+        self._forget()
         try:
             self._connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT)
             self._connection.execute("pragma journal_mode = wal")
@@ -191,16 +194,8 @@ class BoardStore:
 
     def outcomes(self) -> list[ExerciseResult]:
         """Return what each learner has reached, by account, lab and the order of first attempts."""
-        results: dict[tuple[str, str, str], ExerciseResult] = {}
-        for account, lab, exercise, outcome, at in self._connection.execute(
-            "select account, lab, exercise, outcome, at from answers order by account, lab, number"
-        ):
-            if exercise == ALL_EXERCISES:
-                results = {key: one for key, one in results.items() if key[:2] != (account, lab)}
-            else:
-                key = (account, lab, exercise)
-                results[key] = _continued(results.get(key), key, Outcome(outcome), at)
-        return list(results.values())
+        self._read_new()
+        return sorted(self._results.values(), key=lambda result: (result.account, result.lab))
 
     def wrong_answers(self, most: int = 5) -> list[WrongAnswer]:
         """Return the commonest messages of each exercise, at most `most`, the commonest first.
@@ -208,28 +203,16 @@ class BoardStore:
         Messages that differ only in numbers, or in the line of code that they quote, are counted
         together, as the one that was given first.
         """
-        passed = {
-            (result.account, result.lab, result.exercise)
-            for result in self.outcomes()
-            if result.passed is not None
-        }
-        told: dict[tuple[str, str, str], tuple[str, set[str]]] = {}
-        for account, lab, exercise, message in self._connection.execute(
-            "select account, lab, exercise, message from answers "
-            "where outcome in (?, ?) and message != '' order by number",
-            (Outcome.NOT_YET, Outcome.ERROR),
-        ):
-            _, accounts = told.setdefault((lab, exercise, _kind(message)), (message, set()))
-            accounts.add(account)
+        self._read_new()
         wrong = [
             WrongAnswer(
                 lab,
                 exercise,
                 message,
                 len(accounts),
-                sum((account, lab, exercise) not in passed for account in accounts),
+                sum(not self._has_passed(account, lab, exercise) for account in accounts),
             )
-            for (lab, exercise, _), (message, accounts) in told.items()
+            for (lab, exercise, _), (message, accounts) in self._told.items()
         ]
         wrong.sort(key=lambda answer: (answer.lab, answer.exercise, -answer.num_learners))
         return _first_of_each(wrong, most)
@@ -293,6 +276,43 @@ class BoardStore:
                     (account,),
                 )
         self._connection.execute("pragma wal_checkpoint(truncate)")
+        self._forget()
+
+    def _read_new(self) -> None:
+        """Read the answers since the last time; all, where another process has changed some."""
+        ((version,),) = self._connection.execute("pragma data_version")
+        if version != self._version:
+            self._forget()
+            self._version = version
+        for number, *answer in self._connection.execute(
+            "select number, account, lab, exercise, outcome, at, message from answers "
+            "where number > ? order by number",
+            (self._last_number,),
+        ):
+            self._last_number = number
+            self._add(*answer)
+
+    def _add(
+        self, account: str, lab: str, exercise: str, outcome: str, at: float, message: str
+    ) -> None:
+        if exercise == ALL_EXERCISES:
+            for key in [key for key in self._results if key[:2] == (account, lab)]:
+                del self._results[key]
+            return
+        key = (account, lab, exercise)
+        self._results[key] = _continued(self._results.get(key), key, Outcome(outcome), at)
+        if message and outcome in (Outcome.NOT_YET, Outcome.ERROR):
+            place = (lab, exercise, _kind(message))
+            self._told.setdefault(place, (message, set()))[1].add(account)
+
+    def _has_passed(self, account: str, lab: str, exercise: str) -> bool:
+        result = self._results.get((account, lab, exercise))
+        return result is not None and result.passed is not None
+
+    def _forget(self) -> None:
+        self._results: dict[tuple[str, str, str], ExerciseResult] = {}
+        self._told: dict[tuple[str, str, str], tuple[str, set[str]]] = {}
+        self._last_number = 0
 
     def _write(self, statement: str, *values: object) -> None:
         with self._connection:

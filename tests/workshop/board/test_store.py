@@ -161,6 +161,19 @@ def test_an_erased_account_leaves_nothing_in_the_file(store, tmp_path):
         assert b"learner-to-erase" not in path.read_bytes()
 
 
+def test_what_another_process_records_and_erases_is_noticed(store, tmp_path):
+    store.record("ada", answers(Outcome.NOT_YET, message="A sum."))
+    assert len(store.outcomes()) == len(store.wrong_answers()) == 1
+
+    with closing(BoardStore(tmp_path / "board.sqlite")) as other:
+        other.record("bob", answers(Outcome.NOT_YET, message="A sum."))
+        assert [answer.num_learners for answer in store.wrong_answers()] == [2]
+        assert [result.account for result in store.outcomes()] == ["ada", "bob"]
+        other.erase("ada")
+        assert [answer.num_learners for answer in store.wrong_answers()] == [1]
+        assert [result.account for result in store.outcomes()] == ["bob"]
+
+
 def test_another_file_is_an_error_with_its_fix(tmp_path):
     path = tmp_path / "board.sqlite"
     path.write_bytes(b"no database" * 1000)

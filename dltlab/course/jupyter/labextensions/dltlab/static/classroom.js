@@ -1,20 +1,16 @@
 // In a workshop: buttons to ask for help and to hand in, and the instructor's announcements.
-const POLL_MILLISECONDS = 2000;
-const LAB = /^\d\d_\w+$/;
-
-// `load` returns a module of JupyterLab's own.
-export async function activate(app, load) {
-  const { ServerConnection } = await load("@jupyterlab/services");
+// `load` returns a module of JupyterLab's own, `request` the server's answer.
+window._JUPYTERLAB.dltlab.classroom = async (app, load, request) => {
+  const POLL_MILLISECONDS = 2000;
+  const LAB = /^\d\d_\w+$/;
   const { Widget } = await load("@lumino/widgets");
-  const settings = app.serviceManager.serverSettings;
   const buttons = new Set(); // those that ask for help
   let lastShown = 0;
 
   // Send a request to dltlab/classroom.py; return its answer, or null where it fails.
-  async function request(action, body) {
-    const url = `${settings.baseUrl}dltlab/classroom${action}`;
+  async function ask(action, body) {
     const init = body ? { method: "POST", body: JSON.stringify(body) } : {};
-    const response = await ServerConnection.makeRequest(url, init, settings).catch(() => null);
+    const response = await request(app, `dltlab/classroom${action}`, init);
     const answer = await response?.json().catch(() => null);
     return answer && { ...answer, ok: response.ok };
   }
@@ -32,27 +28,27 @@ export async function activate(app, load) {
       if (number > lastShown) {
         lastShown = number;
         notify(text, "info", false);
-        request("/read", { number });
+        ask("/read", { number });
       }
     }
   }
 
   async function refresh() {
     if (document.hidden) return; // an announcement waits until somebody looks
-    const news = await request("");
+    const news = await ask("");
     if (news?.ok) showState(news);
   }
 
   async function toggleHelp(event) {
     const raised = event.currentTarget.getAttribute("aria-pressed") !== "true";
-    const answer = await request("/hand", { raised, lab: event.currentTarget.dataset.lab });
+    const answer = await ask("/hand", { raised, lab: event.currentTarget.dataset.lab });
     if (!answer?.ok) notify(answer?.sentence ?? "The server does not answer; try again.", "error", 5000);
     await refresh();
   }
 
   async function handIn(context, lab) {
     await context.save();
-    const answer = await request("/hand-in", { lab });
+    const answer = await ask("/hand-in", { lab });
     if (answer?.ok) notify(answer.sentence, "success", false);
     else notify(answer?.sentence ?? "The server does not answer; try again.", "error", false);
   }
@@ -88,4 +84,4 @@ export async function activate(app, load) {
   });
   setInterval(refresh, POLL_MILLISECONDS);
   app.restored.then(refresh);
-}
+};

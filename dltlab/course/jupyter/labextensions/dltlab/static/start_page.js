@@ -15,19 +15,28 @@
     return (await version.get())();
   }
 
+  // Request a path of the server; return null where it does not answer. JupyterHub lets scripts
+  // read only with the token against forged requests, which JupyterLab adds.
+  async function request(app, path, init = {}) {
+    const { ServerConnection } = await load("@jupyterlab/services");
+    const settings = app.serviceManager.serverSettings;
+    return ServerConnection.makeRequest(settings.baseUrl + path, init, settings).catch(() => null);
+  }
+
   // In a workshop, `classroom.js` adds what an instructor's class needs.
   async function activateClassroom(app) {
-    const { baseUrl } = app.serviceManager.serverSettings;
-    const response = await fetch(`${baseUrl}dltlab/classroom`).catch(() => null);
-    if (response?.ok && (await response.json()).active) {
-      const classroom = await import(new URL("classroom.js", scriptUrl));
-      await classroom.activate(app, load);
-    }
+    const response = await request(app, "dltlab/classroom");
+    if (!response?.ok || !(await response.json()).active) return;
+    const script = document.createElement("script"); // JupyterHub does not serve it to `import`
+    script.src = new URL("classroom.js", scriptUrl);
+    const loaded = new Promise((resolve) => script.addEventListener("load", resolve));
+    document.head.append(script);
+    await loaded;
+    await window._JUPYTERLAB.dltlab.classroom(app, load, request);
   }
 
   async function activate(app) {
     const { Widget } = await load("@lumino/widgets");
-    const { baseUrl } = app.serviceManager.serverSettings;
     const opensNotebook = location.pathname.includes("/tree/");
 
     class StartPage extends Widget {
@@ -49,7 +58,7 @@
       }
 
       async refresh() {
-        const response = await fetch(`${baseUrl}dltlab/start`).catch(() => null);
+        const response = await request(app, "dltlab/start");
         const html = response?.ok ? await response.text() : this.html; // the server may be down
         if (html !== this.html) {
           this.html = html;
