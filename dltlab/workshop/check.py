@@ -71,7 +71,8 @@ def check_labs(folder: WorkshopFolder, notify: Callable[[str], object]) -> list[
         result = run_batch(runs, Path(out), jobs=1, notify=notify)
     level = Level.PROBLEM if result.exit_code else Level.OK
     fix = "Run `dltlab doctor --deep`." if result.exit_code else ""
-    return [Finding("labs", level, result.summary, fix)]
+    counts = ", ".join(f"{count} {status}" for status, count in result.counts.items())
+    return [Finding("labs", level, f"run in the profile smoke: {counts}", fix)]
 
 
 def hold_rehearsal(folder: WorkshopFolder, num_learners: int | None = None) -> Rehearsal:

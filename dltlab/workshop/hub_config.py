@@ -64,7 +64,7 @@ def configure(config: Any, folder: WorkshopFolder) -> None:
     _configure_proxy(config, folder, settings, connection)
     _configure_sign_in(config, folder, settings)
     _configure_servers(config, folder, settings)
-    _configure_services(config, folder, connection)
+    _configure_services(config, folder, settings, connection)
 
 
 def learner_environment(folder: WorkshopFolder) -> dict[str, str]:
@@ -141,8 +141,12 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
         config.AccountSpawner.homes = str(folder.state / "homes")
 
 
-def _configure_services(config: Any, folder: WorkshopFolder, connection: Connection) -> None:
-    instructors = [member.account for member in read_members(folder) if member.instructor]
+def _configure_services(
+    config: Any, folder: WorkshopFolder, settings: Settings, connection: Connection
+) -> None:
+    instructors = settings.instructors  # their names in the Hub
+    if settings.sign_in.authenticator == "cards":
+        instructors = [member.account for member in read_members(folder) if member.instructor]
     hub = config.JupyterHub
     hub.services = [
         {"name": SUPERVISOR, "api_token": connection.hub_token, "display": False},

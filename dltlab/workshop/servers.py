@@ -80,7 +80,7 @@ class Hub:
 
 
 class ServerKeeper:
-    """Starts the servers of members that have none.
+    """Starts the servers of members that have none, and removes users who are members no longer.
 
     Args:
         hub: The Hub.
@@ -112,8 +112,10 @@ class ServerKeeper:
 
     async def step(self) -> None:
         """Start what is missing, and stop what is idle."""
-        if not self.members <= self._known:
+        if self.members != self._known:
             await self._hub.add_users(self.members - self._known)
+            for name in self._known - self.members:  # their server ends, and their sign-in
+                await self._hub.delete_user(name)
             self._known = self.members
         now = time.monotonic()
         inactive = {user["name"] for user in await self._hub.users("inactive")}

@@ -96,7 +96,7 @@ class Supervisor:
             raise reason
 
     def _enroll(self) -> frozenset[str]:
-        """Take the people of the roster, and return their accounts."""
+        """Take the people of the roster, and return whose servers are started beforehand."""
         members, cards = enroll_members(self._folder, self._settings)
         require_separation(self._settings, members, self._shared_account)
         if cards:
@@ -105,6 +105,8 @@ class Supervisor:
             if note not in self._notes:
                 self._notes.add(note)
                 self._report(note)
+        if self._settings.sign_in.authenticator != "cards":
+            return frozenset()  # the names that people sign in with are not known before
         return frozenset(member.account for member in members if member.enrolled)
 
     async def _start(self, hub: Hub, keeper: ServerKeeper) -> None:
@@ -195,7 +197,11 @@ def serve(folder: WorkshopFolder, report: Callable[[str], None], shared_account:
 
 
 def is_running(folder: WorkshopFolder) -> bool:
-    """Return whether a workshop is being served."""
+    """Return whether a workshop is being served.
+
+    Raises:
+        Unavailable: Another user serves it.
+    """
     if not folder.state.is_dir():
         return False
     lock = filelock.FileLock(_lock_file(folder))
@@ -203,6 +209,11 @@ def is_running(folder: WorkshopFolder) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
+    except PermissionError as error:
+        raise Unavailable(
+            f"{short_path(folder.state)} belongs to another user; run the command as that user, as "
+            "with sudo."
+        ) from error
     lock.release()
     return False
 

@@ -175,7 +175,25 @@ async def play(scenario: Scenario) -> None:
                 f"{scenario.url}/user/learner01/api/kernels"
             ) as response:
                 facts["instructor in a learner's server"] = response.status
+            async with instructor.session.get(f"{scenario.url}/hub/admin") as response:
+                facts["instructor in the Hub's admin page"] = response.status
 
+            async def shows_board() -> bool:
+                async with instructor.session.get(f"{scenario.url}/hub/") as response:
+                    return response.status == 200 and response.url.path == "/services/board/"
+
+            await until(shows_board)
+            await scenario.kill("board")
+            await until(shows_board)
+            facts["the board comes first, and back"] = True
+        async with ada.session.get(f"{scenario.url}/services/board/") as response:
+            facts["learner at the board"] = response.status
+
+        await scenario.kill("zygote")
+        facts["x after the zygote"] = await socket.run("print(x)")
+        facts["a new kernel after the zygote"] = await (
+            await ada.connect(await ada.start_kernel())
+        ).run("print(1)")
         before = servers("learner01")
         os.kill(await scenario.pid("hub"), signal.SIGKILL)
         facts["x while the Hub is down"] = await socket.run("print(x)")
@@ -205,6 +223,15 @@ async def play(scenario: Scenario) -> None:
             return bool(grace)
 
         await until(enrolled)
+
+        async def eve_is_out() -> bool:
+            async with eve.session.get(
+                f"{scenario.url}/hub/home", allow_redirects=False
+            ) as response:
+                return response.status == 302
+
+        await until(eve_is_out)
+        facts["whoever leaves the roster is signed out"] = True
         async with LearnerClient(scenario.url) as learner:
             facts["left the roster"] = await refusal(learner, codes["learner02"])
         async with LearnerClient(scenario.url) as learner:

@@ -53,7 +53,7 @@ def test_instructors_see_the_board_first_and_cannot_open_learners_servers(config
 
 def test_another_spawner_authenticator_and_proxy_are_named(configured):
     config = configured(
-        '[servers]\nspawner = "docker"\noptions = {image = "dltlab"}\n'
+        'instructors = ["ada"]\n[servers]\nspawner = "docker"\noptions = {image = "dltlab"}\n'
         'proxy = "configurable-http-proxy"\n'
         '[sign_in]\nauthenticator = "pam"\noptions = {service = "login"}\n'
         "[limits]\nmemory_gb = 2.5\n"
@@ -64,6 +64,7 @@ def test_another_spawner_authenticator_and_proxy_are_named(configured):
     assert config.Spawner.mem_limit == "2.5G"
     assert config.JupyterHub.authenticator_class == "pam"
     assert config.Authenticator.service == "login"
+    assert config.JupyterHub.load_groups == {"instructors": {"users": ["ada"]}}
     assert "proxy_class" not in config.JupyterHub
 
 

@@ -33,6 +33,9 @@ class FakeHub:
     async def stop(self, name):
         self.states[name] = "inactive"
 
+    async def delete_user(self, name):
+        del self.states[name]
+
     def finish(self):
         for name, state in self.states.items():
             self.states[name] = "ready" if state == "pending" else state
@@ -99,6 +102,16 @@ def test_who_is_not_on_the_roster_has_no_server(keeper, hub):
 
     assert hub.states.pop("old") == "inactive"
     assert set(hub.states.values()) == {"ready"}
+
+
+def test_who_leaves_the_roster_is_no_user_any_more(keeper, hub):
+    step(keeper)
+    hub.finish()
+
+    keeper.members = frozenset({"b", "d"})
+    step(keeper)
+
+    assert set(hub.states) == {"b", "d"}
 
 
 def test_a_server_that_does_not_start_keeps_nobody_waiting_and_is_reported_once(

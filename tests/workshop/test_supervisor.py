@@ -36,6 +36,12 @@ def test_nobody_else_opens_a_learners_server(facts):
     assert facts["instructor in a learner's server"] == 403
 
 
+def test_an_instructor_sees_the_board_first_and_can_stop_servers(facts):
+    assert facts["the board comes first, and back"]
+    assert facts["instructor in the Hub's admin page"] == 200
+    assert facts["learner at the board"] == 403
+
+
 def test_guesses_are_slowed_down_and_a_right_code_is_not(facts):
     assert facts["wrong code"].startswith("No card has this code.")
     assert facts["after many"].startswith("Too many wrong codes. Try again in ")
@@ -47,7 +53,9 @@ def test_a_link_holds_once(facts):
     assert facts["link"][1] != "signed in"
 
 
-def test_kernels_go_on_when_the_hub_the_proxy_or_the_supervisor_is_killed(facts):
+def test_kernels_go_on_when_zygote_hub_proxy_or_supervisor_is_killed(facts):
+    assert facts["x after the zygote"] == "42"
+    assert facts["a new kernel after the zygote"] == "1"
     assert facts["x while the Hub is down"] == "42"
     assert facts["x after the Hub"] == "42"
     assert facts["x after the proxy"] == "42"
@@ -56,6 +64,7 @@ def test_kernels_go_on_when_the_hub_the_proxy_or_the_supervisor_is_killed(facts)
 
 
 def test_the_roster_is_followed_while_the_workshop_runs(facts):
+    assert facts["whoever leaves the roster is signed out"]
     assert facts["left the roster"].startswith("No card has this code.")
     assert facts["joined the roster"] == "learner03"
     assert facts["cards"] == ["cards-2.html", "cards.html"]
