@@ -167,11 +167,6 @@ def _configure_services(
             "scopes": ["admin:users", "admin:servers", "read:hub"],
         },
         {
-            "name": "board",
-            "services": [BOARD],
-            "scopes": ["list:users", "read:users", "read:servers"],
-        },
-        {
             "name": "instructor",
             "groups": ["instructors"],
             # Not to open a learner's server: what runs there would run in the instructor's name.
