@@ -25,6 +25,7 @@ def main() -> None:
     """Run the server."""
     logging.basicConfig(level=logging.WARNING)
     manager = KernelManager(transport="ipc", transport_encryption="auto")
+    manager.ip = f"{os.environ['HOME']}/kernel"  # a Jupyter server has a name for each kernel
     start = time.perf_counter()
     try:
         manager.start_kernel(cwd=os.environ["HOME"])

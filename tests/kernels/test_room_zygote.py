@@ -1,14 +1,19 @@
 """The zygote of a room: every account gets its own kernels, and nothing of another's."""
 
 import json
+import socket
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from dltlab.kernels.room_zygote import BURST, MAX_KERNELS
+from dltlab.kernels import room_zygote
+from dltlab.kernels.privileges import Account
+from dltlab.kernels.room_zygote import BURST, MAX_KERNELS, SECONDS_PER_KERNEL
 from tests.deadlines import wait_until
 from tests.room_fixtures import FOLDER, Room, open_light_room
 
+SIZES = (1, 20, 200, 1000, 3000, 4000)
 ADA, BOB, EVE = "learner01", "learner02", "learner03"
 # The pattern has a class of one character, so that the code itself does not contain the text.
 SCAN = """
@@ -100,7 +105,9 @@ def room():
 
 @pytest.fixture(scope="module")
 def ada(room: Room):
-    return room.sign_in(ADA, JUPYTERHUB_API_TOKEN="token-of" + "-ada-1234567890")
+    return room.sign_in(
+        ADA, **{f"TOKENS_{size}": "token-of-ada-1234567890" * size for size in SIZES}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +155,33 @@ def test_nothing_of_one_learner_is_in_the_memory_of_another_s_kernel(ada, bob):
     for learner in (ada, bob):
         learner.run(SCAN)
 
+    assert ada.kernel["is_warm"]
+    assert bob.kernel["is_warm"]
     assert int(ada.run("print(count(b'token-of-ad[a]-1234567890'))")) > 0
     assert bob.run("print(count(b'token-of-ad[a]-1234567890'))") == "0"
     assert bob.run("print(count(b'secret-of-ad[a]-0987654321'))") == "0"
+
+
+def test_a_fork_has_become_the_account_before_it_reads_the_request(room):
+    code = f"""{CONNECT}
+import select
+from pathlib import Path
+
+def forks():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.stat().st_uid == os.getuid() and b"kernels.room_zyg" + b"ote" in path.read_bytes():
+                yield path
+        except OSError:
+            pass
+
+with connect() as connection:
+    while not any(forks()) and not select.select([connection], [], [], 0.02)[0]:
+        pass
+    print(any(forks()))
+"""
+
+    assert room.namespace.python(code, account=EVE) == "True"
 
 
 def test_nothing_of_the_hub_is_in_the_memory_or_the_environment_of_a_kernel(bob):
@@ -251,6 +282,64 @@ def test_memory_shortage_ends_kernels_before_the_rest_of_the_room(room, bob):
     assert int(bob.run("print(open('/proc/self/oom_score_adj').read())")) > 0
     score = room.namespace.run(["cat", f"/proc/{room.zygote}/oom_score_adj"]).stdout
     assert int(score) < 300
+
+
+def test_kernels_of_an_account_start_one_after_another_after_a_burst(monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr(room_zygote, "time", clock)
+    account = Account("ada", 1000, 1000, [1000], "/home/ada")
+    with socket.socket() as listener:
+        door = room_zygote.Door(account, listener, 0, since=100.0)
+
+    assert door.seconds_to_wait() == 0
+    door.allowance -= BURST
+    assert door.seconds_to_wait() == SECONDS_PER_KERNEL
+    clock.monotonic = lambda: 100.0 + SECONDS_PER_KERNEL / 2
+    assert door.seconds_to_wait() == SECONDS_PER_KERNEL / 2
+    clock.monotonic = lambda: 100.0 + SECONDS_PER_KERNEL
+    assert door.seconds_to_wait() == 0
+    clock.monotonic = lambda: 1e6
+    assert (door.seconds_to_wait(), door.allowance) == (0, BURST)
+
+
+def test_requests_beyond_the_allowance_wait_in_the_queue_of_their_account(new_room):
+    new_room.start_zygote()
+    code = f"""{CONNECT}
+import time
+start = time.monotonic()
+for _ in range({BURST + 2}):
+    answer(b"{{")
+print(time.monotonic() - start)
+"""
+
+    assert float(new_room.namespace.python(code, account=EVE)) > SECONDS_PER_KERNEL
+
+
+def test_a_neighbor_cannot_connect_to_a_kernel(room, ada):
+    file = ada.run("from ipykernel.connect import get_connection_file as f; print(f())")
+    code = """
+import json, os, socket, sys
+for path in sys.argv[1:]:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+            print("connected")
+        except OSError as error:
+            print(type(error).__name__)
+try:
+    open(sys.argv[1])
+except OSError as error:
+    print(type(error).__name__)
+"""
+    prefix = json.loads(room.namespace.run(["cat", file]).stdout)["ip"]
+    sockets = [f"{prefix}-{number}" for number in range(1, 6)]
+
+    refused = room.namespace.python(code, *sockets, account=BOB).split()
+    allowed = room.namespace.python(code, *sockets, account=ADA).split()
+
+    assert prefix == f"/home/{ADA}/kernel"
+    assert set(refused) == {"PermissionError"}
+    assert "connected" in allowed
 
 
 def test_a_flood_by_one_account_keeps_nobody_else_waiting(new_room):
