@@ -167,10 +167,12 @@ def test_a_fork_has_become_the_account_before_it_reads_the_request(room):
 import select
 from pathlib import Path
 
+name = b"kernels.room_zyg" + b"ote"  # this code is in a command, too
+
 def forks():
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.stat().st_uid == os.getuid() and b"kernels.room_zyg" + b"ote" in path.read_bytes():
+            if path.stat().st_uid == os.getuid() and name in path.read_bytes():
                 yield path
         except OSError:
             pass
