@@ -1,0 +1,30 @@
+"""A workshop from the printed card on, with an instructor and three learners in browsers."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import CHROMIUM
+from tests.workshop.namespace import REPOSITORY, namespaces, reason_without
+
+SCENARIO = REPOSITORY / "tests" / "browser" / "workshop_scenario.py"
+
+
+def test_an_instructor_and_three_learners_work_through_lab_01(tmp_path: Path) -> None:
+    reason = reason_without() or (None if CHROMIUM else "chromium is not installed")
+    if reason:
+        pytest.skip(reason)
+    with namespaces() as inside:
+        done = inside.run([sys.executable, SCENARIO, tmp_path, str(CHROMIUM)])
+    assert done.returncode == 0, done.stderr[:4000]
+    facts = json.loads(done.stdout.splitlines()[-1])
+
+    assert len(facts["wrong answers"]) == 1
+    memory, cores = map(float, facts["cells"])
+    assert memory > 0
+    assert cores >= 0
+    assert facts["a learner at the board"] == 403
+    assert facts["the instructor at a learner's server"] == 403
+    assert facts["faults"] == []

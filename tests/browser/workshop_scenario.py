@@ -1,0 +1,142 @@
+"""An instructor and three learners in browsers, in a real workshop: run inside a namespace.
+
+Prints what was seen as JSON. `python workshop_scenario.py FOLDER CHROMIUM`
+"""
+
+import asyncio
+import html
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect, sync_playwright
+
+from dltlab.workshop.connection import free_ports
+from dltlab.workshop.folder import WorkshopFolder
+from dltlab.workshop.supervisor import read_status
+from tests.browser.conftest import HANG_MILLISECONDS
+from tests.browser.notebook_page import run_with
+from tests.deadlines import wait_until
+
+COMMAND = [sys.executable, "-c", "from dltlab.cli import main; main()", "workshop"]
+NAMES = ["Ada Lovelace", "<img src=x onerror=alert(1)>", "Emmy Noether"]
+ANSWER = """from dltlab.checks import first_network as ex
+def softmax(logits):
+    return logits
+ex.softmax.check(softmax)
+ex.softmax.solution()"""
+HIDDEN = "Your instructor releases the solutions of this lab later."
+
+
+def make(path: Path) -> tuple[WorkshopFolder, str]:
+    """Write a workshop, and return its folder and its address."""
+    port = free_ports(1)[0]
+    folder = WorkshopFolder(path)
+    folder.roster_file.write_text("\n".join(["name", *NAMES, ""]))
+    folder.settings_file.write_text(f'labs = ["01"]\n[address]\nport = {port}\n')
+    return folder, f"http://127.0.0.1:{port}"
+
+
+async def num_ready(folder: WorkshopFolder) -> int:
+    """Return how many learners' servers are ready; ask the Hub once a second."""
+    await asyncio.sleep(1)
+    return int((await read_status(folder)).get("servers", {}).get("ready", 0))
+
+
+def printed_codes(folder: WorkshopFolder) -> dict[str, str]:
+    """Return the codes on the printed cards, by name."""
+    text = (folder.path / "cards.html").read_text()
+    codes = re.findall(r"\b[a-z0-9]{4}(?:-[a-z0-9]{4}){2}\b", text)
+    names = [*NAMES, "Instructor"]
+    places = sorted((text.index(html.escape(name)), name) for name in names)
+    return dict(zip([name for _, name in places], dict.fromkeys(codes), strict=True))
+
+
+def sign_in(browser: Browser, url: str, code: str, faults: list[str]) -> Page:
+    """Type a code from a card, and return the page that follows."""
+
+    def note(dialog: Dialog) -> None:
+        faults.append(dialog.message)
+        dialog.dismiss()
+
+    context: BrowserContext = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(HANG_MILLISECONDS)
+    page.on("dialog", note)
+    page.goto(url)
+    page.get_by_label("The code on your card").fill(code)
+    page.keyboard.press("Enter")
+    return page
+
+
+def play(folder: WorkshopFolder, url: str, chromium: str) -> dict[str, object]:
+    facts: dict[str, object] = {}
+    faults: list[str] = []
+    expect.set_options(timeout=HANG_MILLISECONDS)
+    wait_until(lambda: asyncio.run(num_ready(folder)) >= len(NAMES))
+    codes = printed_codes(folder)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        board = sign_in(browser, url, codes["Instructor"], faults)
+        expect(board.get_by_role("row", name=NAMES[0])).to_be_visible()
+        learners = [sign_in(browser, url, codes[name], faults) for name in NAMES]
+        for page in learners:
+            page.get_by_role("link", name="Start with lab 01").click()
+            expect(page.get_by_role("button", name="I need help")).to_be_visible()
+        expect(board.get_by_role("status")).to_contain_text("3 of 3 connected")
+
+        ada, bob, emmy = learners
+        run_with(ada, ada.locator(".jp-CodeCell").first, ANSWER)
+        expect(ada.locator("[data-outcome='not yet']")).to_be_visible()
+        expect(ada.get_by_text(HIDDEN)).to_be_visible()
+        ada_row = board.get_by_role("row", name=NAMES[0])
+        expect(ada_row.get_by_label("softmax: not yet, 1 attempts")).to_be_visible()
+        facts["wrong answers"] = board.locator("#wrong li").all_inner_texts()
+
+        bob.get_by_role("button", name="I need help").press("Enter")
+        expect(board.locator("#hands li")).to_contain_text(f"{NAMES[1]}, lab 01")
+        emmy.get_by_role("button", name="Hand in").press("Enter")
+        receipt = emmy.locator(".Toastify__toast", has_text="Lab 01 was handed in at")
+        expect(receipt).to_contain_text("Receipt: ")
+        board.get_by_label("To everybody").fill("Lunch at <b>12:30</b>")
+        board.get_by_role("button", name="Announce").press("Enter")
+        for page in learners:
+            expect(page.get_by_text("Lunch at <b>12:30</b>")).to_be_visible()
+        expect(board.get_by_text("seen by 3 of 3")).to_be_visible()
+
+        with board.expect_popup() as popup:
+            ada_row.get_by_role("link", name=NAMES[0]).press("Enter")
+        expect(popup.value.get_by_text("Your first network").first).to_be_visible()
+        board.get_by_role("button", name="Release the solutions of lab 01").press("Enter")
+        expect(board.get_by_role("button", name="Hide the solutions")).to_be_visible()
+        run_with(ada, ada.locator(".jp-CodeCell").first, ANSWER)
+        expect(ada.get_by_text(HIDDEN)).to_have_count(0)
+        facts["cells"] = board.locator("tbody tr").first.locator("td").all_inner_texts()[-2:]
+
+        address = f"{url}/services/board/"
+        # The first request signs in.
+        facts["a learner at the board"] = [ada.request.get(address).status for _ in range(2)][1]
+        reply = board.request.get(f"{url}/user/learner01/lab")
+        facts["the instructor at a learner's server"] = reply.status
+        browser.close()
+    facts["faults"] = faults
+    return facts
+
+
+def main() -> None:
+    folder, url = make(Path(sys.argv[1]))
+    log = (folder.path / "serve.log").open("w")
+    process = subprocess.Popen([*COMMAND, "serve", folder.path], stdout=log, stderr=log)
+    try:
+        print(json.dumps(play(folder, url, sys.argv[2])))
+    finally:
+        subprocess.run([*COMMAND, "stop", folder.path], capture_output=True)
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
