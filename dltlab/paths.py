@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 COURSE = "DLTLAB_COURSE"
-_DATA_DIR = "DLTLAB_DATA_DIR"
+DATA_DIR = "DLTLAB_DATA_DIR"
 DATA_MIRROR = "DLTLAB_DATA_MIRROR"
 OFFLINE = "DLTLAB_OFFLINE"
-_ENGINE_DIR = "DLTLAB_ENGINE_DIR"
+ENGINE_DIR = "DLTLAB_ENGINE_DIR"
 PROGRESS = "DLTLAB_PROGRESS"
 COLD_KERNELS = "DLTLAB_COLD_KERNELS"
 TOKEN = "DLTLAB_TOKEN"  # noqa: S105 - the name of the variable, not a token
@@ -45,7 +45,7 @@ def course_dir() -> Path | None:
 
 def data_dir() -> Path:
     """Return the user's data store: `DLTLAB_DATA_DIR`, by default under the XDG data home."""
-    return _named(_DATA_DIR) or _user_data_dir() / "datasets"
+    return _named(DATA_DIR) or _user_data_dir() / "datasets"
 
 
 def mirror_dir() -> Path | None:
@@ -68,7 +68,7 @@ def engine_dir() -> Path:
     """Return the cache of compiled engines: `DLTLAB_ENGINE_DIR`, by default the XDG cache home."""
     import platformdirs
 
-    return _named(_ENGINE_DIR) or platformdirs.user_cache_path("dltlab") / "engines"
+    return _named(ENGINE_DIR) or platformdirs.user_cache_path("dltlab") / "engines"
 
 
 def progress_file() -> Path:

@@ -10,6 +10,8 @@ from dltlab.exercises import Array, attempt, require
 
 # TensorFlow takes seconds to import, so the functions that need it import it themselves.
 
+_MAX_DIFFERENCE = 0.3  # of the logits of the same network; int8 differs by some hundredths
+
 
 def require_model(model: Any) -> None:
     """Reject what is not a Keras model."""
@@ -87,3 +89,20 @@ def require_logits(model: Any, images: np.ndarray) -> None:
         np.allclose(scores_of(model, images), -2 * scores, atol=1e-4 * np.abs(scores).max()),
         "The scores of your model pass an activation. Leave the activation of the last layer out.",
     )
+
+
+def is_engine_of(model: Any, engine: Any, logits: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether an engine is that of the model, or of an equal one, such as a folded one.
+
+    Args:
+        model: A Keras model.
+        engine: An `inference.Engine`.
+        logits: What the engine computes from some examples.
+        expected: What the model computes from them.
+    """
+    from dltlab.models import in_precision, model_hash
+
+    if engine.manifest.model_hash == model_hash(in_precision(model, "float32")):
+        return True
+    difference = np.linalg.norm(logits - expected) if logits.shape == expected.shape else np.inf
+    return bool(difference < _MAX_DIFFERENCE * np.linalg.norm(expected))

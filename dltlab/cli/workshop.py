@@ -188,6 +188,29 @@ def cards(
         typer.echo("Everybody has a code already; make new ones with --new.")
 
 
+@app.command(epilog=examples("sudo dltlab workshop assess my-class learner07"))
+def assess(
+    roster: Roster,
+    accounts: Annotated[list[str], typer.Argument(metavar="ACCOUNT...", help="Whom to assess.")],
+) -> None:
+    """Evaluate handed-in assessments (lab 18), and write certificates for those who passed."""
+    from dltlab.paths import short_path
+    from dltlab.workshop import WorkshopFolder, require_extra
+
+    require_extra()
+    from dltlab.workshop import assess as assess_account
+
+    folder = WorkshopFolder.find(roster)
+    for account in accounts:
+        assessed = assess_account(folder, account)
+        for verdict in assessed.verdicts:
+            typer.echo(f"{account}: {verdict}")
+        if assessed.certificate:
+            typer.echo(f"{account} passed: {short_path(assessed.certificate)}")
+        else:
+            typer.echo(f"{account} has not passed.")
+
+
 @app.command(epilog=examples("sudo dltlab workshop export my-class --out results"))
 def export(
     roster: Roster = _HERE,

@@ -4,6 +4,7 @@ from .cases import random_arrays
 from .coded import CodedExercise
 from .declared import DeclaredExercise
 from .decorator import exercise
+from .isolated import run_as, run_here, run_isolated
 from .leaderboard import LeaderboardEntry, add_to_leaderboard, show_leaderboard
 from .messages import Outcome, Verdict
 from .progress import (
@@ -48,6 +49,9 @@ __all__ = [
     "reference",
     "require",
     "restart_lab",
+    "run_as",
+    "run_here",
+    "run_isolated",
     "show_leaderboard",
     "wrong",
 ]

@@ -1,4 +1,5 @@
-from .certificate import verify_certificate
+from .assessment import assess
+from .certificate import certify_here, verify_certificate
 from .check import check_labs, check_workshop, hold_rehearsal
 from .erase import erase
 from .export import export_workshop
@@ -15,6 +16,8 @@ __all__ = [
     "RehearsalRoom",
     "Settings",
     "WorkshopFolder",
+    "assess",
+    "certify_here",
     "check_labs",
     "check_workshop",
     "erase",

@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dltlab.errors import Damaged, NotFound, Unavailable
 from dltlab.files import cannot_write, write_atomically
+from dltlab.paths import progress_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from dltlab.checks.assessment import AssessmentResult
 
 VERIFY_PAGE = "verify.html"
 OWN_MACHINE = "on the learner's own machine"
@@ -68,6 +71,44 @@ class Certified:
             f"The certificate is unchanged, {signer} ({fingerprint(self.key)}): {self.name} passed "
             f"{self.title} on {self.day}, evaluated {self.evaluated} ({shares})."
         )
+
+
+def certify_here(result: "AssessmentResult", name: str, folder: Path) -> Path | None:
+    """Write a certificate, signed with this machine's key, and the page that verifies it.
+
+    Args:
+        result: Of the assessment.
+        name: The learner's name.
+        folder: Where `certificate.pdf` and `verify.html` are written.
+
+    Returns:
+        The path of the certificate; None where the assessment is not passed.
+
+    Raises:
+        Unavailable: The package cryptography is missing, or a file cannot be written.
+    """
+    if not result.passed:
+        return None
+    key = signing_key(progress_file().with_name("certificate.key"))
+    path = folder / "certificate.pdf"
+    write_certificate(path, key, name=name, evaluated=OWN_MACHINE, tasks=task_rows(result))
+    write_verify_page(folder, public_key(key))
+    return path
+
+
+def task_rows(result: "AssessmentResult") -> list[dict[str, Any]]:
+    """Return what a certificate states of each task."""
+    return [
+        {
+            "task": task.task,
+            "unit": task.unit,
+            "score": round(sum(task.scores) / len(task.scores), 4),
+            "reference": round(sum(task.reference_scores) / len(task.reference_scores), 4),
+            "share": round(task.share, 3),
+            "evaluations": len(task.scores),
+        }
+        for task in result.tasks
+    ]
 
 
 def write_certificate(

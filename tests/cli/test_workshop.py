@@ -97,8 +97,10 @@ def test_erasing_needs_names_or_all(dltlab, roster):
     assert dltlab("workshop", "erase", roster, "--all").out.startswith("Erased: nobody.")
 
 
-def test_nothing_is_exported_before_the_workshop(dltlab, roster):
-    result = dltlab("workshop", "export", roster)
+@pytest.mark.parametrize("command", ["export", "assess"])
+def test_nothing_is_exported_or_assessed_before_the_workshop(dltlab, roster, command):
+    arguments = ["learner01"] if command == "assess" else []
+    result = dltlab("workshop", command, roster, *arguments)
 
     assert result.code == 2
-    assert "has no learners yet" in result.err
+    assert "Nobody has the account" in result.err or "has no learners yet" in result.err

@@ -1,12 +1,14 @@
 import base64
 import json
 import stat
+from types import SimpleNamespace
 
 import pytest
 
 from dltlab.errors import Damaged, NotFound
 from dltlab.workshop.certificate import (
     OWN_MACHINE,
+    certify_here,
     fingerprint,
     public_key,
     signing_key,
@@ -138,3 +140,26 @@ def test_any_name_is_certified_as_it_is(tmp_path, key, name):
     write_certificate(path, key, name=name, evaluated=OWN_MACHINE, tasks=TASKS)
 
     assert verify_certificate(path).name == name
+
+
+def result(*, passed):
+    task = SimpleNamespace(
+        task="read_morse",
+        unit="accuracy",
+        scores=(0.9, 0.8),
+        reference_scores=(0.9, 0.9),
+        share=0.944,
+    )
+    return SimpleNamespace(passed=passed, tasks=(task,))
+
+
+def test_a_learner_certifies_what_is_passed_on_their_own_machine(tmp_path):
+    path = certify_here(result(passed=True), "Ada", tmp_path)
+
+    assert path is not None
+    certified = verify_certificate(path)
+    assert certified.evaluated == OWN_MACHINE
+    assert certified.tasks[0]["score"] == 0.85
+    assert certified.key in (tmp_path / "verify.html").read_text()
+    assert certify_here(result(passed=False), "Ada", tmp_path / "other") is None
+    assert not (tmp_path / "other").exists()

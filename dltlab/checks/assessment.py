@@ -1,0 +1,647 @@
+"""Exercises of lab 18, Assessment: three tasks, their data, and how they are evaluated."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dltlab.checks._common import is_engine_of, require_model, scores_of
+from dltlab.display import NEUTRAL, PALETTE, Result
+from dltlab.exercises import (
+    attempt,
+    correct,
+    exercise,
+    question,
+    require,
+    run_here,
+    run_isolated,
+    wrong,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# TensorFlow takes seconds to import, so the checks that need it import it themselves.
+
+TASKS = ("classify_galaxies", "read_morse", "build_engine")
+BAR = 0.92  # of the reference's score
+SEEDS = 5  # evaluations of each task
+_SECONDS = 1800  # for all evaluations of one task, the reference's among them
+_MEMORY_GB = 6
+_TEST_EXAMPLES = 600  # in each evaluation
+_TEST_SEED = 1_000_000  # added to the seed of the training data
+
+# Task 1: galaxies.
+
+GALAXIES = ("bar", "edge_on", "elliptical", "ring", "spiral_s", "spiral_z")
+_SIDE = 32
+_IMAGES = 120  # in a folder for training
+
+
+def write_galaxies(folder: str | Path, seed: int, count: int = _IMAGES) -> None:
+    """Write images of galaxies as PNG files of 32×32 pixels, in a folder for each class."""
+    from PIL import Image
+
+    images, labels = draw_galaxies(count, seed)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = Path(folder) / GALAXIES[label] / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+
+
+def draw_galaxies(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 images `(count, 32, 32, 1)` of galaxies, and their classes."""
+    rng = np.random.default_rng([seed, 18, 1])
+    labels = np.arange(count) % len(GALAXIES)
+    return np.stack([_galaxy(GALAXIES[label], rng) for label in labels])[..., None], labels
+
+
+def _galaxy(kind, rng):
+    """Draw a galaxy: its light, some stars in front of it, and the noise of the camera."""
+    rows, columns = np.mgrid[:_SIDE, :_SIDE]
+    y, x = np.array([rows, columns]) - (_SIDE - 1) / 2 - rng.uniform(-2, 2, (2, 1, 1))
+    angle = rng.uniform(0, 2 * np.pi)
+    along = x * np.cos(angle) + y * np.sin(angle)
+    across = y * np.cos(angle) - x * np.sin(angle)
+    light = _light(kind, along, across, rng)
+    for _ in range(rng.integers(4)):
+        star_x, star_y = rng.uniform(0, _SIDE, 2)
+        distance = (columns - star_x) ** 2 + (rows - star_y) ** 2
+        light += rng.uniform(0.3, 1) * np.exp(-distance / 1.2)
+    image = 0.08 + rng.uniform(0.5, 0.9) * light + rng.normal(0, 0.055, light.shape)
+    return (255 * np.clip(image, 0, 1)).astype(np.uint8)
+
+
+def _light(kind, along, across, rng):
+    """Return the light of a galaxy at coordinates along and across its long axis."""
+    size = rng.uniform(4, 6)
+    if kind == "edge_on":
+        disk = np.exp(-abs(along) / size - abs(across) / rng.uniform(0.8, 1.4))
+        return disk + rng.uniform(0.2, 0.6) * np.exp(-np.hypot(along, across) / 2)
+    across = across / rng.uniform(0.65, 1)  # a disk seen at an angle
+    radius, turn = np.hypot(along, across), rng.uniform(0, 2 * np.pi)
+    core, disk = rng.uniform(0.3, 0.8) * np.exp(-radius / 1.5), np.exp(-radius / size)
+    if kind == "elliptical":
+        return core + disk
+    if kind == "ring":
+        distance = radius - rng.uniform(1.6, 2.1) * size
+        return core + 0.15 * disk + 0.5 * np.exp(-((distance / 1.6) ** 2))
+    sense = {"spiral_s": 1, "spiral_z": -1}.get(kind) or rng.choice([-1, 1])
+    winding = 2 * np.log(radius + 0.5) / np.tan(rng.uniform(0.3, 0.45))
+    arms = np.cos(2 * (np.arctan2(across, along) - turn) + sense * winding)
+    arms *= rng.uniform(0.7, 1)
+    if kind == "bar":
+        length = along * np.cos(turn) + across * np.sin(turn)
+        width = across * np.cos(turn) - along * np.sin(turn)
+        bar = np.exp(-((length / size) ** 4) - (width / 1.3) ** 2)
+        return 0.7 * (core + bar) + 0.5 * disk * (1 + 0.5 * arms * (radius > size))
+    return core + 0.9 * disk * (1 + arms * np.clip(radius / 4, 0, 1))
+
+
+# Task 2: Morse code.
+
+LETTERS = "ADEHILNORSTU"
+_MORSE = {
+    **{"A": ".-", "D": "-..", "E": ".", "H": "....", "I": "..", "L": ".-.."},
+    **{"N": "-.", "O": "---", "R": ".-.", "S": "...", "T": "-", "U": "..-"},
+}
+_SAMPLES = 64  # of a signal
+_SIGNALS = 1000  # for training
+_NOISE = 0.3
+
+
+def draw_morse(letters: str, seed: int) -> np.ndarray:
+    """Return the signal of each letter as float32 `(n, 64, 1)`: loudness over time, and noise."""
+    rng = np.random.default_rng([seed, 18, 2])
+    return np.stack([_signal(letter, rng) for letter in letters]).astype(np.float32)[..., None]
+
+
+def random_letters(count: int, seed: int) -> str:
+    """Return letters drawn at random."""
+    return "".join(np.random.default_rng([seed, 18, 3]).choice(list(LETTERS), count))
+
+
+def classes_of(letters: str) -> np.ndarray:
+    """Return the class of each letter: its place in `LETTERS`."""
+    return np.array([LETTERS.index(letter) for letter in letters])
+
+
+def _signal(letter, rng):
+    """Key a letter by hand: the unit of time, and each mark and pause, vary."""
+    unit = rng.uniform(3, 5)
+    marks = [1 if mark == "." else 3 for mark in _MORSE[letter]]
+    durations = unit * rng.uniform(0.8, 1.2, (len(marks), 2)) * np.array([[m, 1] for m in marks])
+    ends = np.cumsum(durations).reshape(-1, 2)  # of each mark, and of the pause after it
+    start = rng.uniform(0, max(1, _SAMPLES - ends[-1, 0] - 1))
+    time = np.arange(_SAMPLES)
+    loud = np.zeros(_SAMPLES)
+    for end, duration in zip(start + ends[:, 0], durations[:, 0], strict=True):
+        loud[(time >= end - duration) & (time < end)] = 1
+    fading = 1 + 0.3 * np.sin(2 * np.pi * (time / rng.uniform(40, 120) + rng.uniform()))
+    return loud * fading + _NOISE * rng.normal(size=_SAMPLES)
+
+
+# Task 3: an engine.
+
+BOUND = 2.0  # times the latency of one image in `tf.function` is the bound of a call
+MIN_ACCURACY = 0.99  # of the accuracy of the network
+_ROUNDS = 5  # of measurements, in turns; the best counts, as other work only slows them down
+
+
+def _trained_network(seed):
+    """Train a small network on 1,500 images of galaxies."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    images, labels = draw_galaxies(1500, _TEST_SEED + seed)
+    stack = [keras.Input((_SIDE, _SIDE, 1))]
+    for filters, strides in ((16, 2), (32, 2), (64, 1)):
+        stack += [
+            layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.8),
+            layers.ReLU(),
+        ]
+    model = keras.Sequential([*stack, layers.Flatten(), layers.Dense(len(GALAXIES))])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.003), loss)
+    model.fit(images / np.float32(255), labels, epochs=2, batch_size=64, verbose=0)
+    return model
+
+
+@cache
+def engine_case(seed: int) -> tuple[Any, np.ndarray, tuple[np.ndarray, np.ndarray], float]:
+    """Return the arguments of `build_engine`: a network, images, labels, and a bound in seconds."""
+    import tensorflow as tf
+
+    model = _trained_network(seed)
+    images, labels = draw_galaxies(900, 2 * _TEST_SEED + seed)
+    images = images / np.float32(255)
+    order = np.random.default_rng(seed).permutation(len(images))
+    images, labels = images[order], labels[order]
+    graph, one = tf.function(lambda batch: model(batch, training=False)), tf.constant(images[:1])
+    latencies = []
+    for _ in range(60):
+        start = perf_counter()
+        graph(one).numpy()
+        latencies.append(perf_counter() - start)
+    bound = BOUND * float(np.median(latencies[10:]))
+    return model, images[:300], (images[300:], labels[300:]), bound
+
+
+# The evaluations run in a process of their own. They return what the answer does with the test
+# data; the score is computed outside.
+
+
+def _train_and_predict(answer, seeds, examples):
+    """Train on new images for each seed; return the scores of test images."""
+    scores = []
+    for seed in seeds:
+        folder = Path(f"galaxies{seed}").absolute()
+        write_galaxies(folder, seed, examples)
+        model = answer(folder, seed)
+        require_model(model)
+        images = draw_galaxies(_TEST_EXAMPLES, _TEST_SEED + seed)[0] / np.float32(255)
+        scores.append(scores_of(model, images, len(GALAXIES)))
+    return {"scores": np.stack(scores)}
+
+
+def _train_and_decode(answer, seeds, examples):
+    """Train on new signals for each seed; return the scores of test signals."""
+    scores = []
+    for seed in seeds:
+        letters = random_letters(examples, seed)
+        model = answer(draw_morse(letters, seed), classes_of(letters), seed)
+        require_model(model)
+        tests = draw_morse(random_letters(_TEST_EXAMPLES, _TEST_SEED + seed), _TEST_SEED + seed)
+        scores.append(scores_of(model, tests, len(LETTERS)))
+    return {"scores": np.stack(scores)}
+
+
+def _build_and_measure(answer, reference, seeds, slack):
+    """Measure the answer's and the reference's engines of each seed, in turns.
+
+    Returns:
+        Images per second, latency over bound, and accuracy over the network's, `(seeds, 2)`.
+    """
+    rows = []
+    for seed in seeds:
+        model, calibration, validation, bound = engine_case(seed)
+        bound *= slack
+        images, labels = draw_galaxies(2 * _TEST_EXAMPLES, 3 * _TEST_SEED + seed)
+        images = images / np.float32(255)
+        expected = model.predict(images, batch_size=200, verbose=0)
+        engines, accuracies = [], []
+        for build in (answer, reference):
+            engines.append(build(model, calibration, validation, bound))
+            scores = _engine_scores(engines[-1], images, model, expected)
+            accuracies.append(_accuracy(scores, labels))
+        rates, latencies = _best_of_rounds(engines)
+        rows.append((rates, latencies / bound, accuracies / _accuracy(expected, labels)))
+    return dict(zip(("rates", "latencies", "accuracies"), np.stack(rows, axis=1), strict=True))
+
+
+def _engine_scores(engine, images, model, expected):
+    """Return the logits of an engine; reject what is none, or that of another network."""
+    from dltlab import inference
+
+    require(
+        not isinstance(getattr(engine, "engine", None), inference.Engine),
+        "You return the result of `inference.tune`. Return the engine in it, its `.engine`.",
+    )
+    require(
+        isinstance(engine, inference.Engine),
+        f"You return an object of type `{type(engine).__name__}`. Return an `inference.Engine`.",
+    )
+    with attempt("running your engine on the test images"):
+        logits = np.asarray(engine(images))
+    require(
+        is_engine_of(model, engine, logits, expected),
+        "Your engine is that of another network: give `model` to `inference.optimize`.",
+    )
+    return logits
+
+
+def _best_of_rounds(engines):
+    """Return the images per second and the median latencies of engines: the best of each."""
+    from dltlab import inference
+
+    measured = []
+    for _ in range(_ROUNDS):
+        rows = [
+            inference.benchmark(
+                engine,
+                batch_sizes=[engine.settings.batch_size],
+                streams=[engine.settings.streams],
+                seconds=0.1,
+            ).rows[0]
+            for engine in engines
+        ]
+        measured.append([(row.images_per_second, -row.percentile(50)) for row in rows])
+    rates, latencies = np.max(measured, axis=0).T
+    return rates, -latencies
+
+
+def _accuracy(scores, labels):
+    return np.mean(np.argmax(scores, axis=-1) == labels)
+
+
+# Results.
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The evaluations of one task.
+
+    Attributes:
+        task: Name of the exercise.
+        unit: What a score is: "accuracy" or "images/s".
+        scores: The learner's, one for each seed.
+        reference_scores: Those of the reference on the same machine, with the same seeds.
+        isolated: Whether it was evaluated in a fresh process.
+    """
+
+    task: str
+    unit: str
+    scores: tuple[float, ...]
+    reference_scores: tuple[float, ...]
+    isolated: bool
+
+    @property
+    def share(self) -> float:
+        """The mean score as a share of the reference's."""
+        return float(np.mean(self.scores) / np.mean(self.reference_scores))
+
+
+def score_text(score: Any) -> str:
+    """Return a score as text: an accuracy, or images per second."""
+    return f"{score:.3f}" if score < 10 else f"{score:,.0f}"
+
+
+@dataclass(frozen=True, repr=False)
+class AssessmentResult(Result):
+    """The results of the tasks that were evaluated in this session, in the lab's order."""
+
+    tasks: tuple[TaskResult, ...]
+
+    _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {
+        **dict.fromkeys(("mean", "reference"), score_text),
+        "share": "{:.3f}".format,
+    }
+
+    @property
+    def passed(self) -> bool:
+        """Whether all three tasks have reached the bar in fresh processes, with `SEEDS` seeds."""
+        return len(self.tasks) == len(TASKS) and all(
+            task.share >= BAR and task.isolated and len(task.scores) >= SEEDS for task in self.tasks
+        )
+
+    @property
+    def summary(self) -> str:
+        """Which tasks have reached the bar."""
+        reached = [task.task for task in self.tasks if task.share >= BAR]
+        names = f": {', '.join(reached)}" if reached else ""
+        ending = " The assessment is passed." if self.passed else ""
+        return (
+            f"{len(reached)} of {len(TASKS)} tasks have reached {BAR} of the reference{names}."
+            + ending
+        )
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row for each task."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "task": [task.task for task in self.tasks],
+                "score": [task.unit for task in self.tasks],
+                "mean": [np.mean(task.scores) for task in self.tasks],
+                "reference": [np.mean(task.reference_scores) for task in self.tasks],
+                "share": [task.share for task in self.tasks],
+                "passed": ["yes" if task.share >= BAR else "not yet" for task in self.tasks],
+            }
+        )
+
+    def figure(self):
+        """Draw each score over the reference's mean, each mean, and the bar."""
+        import matplotlib.pyplot as plt
+
+        if not self.tasks:
+            return None
+        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.6 * len(self.tasks)), layout="constrained")
+        for place, task in enumerate(self.tasks):
+            shares = np.array(task.scores) / np.mean(task.reference_scores)
+            label = "one evaluation" if place == 0 else None
+            axis.plot(shares, [place] * len(shares), "o", color=PALETTE[0], alpha=0.5, label=label)
+            label = "their mean" if place == 0 else None
+            axis.plot(task.share, place, "D", color=PALETTE[1], markersize=9, label=label)
+        axis.axvline(BAR, color=NEUTRAL, linestyle="--", label=f"the bar, {BAR}")
+        axis.set_yticks(range(len(self.tasks)), [task.task for task in self.tasks])
+        axis.set(xlabel="score / mean score of the reference", ylabel="task")
+        axis.set_ylim(len(self.tasks) - 0.5, -0.5)
+        axis.set_title("What counts is the mean of the evaluations")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+        return figure
+
+
+_results: dict[str, TaskResult] = {}
+
+
+def results() -> AssessmentResult:
+    """Return the last evaluation of each task in this session."""
+    return AssessmentResult(tuple(_results[name] for name in TASKS if name in _results))
+
+
+def _judge(task, unit, scores, reference_scores, evaluation):
+    """Keep a result, and reject it where its mean is below the bar."""
+    own, reference = (tuple(map(float, values)) for values in (scores, reference_scores))
+    result = _results[task] = TaskResult(task, unit, own, reference, evaluation.isolated)
+    count = len(result.scores)
+    text = (
+        f"{score_text(np.mean(own))} {unit} on average of {count} "
+        f"evaluation{'s' * (count != 1)}; the reference on this machine: "
+        f"{score_text(np.mean(reference))}. That is a share of "
+        f"{result.share:.3f}; the bar is {evaluation.bar}."
+    )
+    require(result.share >= evaluation.bar, text)
+    return text
+
+
+def _run(evaluation, function, *arguments):
+    if evaluation.isolated:
+        return run_isolated(function, *arguments, seconds=_SECONDS, memory_gb=_MEMORY_GB)
+    return run_here(function, *arguments)
+
+
+def _judge_training(task, answer, evaluation, examples):
+    """Evaluate an answer that trains, then the reference; judge the mean of the accuracies."""
+    accuracies = _accuracies(task, answer, evaluation, examples)
+    reference = _reference_accuracies(task, evaluation, examples)
+    return _judge(task, "accuracy", accuracies, reference, evaluation)
+
+
+@cache
+def _reference_accuracies(task, evaluation, examples):
+    """Measure the reference of a task that trains; once in a session."""
+    if not evaluation.trains_reference:
+        return [1.0] * evaluation.num_seeds
+    return _accuracies(task, globals()[task].reference(), evaluation, examples)
+
+
+def _accuracies(task, answer, evaluation, examples):
+    """Train with each seed; return the accuracies on the test data, whose labels stay here."""
+    evaluate, labels_of = _TRAININGS[task]
+    scores = _run(evaluation, evaluate, answer, evaluation.seeds, examples)["scores"]
+    require(
+        scores.shape[:2] == (evaluation.num_seeds, _TEST_EXAMPLES),
+        "The scores of your models are not complete.",
+    )
+    pairs = zip(scores, evaluation.seeds, strict=True)
+    return [_accuracy(part, labels_of(seed)) for part, seed in pairs]
+
+
+# How an answer that trains is evaluated, and the true classes of the test data.
+_TRAININGS = {
+    "classify_galaxies": (
+        _train_and_predict,
+        lambda seed: draw_galaxies(_TEST_EXAMPLES, _TEST_SEED + seed)[1],
+    ),
+    "read_morse": (
+        _train_and_decode,
+        lambda seed: classes_of(random_letters(_TEST_EXAMPLES, _TEST_SEED + seed)),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How answers are evaluated.
+
+    Attributes:
+        num_seeds: The number of evaluations of each task, each with a seed of its own.
+        images: In each folder for training.
+        signals: For training.
+        slack: A factor of the engine's bound.
+        isolated: Whether they run in a fresh process.
+        trains_reference: Whether the reference is trained, too; else its accuracy counts as 1.
+        bar: The share of the reference's mean score that passes.
+    """
+
+    num_seeds: int = SEEDS
+    images: int = _IMAGES
+    signals: int = _SIGNALS
+    slack: float = 1.0
+    isolated: bool = True
+    trains_reference: bool = True
+    bar: float = BAR
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, from 1."""
+        return tuple(range(1, self.num_seeds + 1))
+
+
+FULL = Evaluation()
+QUICK = Evaluation(
+    1, images=48, signals=200, slack=5.0, isolated=False, trains_reference=False, bar=0.3
+)
+_evaluations = [FULL]
+
+
+def rehearse() -> None:
+    """Evaluate quickly in this session: once, on little data, in this process; nothing counts."""
+    _evaluations[:] = [QUICK]
+
+
+@exercise(smoke={"evaluation": QUICK})
+def classify_galaxies(answer, evaluation=None):
+    """Train on folders of new images, and measure the accuracy on other images."""
+    evaluation = evaluation or _evaluations[0]
+    return _judge_training("classify_galaxies", answer, evaluation, evaluation.images)
+
+
+@exercise(smoke={"evaluation": QUICK})
+def read_morse(answer, evaluation=None):
+    """Train on new signals, and measure the accuracy on other signals."""
+    evaluation = evaluation or _evaluations[0]
+    return _judge_training("read_morse", answer, evaluation, evaluation.signals)
+
+
+@exercise(smoke={"evaluation": replace(QUICK, bar=0.05)})
+def build_engine(answer, evaluation=None):
+    """Measure engines of new networks beside those of the reference, in turns."""
+    evaluation = evaluation or _evaluations[0]
+    measured = _run(
+        evaluation,
+        _build_and_measure,
+        *(answer, build_engine.reference(), evaluation.seeds, evaluation.slack),
+    )
+    accuracy = measured["accuracies"][:, 0].mean()
+    require(
+        accuracy >= MIN_ACCURACY,
+        f"Your engines keep {accuracy:.4f} of the networks' accuracy on average, less than "
+        f"{MIN_ACCURACY}.",
+    )
+    within = measured["latencies"] <= 1
+    late = np.sum(~within[:, 0])
+    require(
+        late < evaluation.num_seeds,
+        f"A call of your engine takes {measured['latencies'][:, 0].mean():.2f} times the bound.",
+    )
+    own, reference = np.where(within, measured["rates"], 0).T
+    require(
+        reference.any(), "The machine is too busy to measure the reference. Run the check again."
+    )
+    text = _judge("build_engine", "images/s", own, reference, evaluation)
+    return f"{text} {late} of {evaluation.num_seeds} engines exceed the bound." if late else text
+
+
+@question
+def one_evaluation():
+    """Suppose the mean of your five shares is 0.93, and single ones lie between 0.88 and 0.97.
+
+    You check the same answer again, but with one seed only, drawn at random. Does it pass?
+    """
+    return [
+        wrong(
+            "Yes: the mean is above the bar.",
+            "A single score is not the mean. Some of the five are below the bar.",
+        ),
+        correct(
+            "It depends on the seed.",
+            "The scores of one answer differ by more than the distance of their mean from the bar. "
+            "The mean of five varies less than half as much as a single score.",
+        ),
+        wrong(
+            "No: the lowest of the five is below the bar.",
+            "Only if the seed is one of the unlucky ones. Others are well above the bar.",
+        ),
+    ]
+
+
+def _untrained(side_or_samples, outputs):
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [keras.Input(side_or_samples), layers.Flatten(), layers.Dense(outputs, "softmax")]
+    )
+
+
+@classify_galaxies.rejects("return a Keras model")
+def _(folder, seed):
+    return seed
+
+
+@classify_galaxies.rejects("Calling your model on 600 images of shape (32, 32, 1) raised")
+def _(folder, seed):
+    return _untrained((64, 64, 3), 6)
+
+
+@classify_galaxies.rejects("; the bar is 0.3")
+def _(folder, seed):
+    model = _untrained((32, 32, 1), 6)
+    model.layers[-1].set_weights([np.zeros((1024, 6)), np.eye(6)[0]])  # always the first class
+    return model
+
+
+@read_morse.rejects("return a Keras model")
+def _(signals, classes, seed):
+    return classes
+
+
+@read_morse.rejects("(600, 12)")
+def _(signals, classes, seed):
+    return _untrained((64, 1), 26)
+
+
+@read_morse.rejects("; the bar is 0.3")
+def _(signals, classes, seed):
+    model = _untrained((64, 1), 12)
+    model.layers[-1].set_weights([np.zeros((64, 12)), np.eye(12)[0]])
+    return model
+
+
+def _optimized(model, precision="float32", backend="openvino", **options):
+    from dltlab import inference
+
+    return inference.optimize(model, precision=precision, backend=backend, **options)
+
+
+@build_engine.accepts
+def _(model, calibration, validation, bound):
+    return _optimized(model, batch_size=8)
+
+
+@build_engine.rejects("Return the engine in it")
+def _(model, calibration, validation, bound):
+    return SimpleNamespace(engine=_optimized(model))  # as `inference.tune` returns it
+
+
+@build_engine.rejects("Return an `inference.Engine`")
+def _(model, calibration, validation, bound):
+    return model
+
+
+@build_engine.rejects("that of another network")
+def _(model, calibration, validation, bound):
+    import keras
+
+    return _optimized(keras.models.clone_model(model))
+
+
+@build_engine.rejects("of the networks' accuracy on average")
+def _(model, calibration, validation, bound):
+    return _optimized(model, "int8", calibration=0.001 * calibration, max_accuracy_drop=1.0)
+
+
+@build_engine.rejects("times the bound")
+def _(model, calibration, validation, bound):
+    return _optimized(model, batch_size=3000)
