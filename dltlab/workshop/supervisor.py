@@ -188,12 +188,15 @@ def serve(folder: WorkshopFolder, report: Callable[[str], None], shared_account:
         LabError: It cannot start.
     """
     folder.create()
-    os.umask(0o077)
-    with _lock(folder):
-        try:
-            asyncio.run(Supervisor(folder, report, shared_account).run())
-        finally:
-            status_file(folder).unlink(missing_ok=True)
+    umask = os.umask(0o077)
+    try:
+        with _lock(folder):
+            try:
+                asyncio.run(Supervisor(folder, report, shared_account).run())
+            finally:
+                status_file(folder).unlink(missing_ok=True)
+    finally:
+        os.umask(umask)
 
 
 def is_running(folder: WorkshopFolder) -> bool:

@@ -135,6 +135,7 @@ def _mounts(staging: Path, visible: Sequence[Path]) -> str:
     first = random.randrange(2000, 59000, 100)
     kept = [path for path in needed if any(path.is_relative_to(folder) for folder in empty)]
     commands = [
+        "umask 022",
         "mount -t proc proc /proc",
         "ip link set lo up",
         f"mount -t tmpfs -o mode=0700 tmpfs {staging}",
