@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from dltlab.kernels import protocol
 from dltlab.kernels.late_variables import LateVariables
 from dltlab.kernels.pool import NO_MARK
+from dltlab.kernels.ports import end_where_port_is_taken
 from dltlab.kernels.preload import Preloaded
 from dltlab.paths import RUN_MARK
 
@@ -160,8 +161,6 @@ def _run_kernel(server: int, launch: Launch) -> NoReturn:
     """Do what `python -m ipykernel_launcher` does."""
     from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
-
-    from dltlab.kernels.ports import end_where_port_is_taken
 
     app = IPKernelApp.instance(parent_handle=int(os.environ["JPY_PARENT_PID"]))
 

@@ -6,24 +6,26 @@ or it goes on without a heartbeat. Jupyter starts a kernel that has ended again,
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import zmq
-from ipykernel import heartbeat, kernelapp
-
-
-class Heartbeat(heartbeat.Heartbeat):  # type: ignore[misc]
-    """The heartbeat of a kernel, which ends the kernel where its port is taken."""
-
-    def _bind_socket(self) -> None:
-        try:
-            super()._bind_socket()
-        except zmq.ZMQError as error:
-            _end(error)
+if TYPE_CHECKING:
+    from ipykernel.kernelapp import IPKernelApp
 
 
-def end_where_port_is_taken(app: kernelapp.IPKernelApp) -> None:
+def end_where_port_is_taken(app: "IPKernelApp") -> None:
     """Have a kernel end where it cannot bind a socket; call it before `app.initialize`."""
+    import zmq
+    from ipykernel import heartbeat, kernelapp
+
+    class Heartbeat(heartbeat.Heartbeat):  # type: ignore[misc]
+        """The heartbeat of a kernel, which ends the kernel where its port is taken."""
+
+        def _bind_socket(self) -> None:
+            try:
+                super()._bind_socket()
+            except zmq.ZMQError as error:
+                _end(error)
+
     bind_sockets = app.init_sockets
 
     def init_sockets() -> None:
@@ -36,7 +38,7 @@ def end_where_port_is_taken(app: kernelapp.IPKernelApp) -> None:
     kernelapp.Heartbeat = Heartbeat
 
 
-def _end(error: zmq.ZMQError) -> NoReturn:
+def _end(error: Exception) -> NoReturn:
     print(
         f"The kernel ends: {error}. Another process uses its port; start the kernel again.",
         file=sys.__stderr__,
