@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dltlab.batch.control import forget_stops, read_control, stop
+from dltlab.batch.execution import kernel_environment
 from dltlab.batch.records import read_records
 from dltlab.batch.results import BatchResult
 from dltlab.batch.run_folder import Run, RunFolder, State, Status
@@ -25,6 +26,7 @@ from dltlab.batch.scheduling import (
     this_host,
 )
 from dltlab.errors import Invalid, Unavailable
+from dltlab.kernels import prestart
 from dltlab.paths import short_path
 
 _POLL_SECONDS = 0.5
@@ -110,6 +112,9 @@ def _backend(
     jobs = jobs or _default_jobs(runs, host, notify)
     if source is None:
         jobs = min(jobs, len(runs))
+    if source or len(runs) > 1:
+        # All kernels wait for it. Alone, a run that imports little starts faster without.
+        prestart(kernel_environment(runs[0], RunFolder(out / runs[0].id)))
     return ThisProcess(host) if jobs == 1 else local_cluster(jobs, out, notify)
 
 

@@ -1,7 +1,7 @@
 """Compare runs: parameters that differ beside metrics, repeats grouped: `compare`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -177,7 +177,8 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
 
     Runs of a notebook that differ only in a parameter named seed, fold or repeat are one group,
     with the mean and the standard deviation of its metrics. The best is the highest mean, or the
-    lowest where the name of the metric is that of a loss, an error, a time or a size.
+    lowest where a search in the folder minimizes the metric, or its name is that of a loss, an
+    error, a time or a size.
 
     Args:
         records: The runs.
@@ -193,10 +194,13 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
         if any(is_number(record.values.get(name)) for record in done)
     )
     groups = [_group(group, metrics) for group in repeats.values()]
-    marked = [_marked(group, [g for g in groups if g.name == group.name]) for group in groups]
+    lower = lower_is_better(metrics, done[0].folder.path.parent) if done else {}
+    marked = [
+        _marked(g, [other for other in groups if other.name == g.name], lower) for g in groups
+    ]
     parameters = [name for name in differing_parameters(done) if not _is_repeat(name)]
     return Comparison(
-        groups=tuple(sorted(marked, key=lambda group: _rank(group, metrics))),
+        groups=tuple(sorted(marked, key=lambda group: _rank(group, lower))),
         parameters=tuple(parameters),
         metrics=metrics,
         left_out=len(records) - len(done),
@@ -231,25 +235,25 @@ def _group(records: Sequence[RunRecord], metrics: Iterable[str]) -> Group:
     )
 
 
-def _cost(group: Group, metric: str) -> float:
+def _cost(group: Group, metric: str, lower: Mapping[str, bool]) -> float:
     """Return a number that is lower for a better mean; infinity without one."""
     if metric not in group.metrics:
         return float("inf")
     mean = group.metrics[metric].mean
-    cost = mean if lower_is_better(metric) else -mean
+    cost = mean if lower[metric] else -mean
     return cost if cost == cost else float("inf")  # NaN is not equal to itself
 
 
-def _marked(group: Group, rivals: Sequence[Group]) -> Group:
+def _marked(group: Group, rivals: Sequence[Group], lower: Mapping[str, bool]) -> Group:
     best = [
         metric
         for metric in group.metrics
         if len(rivals) > 1
-        and _cost(group, metric) < float("inf")
-        and _cost(group, metric) <= min(_cost(rival, metric) for rival in rivals)
+        and _cost(group, metric, lower) < float("inf")
+        and _cost(group, metric, lower) <= min(_cost(rival, metric, lower) for rival in rivals)
     ]
     return Group(**vars(group) | {"best": tuple(best)})
 
 
-def _rank(group: Group, metrics: Sequence[str]) -> tuple[str, list[float]]:
-    return group.name, [_cost(group, metric) for metric in metrics]
+def _rank(group: Group, lower: Mapping[str, bool]) -> tuple[str, list[float]]:
+    return group.name, [_cost(group, metric, lower) for metric in lower]

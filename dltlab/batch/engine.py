@@ -7,8 +7,9 @@ import signal
 import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from queue import Empty
 from typing import Any
 
 import nbformat
@@ -29,6 +30,9 @@ ENGINE = "dltlab-batch"  # its name in papermill
 _TICK_SECONDS = 0.5  # between two looks at the clock, the memory and the control file
 _MAX_SAVING = 0.1  # of the time, for writing the notebook
 _STARTUP_SECONDS = 600  # only a kernel that hangs takes longer
+_ANSWER_SECONDS = 1.0  # for a kernel that has started to answer
+_PUBLISH_SECONDS = 0.2  # from its answer until what it publishes has arrived, unless that is lost
+_EXIT_POLL_SECONDS = 0.01  # between two looks whether a kernel has ended
 _LOST_OUTPUT_SECONDS = 30  # after a cell's end, for its last output to arrive
 _OUTSIDE_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
@@ -246,8 +250,11 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         finally:
             if self.kc:
                 self.kc.stop_channels()
-            if manager.has_kernel:
-                await ensure_async(manager.shutdown_kernel(now=not is_complete))
+            if manager.has_kernel and is_complete:
+                await ensure_async(manager.request_shutdown())
+                await ensure_async(manager.finish_shutdown(pollinterval=_EXIT_POLL_SECONDS))
+            elif manager.has_kernel:
+                await ensure_async(manager.shutdown_kernel(now=True))
             await ensure_async(manager.cleanup_resources())
             log = self._execution.folder.kernel_log
             if log.exists() and not log.stat().st_size:
@@ -272,7 +279,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
                     transport_encryption="auto",
                 )
             self._provisioner = self.km.provisioner
-            await self.async_start_new_kernel_client()
+            self.nb.metadata.language_info = (await self._connect())["language_info"]
         except (RuntimeError, OSError) as error:
             last_line = folder.kernel_log.read_text(errors="replace").strip().split("\n")[-1]
             raise RunEnded(
@@ -280,8 +287,42 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
                 f"the kernel '{self.kernel_name}' does not start: {last_line or error}",
                 f"See {folder.kernel_log.name}.",
             ) from error
-        reply = await self.async_wait_for_reply(self.kc.kernel_info())
-        self.nb.metadata.language_info = reply["content"]["language_info"]
+
+    async def _connect(self) -> dict[str, Any]:
+        """Wait until the kernel answers and what it publishes arrives, and return its answer.
+
+        jupyter_client's `wait_for_ready` does this, too, and then waits 0.2 s for more messages.
+
+        Raises:
+            RuntimeError: It has ended, or does not answer in time.
+        """
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.allow_stdin = False
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while time.monotonic() < deadline:
+            request = self.kc.kernel_info()
+            with suppress(Empty):  # what it publishes before it knows this client is lost
+                reply = await self._message_for(request, self.kc.shell_channel, _ANSWER_SECONDS)
+                while (
+                    await self._message_for(request, self.kc.iopub_channel, _PUBLISH_SECONDS)
+                ).get("execution_state") != "idle":
+                    pass
+                return reply
+            if not await ensure_async(self.km.is_alive()):
+                raise RuntimeError("it has ended before it answered")
+        raise RuntimeError(f"it has not answered within {_STARTUP_SECONDS} seconds")
+
+    async def _message_for(self, request: str, channel: Any, seconds: float) -> dict[str, Any]:
+        """Return the content of the next message on a channel that a request has caused.
+
+        Raises:
+            Empty: None has come in time.
+        """
+        while True:
+            message = await ensure_async(channel.get_msg(timeout=seconds))
+            if message["parent_header"].get("msg_id") == request:
+                return dict(message["content"])
 
     def _first_lines(self) -> list[str]:
         """Return what a Python kernel executes before the notebook."""

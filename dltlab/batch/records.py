@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _MAX_POINTS = 200  # of a metric's history
 _MAX_TEXT = 200  # characters of a value in a table
 _TAIL_BYTES = 65536
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+OBJECTIVE_FILE = "search/objective.json"  # in the folder of the runs, written by a search
 _LOWER = re.compile(
     r"(?i)(^|_)(loss|error|err|mse|mae|rmse|nll|perplexity|seconds|time|latency|bytes|memory|joules)"
     r"(_|$)|(loss|error)$"
@@ -165,9 +167,22 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def lower_is_better(metric: str) -> bool:
-    """Return whether the name of a metric is that of a loss, an error, a time or a size."""
-    return _LOWER.search(metric) is not None
+def lower_is_better(metrics: Iterable[str], out: Path) -> dict[str, bool]:
+    """Return for each metric whether a lower value is better.
+
+    A search in the folder of the runs says so of its objective; of other metrics, the name does:
+    whether it is that of a loss, an error, a time or a size.
+
+    Args:
+        metrics: The names of the metrics.
+        out: The folder of the runs.
+    """
+    lower = {name: _LOWER.search(name) is not None for name in metrics}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        objective = json.loads((out / OBJECTIVE_FILE).read_text(encoding="utf-8"))
+        if objective["metric"] in lower:
+            lower[objective["metric"]] = objective["direction"] == "minimize"
+    return lower
 
 
 def value_text(value: object) -> str:

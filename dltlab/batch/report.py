@@ -109,7 +109,7 @@ class Report:
                 {"name": "Figures", "is_number": False},
             ],
             rows=[self._row(record, columns) for record in records],
-            data=_data(records, parameters, metrics),
+            data=_data(records, parameters, metrics, self._out),
             style=(_PAGE / "style.css").read_text(encoding="utf-8"),
             script=script,
             script_hash=f"sha256-{digest}",
@@ -198,13 +198,15 @@ def _metric(name: str, record: RunRecord) -> Any:
     return record.values.get(name)
 
 
-def _data(records: Sequence[RunRecord], parameters: Sequence[str], metrics: Sequence[str]) -> str:
+def _data(
+    records: Sequence[RunRecord], parameters: Sequence[str], metrics: Sequence[str], out: Path
+) -> str:
     """Return what the plots show as JSON that is inert inside of an HTML page."""
     drawn = [name for name in metrics if any(is_number(r.values.get(name)) for r in records)]
     values = {
         "parameters": parameters,
         "metrics": drawn,
-        "lower": [lower_is_better(name) for name in drawn],
+        "lower": list(lower_is_better(drawn, out).values()),
         "runs": [
             {
                 "id": record.id,

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import queue
+import secrets
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 1.0  # between two looks at the workers of a cluster
 _MEMORY_SHARE = 0.9  # of what is free when a worker is first seen
 _DEFAULT_MEMORY = 4_000_000_000  # of a job of Slurm whose runs do not say what they need
+_HASH_SEED = "PYTHONHASHSEED"
 _DASK = {
     "distributed.nanny.pre-spawn-environ": {},  # kernels would inherit its thread counts
     "distributed.scheduler.allowed-failures": 0,  # the runner starts a run again, not Dask
@@ -149,6 +151,8 @@ def dask_setup(worker: object) -> None:
 
     Ctrl-C in a terminal reaches all processes, but the runner ends what the workers execute.
     """
+    if not os.environ.get(_HASH_SEED):
+        os.environ.pop(_HASH_SEED, None)
     signal.signal(signal.SIGINT, lambda *_: None)
 
 
@@ -225,7 +229,9 @@ class DaskWorkers:
         if time.monotonic() >= self._next_look:
             self._restore()
             with self._scheduler():
-                present = self._client.scheduler_info(n_workers=-1)["workers"]
+                # `scheduler_info` at times returns none: it reads what another thread replaces.
+                identity = self._client.sync(self._client.scheduler.identity, n_workers=-1)
+                present = identity["workers"]
                 new = [address for address in present if address not in self._hosts]
                 hosts: dict[str, Any] = {}
                 if new:
@@ -316,16 +322,15 @@ def local_cluster(jobs: int, out: Path, notify: Callable[[str], object]) -> Dask
         notify: Called with a sentence for the user.
     """
     dask, distributed, _ = packages("dask", "distributed", "cryptography")
-    _be_quiet()
-    dask.config.set(_DASK)
     cluster = distributed.LocalCluster(
         n_workers=jobs,
         threads_per_worker=1,
         memory_limit=None,
         security=True,
-        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs=_set_up(dask),
         silence_logs=logging.CRITICAL,
         preload=__name__,
+        env={_HASH_SEED: os.environ.get(_HASH_SEED, "")},  # Dask's own would reach the kernels
     )
     notify(f"{jobs} jobs at a time; the dashboard of Dask is {cluster.dashboard_link}")
     return DaskWorkers(
@@ -381,8 +386,7 @@ def slurm_cluster(
     )
     if shutil.which("sbatch") is None:
         raise Unavailable("sbatch is not installed. Run the command on a login node of Slurm.")
-    _be_quiet()
-    dask.config.set(_DASK)
+    options = {"scheduler_options": _set_up(dask), **options}
     (out / "slurm").mkdir(parents=True, exist_ok=True)
     cluster = jobqueue.SLURMCluster(**slurm_arguments(runs, out, options))
     cluster.adapt(minimum=jobs, maximum=jobs)
@@ -416,7 +420,6 @@ def slurm_arguments(runs: Sequence[Run], out: Path, options: Mapping[str, Any]) 
         "log_directory": str(out / "slurm"),
         "security": True,
         "shared_temp_directory": str(out / "slurm"),  # of the keys, which only this user can read
-        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
         **options,
     }
 
@@ -452,7 +455,19 @@ def packages(*names: str) -> list[Any]:
         ) from error
 
 
+def _set_up(dask: Any) -> dict[str, str]:
+    """Configure Dask for a cluster of ours; return the options of its scheduler.
+
+    The dashboard has a secret in its address, because Dask has no other protection for it.
+    """
+    _be_quiet()
+    secret = secrets.token_urlsafe(16)
+    link = f"http://127.0.0.1:{{port}}/{secret}/status"
+    dask.config.set({**_DASK, "distributed.dashboard.link": link})
+    return {"dashboard_address": "127.0.0.1:0", "http_prefix": f"/{secret}"}
+
+
 def _be_quiet() -> None:
-    """Keep from the user what Dask logs of lost workers: the runner names them itself."""
-    for name in ("distributed", "distributed.client", "distributed.scheduler"):
+    """Keep from the user what Dask logs of its dashboard, and of lost workers: they are named."""
+    for name in ("distributed", "distributed.client", "distributed.scheduler", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,15 +1,17 @@
 """Search for the best parameters of a notebook with Optuna; its study is kept with the runs."""
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dltlab.batch.records import OBJECTIVE_FILE
 from dltlab.batch.run_folder import Run, RunFolder, State
 from dltlab.batch.scheduling import packages
 from dltlab.batch.sweep_file import Distribution, Named, SearchTable, SweepFile
 from dltlab.errors import Invalid
-from dltlab.files import lock_folder
+from dltlab.files import lock_folder, write_atomically
 from dltlab.paths import short_path
 
 _FOLDER = "search"  # in the folder of the runs
@@ -114,6 +116,8 @@ class Search:
             if study.user_attrs.setdefault(_IDENTITY, identity) != identity:
                 raise self._is_another_search()
             study.set_user_attr(_IDENTITY, identity)
+            objective = {"metric": self._table.objective, "direction": self._table.direction}
+            write_atomically(self._out / OBJECTIVE_FILE, json.dumps(objective) + "\n")
         # Started again with the same seed, a sampler would draw the same values again.
         seed = self._table.seed + len(study.get_trials(deepcopy=False))
         study.sampler = self._made("sampler", samplers, samplers.BaseSampler, seed)

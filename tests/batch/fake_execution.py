@@ -12,6 +12,7 @@ import pytest
 
 from dltlab.batch.control import read_control
 from dltlab.batch.run_folder import Run, RunFolder, State, Status
+from dltlab.paths import COLD_KERNELS
 from tests.deadlines import wait_until
 
 
@@ -76,6 +77,7 @@ class FakeExecution:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExecution:
     """The execution of runs in this process and its threads, replaced."""
     execution = FakeExecution()
+    monkeypatch.setenv(COLD_KERNELS, "1")  # no zygote is needed
     monkeypatch.setattr("dltlab.batch.scheduling.execute_run", execution)
     return execution
 

@@ -81,6 +81,17 @@ def test_each_run_is_executed_once_and_the_finished_ones_never_again(tmp_path, f
     assert (first.exit_code, again.exit_code) == (0, 0)
 
 
+def test_the_kernels_of_several_runs_wait_for_one_zygote(tmp_path, fake, monkeypatch):
+    environments: list[dict[str, str]] = []
+    monkeypatch.setattr("dltlab.batch.batch.prestart", environments.append)
+
+    run_batch([run_of(1, cores=2)], tmp_path, jobs=1)
+    assert environments == []
+
+    run_batch([run_of(2, cores=2), run_of(3, cores=2)], tmp_path, jobs=1)
+    assert [environment["OMP_NUM_THREADS"] for environment in environments] == ["2"]
+
+
 def test_what_did_not_end_well_is_run_again_by_the_same_command(tmp_path, fake):
     runs = [
         run_of(number, status=status)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dltlab.batch.records import (
+    OBJECTIVE_FILE,
     RecordReader,
     differing_parameters,
     duration_text,
@@ -104,13 +105,21 @@ def test_metrics_that_most_runs_have_come_first(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["loss", "val_loss", "error_rate", "MSE", "seconds", "WordError"])
-def test_lower_is_better_for_a_loss_or_a_time(name):
-    assert lower_is_better(name)
+def test_lower_is_better_for_a_loss_or_a_time(tmp_path, name):
+    assert lower_is_better([name], tmp_path) == {name: True}
 
 
 @pytest.mark.parametrize("name", ["accuracy", "times_correct", "glossary", "f1", "images_per_s"])
-def test_higher_is_better_for_the_rest(name):
-    assert not lower_is_better(name)
+def test_higher_is_better_for_the_rest(tmp_path, name):
+    assert lower_is_better([name], tmp_path) == {name: False}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"metric": "score"}'])
+def test_a_damaged_objective_is_ignored(tmp_path, content):
+    (tmp_path / "search").mkdir()
+    (tmp_path / OBJECTIVE_FILE).write_text(content)
+
+    assert lower_is_better(["score", "loss"], tmp_path) == {"score": False, "loss": True}
 
 
 def test_the_log_is_shown_as_a_terminal_would(tmp_path):

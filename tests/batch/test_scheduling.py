@@ -3,12 +3,14 @@
 import gc
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
+import requests
 
 from dltlab.batch.batch import run_batch
 from dltlab.batch.run_folder import RunFolder, State, Status
@@ -20,6 +22,7 @@ from dltlab.batch.scheduling import (
     execute,
     existing_cluster,
     local_cluster,
+    packages,
     slurm_arguments,
     slurm_cluster,
     this_host,
@@ -27,7 +30,7 @@ from dltlab.batch.scheduling import (
 from dltlab.errors import Invalid, Unavailable
 from tests.batch.fake_execution import run_of, states
 from tests.batch.notebooks import light_kernels, read_run, write_notebook
-from tests.deadlines import wait_until
+from tests.deadlines import HANG_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -159,19 +162,34 @@ def test_the_run_of_a_worker_that_ends_is_reported_with_its_name(tmp_path, fake,
     wait_until(lambda: states(tmp_path)[1].status is Status.DONE)
 
 
-def test_a_worker_that_is_lost_for_good_is_replaced(tmp_path, fake, told):
-    import dask
-    from distributed import default_client
+@pytest.fixture
+def local(tmp_path, fake, told, monkeypatch) -> Iterator[DaskWorkers]:
+    """A local cluster with one worker, which is replaced as soon as it is lost."""
+    dask, _ = packages("dask", "distributed")  # whose defaults must be there before
 
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
         backend = local_cluster(1, tmp_path, told.append)
-        try:
-            (first,) = backend.workers()
-            default_client().retire_workers([first])
-            wait_until(lambda: set(backend.workers()) - {first})
-            (second,) = backend.workers()
-        finally:
-            backend.close()
+        yield backend
+        backend.close()
+
+
+def test_a_local_cluster(local, told):
+    """One cluster for several facts: it takes seconds to start."""
+    from distributed import default_client
+
+    address = told[0].rpartition(" ")[2]
+    assert requests.get(address, timeout=HANG_SECONDS).status_code == 200
+    without_secret = re.sub(r"(:\d+)/[^/]+/", r"\1/", address)
+    assert requests.get(without_secret, timeout=HANG_SECONDS).status_code == 404
+
+    # Dask sets one for its workers, for which kernels would need another zygote.
+    assert list(default_client().run(os.getenv, "PYTHONHASHSEED").values()) == [None]
+
+    (first,) = local.workers()
+    default_client().retire_workers([first])
+    wait_until(lambda: set(local.workers()) - {first})
+    (second,) = local.workers()
     assert first.startswith("tls://127.0.0.1:")
     assert second.startswith("tls://127.0.0.1:")
 
@@ -182,6 +200,15 @@ def test_a_worker_that_does_not_see_the_folder_is_not_used(tmp_path, cluster, to
     assert backend.workers() == {}
     assert any("does not see" in sentence for sentence in told)
     backend.close()
+
+
+def test_the_workers_are_those_of_the_scheduler_not_of_the_cache_of_its_client(
+    workers, monkeypatch
+):
+    """A thread of Dask's client replaces what `scheduler_info` returns by one without workers."""
+    monkeypatch.setattr("distributed.Client.scheduler_info", lambda *_, **__: {"workers": {}})
+
+    assert len(workers.workers()) == 2
 
 
 def test_a_worker_that_lacks_a_package_is_not_used(workers, told, monkeypatch):
@@ -216,7 +243,7 @@ def test_a_scheduler_that_does_not_exist_is_named(tmp_path, monkeypatch):
         existing_cluster("nonsense://x", tmp_path, str)
 
 
-def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch):
+def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, fake, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     runs = [run_of(1), run_of(2)]
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from dltlab.batch.batch import run_batch
+from dltlab.batch.comparison import compare
+from dltlab.batch.records import read_records
+from dltlab.batch.report import Report
 from dltlab.batch.run_folder import Run, RunFolder, State, Status
 from dltlab.batch.search import Search
 from dltlab.batch.sweep_file import read_sweep
@@ -83,6 +86,17 @@ def test_a_search_runs_its_trials_and_no_more_when_it_is_started_again(out, exec
     run_search(out, search_in(out, TEXT.replace("trials = 6", "trials = 8")))
     assert len(executed) == 8
     assert len({run.id for run in executed}) == 8
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_its_direction_decides_which_run_is_best(out, executed, direction):
+    run_search(out, search_in(out, TEXT.replace("maximize", direction)))
+
+    best = compare(read_records(out)).groups[0]
+
+    scores = [record.values["score"] for record in read_records(out)]
+    assert best.metrics["score"].mean == (min if direction == "minimize" else max)(scores)
+    assert f'"lower":[{str(direction == "minimize").lower()}]' in Report(out).write().read_text()
 
 
 def test_an_interrupted_search_goes_on_with_the_trials_that_are_not_finished(out, executed):
