@@ -1,7 +1,10 @@
 """Results in the form of nbgrader: its gradebook, and notebooks that its autograder grades."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +107,7 @@ def write_gradebook(
         if one.outcome is Outcome.PASSED
     }
     tried = {(one.account, one.lab): one.last for one in results}
-    with Gradebook(f"sqlite:///{path}", _COURSE_ID) as book:
+    with _own_programs_found(), Gradebook(f"sqlite:///{path}", _COURSE_ID) as book:
         for lab in labs:
             _add_lab(book, lab)
         for member in members:
@@ -116,6 +119,17 @@ def write_gradebook(
                     time = handed_in.get(key) or datetime.fromtimestamp(tried[key], UTC)
                     points = {name: float((*key, name) in passed) for name in graded_exercises(lab)}
                     _add_submission(book, lab, member.account, time, points)
+
+
+@contextmanager
+def _own_programs_found() -> Iterator[None]:
+    """Let this process find the programs of its Python environment: nbgrader calls alembic."""
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def _add_lab(book: Any, lab: Lab) -> None:

@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, datetime
 
 import nbformat
@@ -64,7 +65,7 @@ def test_a_course_has_a_source_for_each_lab_that_is_built(lab, tmp_path):
     assert not (tmp_path / "empty" / "source").exists()
 
 
-def test_the_gradebook_has_a_point_for_each_exercise_that_is_passed(lab, tmp_path):
+def test_the_gradebook_has_a_point_for_each_exercise_that_is_passed(lab, tmp_path, monkeypatch):
     from nbgrader.api import Gradebook
 
     first, second = graded_exercises(lab)[:2]
@@ -81,6 +82,7 @@ def test_the_gradebook_has_a_point_for_each_exercise_that_is_passed(lab, tmp_pat
     path = tmp_path / "gradebook.db"
     time = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
+    monkeypatch.setenv("PATH", os.defpath)  # as with `.venv/bin/dltlab`
     write_gradebook(path, [lab], members, results, {("learner01", LAB): time})
 
     with Gradebook(f"sqlite:///{path}", "dltlab") as book:
