@@ -93,7 +93,7 @@ def check(
         int | None, typer.Option(min=1, help="How many; by default those of the roster.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Without running the labs and a rehearsal.")
+        bool, typer.Option("--quick", help="Skip running the labs, and the rehearsal.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -164,7 +164,8 @@ def cards(
     new: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ACCOUNT", help="Make a new code for it; the old one ends. 'all' too."
+            metavar="ACCOUNT",
+            help="Make a new code for this account, or for 'all'; the old code no longer works.",
         ),
     ] = None,
     link: Annotated[
@@ -172,7 +173,7 @@ def cards(
         typer.Option(metavar="ACCOUNT", help="Print a link for one sign-in, valid for a day."),
     ] = None,
 ) -> None:
-    """Make the cards of a roster before the workshop, or again for who lost theirs."""
+    """Make the cards of a roster before the workshop, or new ones for people who lost theirs."""
     from dltlab.paths import short_path
     from dltlab.workshop import WorkshopFolder, require_extra
 
@@ -191,7 +192,9 @@ def cards(
 @app.command(epilog=examples("sudo dltlab workshop assess my-class learner07"))
 def assess(
     roster: Roster,
-    accounts: Annotated[list[str], typer.Argument(metavar="ACCOUNT...", help="Whom to assess.")],
+    accounts: Annotated[
+        list[str], typer.Argument(metavar="ACCOUNT...", help="The learners to assess.")
+    ],
 ) -> None:
     """Evaluate handed-in assessments (lab 18), and write certificates for those who passed."""
     from dltlab.paths import short_path
@@ -215,7 +218,8 @@ def assess(
 def export(
     roster: Roster = _HERE,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where; an older export there is replaced.")
+        Path,
+        typer.Option(metavar="DIR", help="The folder to write; an older export in it is replaced."),
     ] = Path("export"),
 ) -> None:
     """Write a zip for each learner, and all results as CSV and as a gradebook of nbgrader."""
@@ -246,7 +250,7 @@ def verify(
 def erase(
     roster: Roster,
     accounts: Annotated[
-        list[str] | None, typer.Argument(metavar="[ACCOUNT]...", help="Whom to erase.")
+        list[str] | None, typer.Argument(metavar="[ACCOUNT]...", help="The learners to erase.")
     ] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Erase all of the workshop.")] = False,
 ) -> None:

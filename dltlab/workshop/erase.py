@@ -60,9 +60,8 @@ def _erase(workshop: WorkshopFolder, account: str) -> None:
     if workshop.hub_database.exists():
         _erase_user(workshop.hub_database, account)
     try:
-        for folder in (workshop.handed_in / account,):
-            if folder.exists():
-                shutil.rmtree(folder)
+        if (folder := workshop.handed_in / account).exists():
+            shutil.rmtree(folder)
         (workshop.path / "certificates" / f"{account}.pdf").unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(Path(error.filename or workshop.handed_in), error) from error

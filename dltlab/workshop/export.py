@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from dltlab.course import Course, Lab
-from dltlab.errors import NotFound, Unavailable
+from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.files import atomic_folder
 from dltlab.workshop.board.store import BoardStore, ExerciseResult
 from dltlab.workshop.folder import WorkshopFolder
@@ -104,8 +104,6 @@ def safe_cell(text: object) -> str:
 
 
 def _require_export(out: Path) -> None:
-    from dltlab.errors import Invalid
-
     if out.exists() and not (out / "results.csv").is_file() and any(out.iterdir()):
         raise Invalid(f"{out} exists and is not an export: choose another folder.")
 

@@ -181,20 +181,17 @@ class _Service:
         return JSONResponse({"database": self._board.identifier})
 
     async def events(self, request: Request) -> Response:
-        account = await self._learner(request)
-        body = _parse(await _read(request, _LARGEST_JSON), _Records)
+        account, body = await self._message(request, _Records)
         self._board.record(account, body.records)
         return Response(status_code=204)
 
     async def hand(self, request: Request) -> Response:
-        account = await self._learner(request)
-        body = _parse(await _read(request, _LARGEST_JSON), _Hand)
+        account, body = await self._message(request, _Hand)
         self._board.set_hand(account, body.lab, body.raised)
         return Response(status_code=204)
 
     async def read(self, request: Request) -> Response:
-        account = await self._learner(request)
-        body = _parse(await _read(request, _LARGEST_JSON), _Read)
+        account, body = await self._message(request, _Read)
         self._board.note_reader(account, body.number)
         return Response(status_code=204)
 
@@ -231,6 +228,11 @@ class _Service:
                     await self._board.wait(seen, _LONGEST_SILENCE)
 
         return StreamingResponse(messages(), 200, _EVENT_STREAM, "text/event-stream")
+
+    async def _message(self, request: Request, kind: type[_Body]) -> tuple[str, _Body]:
+        """Return the account that sends a request, and what it sends."""
+        account = await self._learner(request)
+        return account, _parse(await _read(request, _LARGEST_JSON), kind)
 
     async def _learner(self, request: Request) -> str:
         """Return the account that the Hub knows by the request's token; slow down a flood."""
