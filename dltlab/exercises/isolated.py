@@ -10,8 +10,10 @@ import os
 import pwd
 import resource
 import signal
+import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from contextvars import ContextVar
@@ -19,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -32,6 +34,11 @@ _account: ContextVar[pwd.struct_passwd | None] = ContextVar("account", default=N
 
 MAX_MB = 50  # of what the function uses of the notebook
 
+_MAX_RESULT_BYTES = 500_000_000
+_UNREADABLE = (
+    *(OSError, EOFError, LookupError, MemoryError, TypeError, ValueError),
+    zipfile.BadZipFile,
+)
 _CALL, _ARRAYS, _REJECTED = "call.pickle", "arrays.npz", "rejected.json"
 
 
@@ -175,21 +182,49 @@ def _identity(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path, returncode: int, last_line: str) -> Arrays:
     """Return what the process has written; what it wrote is never unpickled."""
-    if (folder / _REJECTED).exists():
-        rejected = json.loads((folder / _REJECTED).read_text())
-        if rejected["kind"] == "AnswerRaised":
-            raise AnswerRaised(rejected["message"])
-        if rejected["kind"] == "MemoryError":
-            raise NotYet("It needed more memory than it may have.")
-        raise NotYet(rejected["message"])
-    if returncode or not (folder / _ARRAYS).exists():
-        last = f" Its last line: {last_line}" if last_line else ""
-        raise NotYet(f"Its process ended with exit code {returncode} and no result.{last}")
     try:
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except ValueError as error:
-        raise NotYet("What it returns is not made of numbers.") from error
+        if rejected := _content(folder / _REJECTED):
+            _raise(json.loads(rejected))
+        if not returncode and (content := _content(folder / _ARRAYS)):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > _MAX_RESULT_BYTES:
+                    raise ValueError("too large")
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return dict(arrays)
+    except _UNREADABLE as error:
+        raise NotYet("What it returns is not made of numbers, or is too large.") from error
+    last = f" Its last line: {last_line}" if last_line else ""
+    raise NotYet(f"Its process ended with exit code {returncode} and no result.{last}")
+
+
+def _raise(rejected: Mapping[str, str]) -> NoReturn:
+    if rejected["kind"] == "AnswerRaised":
+        raise AnswerRaised(rejected["message"])
+    if rejected["kind"] == "MemoryError":
+        raise NotYet("It needed more memory than it may have.")
+    raise NotYet(rejected["message"])
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a file, empty without one.
+
+    The process may have made it a link to a file that only the caller can read, or a pipe.
+
+    Raises:
+        OSError: It is no file, or a link.
+        ValueError: It is too large.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path.name} is no file")
+        content = file.read(_MAX_RESULT_BYTES + 1)
+    if len(content) > _MAX_RESULT_BYTES:
+        raise ValueError(f"{path.name} is too large")
+    return content
 
 
 if __name__ == "__main__":

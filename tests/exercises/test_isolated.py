@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -100,6 +101,39 @@ def test_what_cannot_be_sent_is_named():
 def test_objects_are_never_unpickled_in_the_callers_process():
     with pytest.raises(NotYet, match="not made of numbers"):
         run(lambda: np.array([object()], dtype=object))
+
+
+def link_to_a_secret() -> None:
+    os.symlink("/etc/hostname", "rejected.json")
+
+
+def pipe() -> None:
+    os.mkfifo("arrays.npz")
+
+
+def folder() -> None:
+    os.mkdir("arrays.npz")
+
+
+def garbage() -> None:
+    with open("arrays.npz", "wb") as file:
+        file.write(b"PK\x03\x04 and so on")
+
+
+def other_json() -> None:
+    with open("rejected.json", "w") as file:
+        file.write("[]")
+
+
+@pytest.mark.parametrize("leave", [link_to_a_secret, pipe, folder, garbage, other_json])
+def test_whatever_an_answer_leaves_as_its_result_is_read_safely(leave):
+    def answer():
+        os.chdir(sys.argv[1])  # where its caller looks for the result
+        leave()
+        os._exit(0)
+
+    with pytest.raises(NotYet, match="not made of numbers"):
+        run(answer)
 
 
 def test_an_answer_can_run_as_another_account_in_a_folder_of_its_own(namespace):
