@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import resource
+import secrets
 import signal
 import stat
 import subprocess
@@ -27,6 +28,7 @@ import numpy as np
 
 from dltlab.exercises.answers import AnswerRaised, NotYet, describe_error, require
 from dltlab.paths import DATA_DIR, ENGINE_DIR, OFFLINE
+from dltlab.process_guard import kill_marked
 
 Arrays = dict[str, np.ndarray]
 
@@ -39,6 +41,7 @@ _UNREADABLE = (
     *(OSError, EOFError, LookupError, MemoryError, TypeError, ValueError),
     zipfile.BadZipFile,
 )
+_MARK = "DLTLAB_ISOLATED"  # a variable of the process, and of all that it starts
 _CALL, _ARRAYS, _REJECTED = "call.pickle", "arrays.npz", "rejected.json"
 
 
@@ -69,6 +72,7 @@ def run_isolated(
         AnswerRaised: The learner's function raised an exception.
     """
     call = _pickled(function, arguments)
+    mark = secrets.token_hex(8)
     with TemporaryDirectory() as name, TemporaryFile() as output:
         folder = Path(name)
         (folder / _CALL).write_bytes(call)
@@ -78,7 +82,7 @@ def run_isolated(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **_identity(folder),
+            **_identity(folder, {_MARK: mark}),
         )
         try:
             process.wait(seconds)
@@ -87,6 +91,7 @@ def run_isolated(
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            kill_marked(f"{_MARK}={mark}")  # what has left the process group
             process.wait()
         output.seek(0)
         lines = output.read().decode(errors="replace").strip().splitlines()
@@ -163,11 +168,11 @@ def _pickled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     return call
 
 
-def _identity(folder: Path) -> dict[str, Any]:
+def _identity(folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of a process of the account that was set, and give it the folder."""
     account = _account.get()
     if account is None:
-        return {}
+        return {"env": {**os.environ, **variables}}
     for path in (folder, folder / _CALL):
         os.chown(path, account.pw_uid, account.pw_gid)
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
@@ -176,7 +181,7 @@ def _identity(folder: Path) -> dict[str, Any]:
         "group": account.pw_gid,
         "extra_groups": [],
         "cwd": folder,
-        "env": kept | {"HOME": str(folder)},
+        "env": {**kept, **variables, "HOME": str(folder)},
     }
 
 
