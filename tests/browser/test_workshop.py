@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import CHROMIUM
+from tests.deadlines import HANG_SECONDS
 from tests.workshop.namespace import REPOSITORY, namespaces, reason_without
 
 SCENARIO = REPOSITORY / "tests" / "browser" / "workshop_scenario.py"
@@ -17,8 +18,11 @@ def test_an_instructor_and_three_learners_work_through_lab_01(tmp_path: Path) ->
     if reason:
         pytest.skip(reason)
     with namespaces() as inside:
-        done = inside.run([sys.executable, SCENARIO, tmp_path, str(CHROMIUM)])
-    assert done.returncode == 0, done.stderr[:4000]
+        command = [sys.executable, SCENARIO, tmp_path, str(CHROMIUM)]
+        done = inside.run(command, timeout=2 * HANG_SECONDS)
+    logs = sorted(tmp_path.rglob("*.log"))
+    ends = "".join(f"--- {log.name}\n{log.read_text()[-1500:]}\n" for log in logs)
+    assert done.returncode == 0, f"{done.stderr[-8000:]}\n{ends}"
     facts = json.loads(done.stdout.splitlines()[-1])
 
     assert len(facts["wrong answers"]) == 1

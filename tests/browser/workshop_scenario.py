@@ -9,17 +9,28 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Dialog,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 from dltlab.workshop.connection import free_ports
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.supervisor import read_status
 from tests.browser.conftest import HANG_MILLISECONDS
-from tests.browser.notebook_page import run_with
+from tests.browser.notebook_page import run_with, wait_until_idle
 from tests.deadlines import wait_until
 
+STEP_MILLISECONDS = HANG_MILLISECONDS / 3  # of the time that the test waits for this program
 COMMAND = [sys.executable, "-c", "from dltlab.cli import main; main()", "workshop"]
 NAMES = ["Ada Lovelace", "<img src=x onerror=alert(1)>", "Emmy Noether"]
 ANSWER = """from dltlab.checks import first_network as ex
@@ -63,7 +74,7 @@ def sign_in(browser: Browser, url: str, code: str, faults: list[str]) -> Page:
 
     context: BrowserContext = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(HANG_MILLISECONDS)
+    page.set_default_timeout(STEP_MILLISECONDS)
     page.on("dialog", note)
     page.goto(url)
     page.get_by_label("The code on your card").fill(code)
@@ -71,22 +82,37 @@ def sign_in(browser: Browser, url: str, code: str, faults: list[str]) -> Page:
     return page
 
 
+@contextmanager
+def browser_of(playwright: Playwright, chromium: str) -> Iterator[Browser]:
+    """Yield a browser; where the block fails, say what its pages showed."""
+    browser = playwright.chromium.launch(
+        executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+    )
+    try:
+        yield browser
+    except Exception:
+        for page in (page for context in browser.contexts for page in context.pages):
+            text = page.locator("body").inner_text()[:1500]
+            print(f"--- {page.url}\n{text}", file=sys.stderr)
+        raise
+    finally:
+        browser.close()
+
+
 def play(folder: WorkshopFolder, url: str, chromium: str) -> dict[str, object]:
     facts: dict[str, object] = {}
     faults: list[str] = []
-    expect.set_options(timeout=HANG_MILLISECONDS)
+    expect.set_options(timeout=STEP_MILLISECONDS)
     wait_until(lambda: asyncio.run(num_ready(folder)) >= len(NAMES))
     codes = printed_codes(folder)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with sync_playwright() as playwright, browser_of(playwright, chromium) as browser:
         board = sign_in(browser, url, codes["Instructor"], faults)
         expect(board.get_by_role("row", name=NAMES[0])).to_be_visible()
         learners = [sign_in(browser, url, codes[name], faults) for name in NAMES]
         for page in learners:
             page.get_by_role("link", name="Start with lab 01").click()
             expect(page.get_by_role("button", name="I need help")).to_be_visible()
+            wait_until_idle(page)  # JupyterLab asks for a kernel where there is none yet
         expect(board.get_by_role("status")).to_contain_text("3 of 3 connected")
 
         ada, bob, emmy = learners
@@ -122,7 +148,6 @@ def play(folder: WorkshopFolder, url: str, chromium: str) -> dict[str, object]:
         facts["a learner at the board"] = [ada.request.get(address).status for _ in range(2)][1]
         reply = board.request.get(f"{url}/user/learner01/lab")
         facts["the instructor at a learner's server"] = reply.status
-        browser.close()
     facts["faults"] = faults
     return facts
 

@@ -81,13 +81,14 @@ class Namespace:
         Args:
             command: The program and its arguments.
             account: Who runs it.
-            options: As `start` takes them, and `input`.
+            options: As `start` takes them, `input`, and `timeout` in seconds.
         """
+        timeout = options.pop("timeout", HANG_SECONDS)
         text = options.pop("input", None)
         stdin = subprocess.DEVNULL if text is None else subprocess.PIPE
         pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         with self.start(command, account, **pipes) as process:
-            out, err = process.communicate(text, timeout=HANG_SECONDS)
+            out, err = process.communicate(text, timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def python(self, code: str, *arguments: str, account: str = "root", **options: Any) -> str:
