@@ -201,4 +201,4 @@ def _check_address(folder: WorkshopFolder, settings: Settings) -> Iterator[Findi
         message = f"{settings.url} is not encrypted: codes can be read in the network"
         yield Finding("address", Level.WARNING, message, "Set a certificate under [tls].")
     else:
-        yield Finding("address", Level.OK, settings.url)
+        yield Finding("address", Level.OK, f"{settings.url}; the board: {settings.board_url}")

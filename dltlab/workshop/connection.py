@@ -13,6 +13,8 @@ from dltlab.files import lock_folder, write_atomically
 from dltlab.paths import short_path
 from dltlab.workshop.folder import WorkshopFolder
 
+BOARD = "board"  # the Hub's name for this service
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -21,7 +23,7 @@ class Connection:
     Attributes:
         hub_port: Of the Hub.
         proxy_port: Of the proxy's interface for the Hub.
-        board_port: Of the board.
+        board_port: Of the board, for learners' servers.
         hub_token: With which the supervisor speaks to the Hub.
         proxy_token: With which the Hub speaks to the proxy.
         board_token: With which the board speaks to the Hub.
@@ -41,8 +43,8 @@ class Connection:
 
     @property
     def board(self) -> str:
-        """The URL at which processes on this machine reach the board."""
-        return f"http://127.0.0.1:{self.board_port}/services/board"
+        """The URL at which learners' servers reach the board."""
+        return f"http://127.0.0.1:{self.board_port}"
 
 
 def read_connection(folder: WorkshopFolder) -> Connection:

@@ -10,7 +10,7 @@ import bcrypt
 from dltlab.course import Course
 from dltlab.paths import COLD_KERNELS, LABS, ROOM
 from dltlab.workshop.authenticator import CardAuthenticator
-from dltlab.workshop.connection import Connection, read_connection
+from dltlab.workshop.connection import BOARD, Connection, read_connection
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.limits import LearnerLimits
 from dltlab.workshop.roster import read_members
@@ -18,7 +18,7 @@ from dltlab.workshop.settings import Settings, read_settings
 from dltlab.workshop.spawner import AccountSpawner
 from dltlab.workshop.tls import certificate_files
 
-SUPERVISOR, BOARD = "dltlab", "board"  # the Hub's names for these services
+SUPERVISOR = "dltlab"  # the Hub's name for this service
 RECORDED = (
     "Your name, e-mail address and group as on the roster, and when your server was last active.",
     "Each answer you have checked: the exercise, the outcome, what the check said, and the time.",
@@ -152,10 +152,9 @@ def _configure_services(
         {"name": SUPERVISOR, "api_token": connection.hub_token, "display": False},
         {
             "name": BOARD,
-            "url": f"http://127.0.0.1:{connection.board_port}",
             "api_token": connection.board_token,
+            "oauth_redirect_uri": f"{settings.board_url}oauth_callback",
             "oauth_no_confirm": True,
-            "timeout": 1,  # the Hub waits for it before it serves anything else
             "display": False,
         },
     ]
@@ -176,6 +175,6 @@ def _configure_services(
 
     def first_page(handler: Any) -> str:
         user = handler.current_user
-        return f"/services/{BOARD}/" if user and user.name in instructors else ""
+        return settings.board_url if user and user.name in instructors else ""
 
     hub.default_url = first_page

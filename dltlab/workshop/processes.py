@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from dltlab.errors import Unavailable
 from dltlab.files import write_atomically
 from dltlab.paths import COLD_KERNELS, cold_kernels
-from dltlab.workshop.connection import Connection
+from dltlab.workshop.connection import BOARD, Connection
 from dltlab.workshop.folder import WorkshopFolder
-from dltlab.workshop.hub_config import BOARD, learner_environment, write_hub_config
+from dltlab.workshop.hub_config import learner_environment, write_hub_config
 from dltlab.workshop.limits import LearnerLimits
 from dltlab.workshop.members import has_accounts
 from dltlab.workshop.settings import Settings
@@ -52,7 +52,7 @@ def programs(folder: WorkshopFolder, settings: Settings, connection: Connection)
     result = [
         _proxy(folder, settings, connection, environment),
         Program("hub", hub, environment),
-        Program(BOARD, board, environment | _service_environment(settings, connection)),
+        Program(BOARD, board, environment),
     ]
     if has_accounts(settings) and not cold_kernels():
         result.append(_zygote(folder, settings))
@@ -60,22 +60,23 @@ def programs(folder: WorkshopFolder, settings: Settings, connection: Connection)
 
 
 def require_free_port(settings: Settings) -> None:
-    """Raise if the workshop's port is in use.
+    """Raise if a port of the workshop is in use.
 
     Raises:
-        Unavailable: The port cannot be used.
+        Unavailable: A port cannot be used.
     """
     address = settings.address
-    try:
-        family = socket.getaddrinfo(address.host, address.port)[0][0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address.host, address.port))
-    except OSError as error:
-        raise Unavailable(
-            f"Port {address.port} of {address.host} cannot be used ({error.strerror}); choose "
-            "another one in workshop.toml, as 'address.port'."
-        ) from error
+    for key, port in {"port": address.port, "board_port": address.board_port}.items():
+        try:
+            family = socket.getaddrinfo(address.host, port)[0][0]
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address.host, port))
+        except OSError as error:
+            raise Unavailable(
+                f"Port {port} of {address.host} cannot be used ({error.strerror}); choose "
+                f"another one in workshop.toml, as 'address.{key}'."
+            ) from error
 
 
 def _proxy(
@@ -138,24 +139,3 @@ def _zygote(folder: WorkshopFolder, settings: Settings) -> Program:
     command = [sys.executable, "-m", "dltlab.kernels.room_zygote", str(folder.runtime)]
     command += LearnerLimits(settings.limits, folder.runtime.name).zygote_options()
     return Program("zygote", command, learner_environment(folder))
-
-
-def _service_environment(settings: Settings, connection: Connection) -> dict[str, str]:
-    """Return the variables that JupyterHub sets for a service."""
-    access = json.dumps([f"access:services!service={BOARD}", "access:services"])
-    return {
-        "JUPYTERHUB_SERVICE_NAME": BOARD,
-        "JUPYTERHUB_API_TOKEN": connection.board_token,
-        "JUPYTERHUB_API_URL": connection.hub_api,
-        "JUPYTERHUB_BASE_URL": "/",
-        "JUPYTERHUB_HOST": "",
-        "JUPYTERHUB_CLIENT_ID": f"service-{BOARD}",
-        "JUPYTERHUB_SERVICE_PREFIX": f"/services/{BOARD}/",
-        "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{connection.board_port}",
-        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"/services/{BOARD}/oauth_callback",
-        "JUPYTERHUB_OAUTH_SCOPES": access,
-        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": access,
-        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": "[]",
-        "JUPYTERHUB_PUBLIC_URL": f"{settings.url}/services/{BOARD}/",
-        "JUPYTERHUB_PUBLIC_HUB_URL": f"{settings.url}/hub/",
-    }

@@ -193,9 +193,10 @@ def _write_workshop(folder: WorkshopFolder, num_learners: int, settings: Setting
     """Write a roster of invented people, and what matters of the settings."""
     people = (f"Learner {number}" for number in range(1, num_learners + 1))
     folder.roster_file.write_text("\n".join(["name", *people, ""]))
+    port, board_port = free_ports(2)
     tables = {
         "limits": settings.limits.model_dump(),
-        "address": {"port": free_ports(1)[0]},
+        "address": {"port": port, "board_port": board_port},
         "tls": {"self_signed": settings.tls.enabled},
         "servers": settings.servers.model_dump(include={"proxy", "start_at_once"}),
     }

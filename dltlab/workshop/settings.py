@@ -3,9 +3,16 @@
 import datetime
 import socket
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+import yarl
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from dltlab.course import Course
 from dltlab.errors import Invalid, NotFound
@@ -14,6 +21,13 @@ from dltlab.workshop.folder import WorkshopFolder
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Origin = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/]+/?$"),
+    AfterValidator(lambda url: str(yarl.URL(url).origin())),  # as browsers name it
+]
+# Browsers send cookies to all ports of a host: below this path there is no learner's server.
+BOARD_PATH = "/board/"
 
 
 class Limits(Table):
@@ -51,12 +65,22 @@ class Address(Table):
     Attributes:
         host: The address that the proxy listens on; "0.0.0.0" is every network of this machine.
         port: The port.
+        board_port: The port of the board, for the instructor only; by default the next one.
         url: What people type, as the cards have it; by default the host's name and the port.
+        board_url: What leads to the board, where it is not that host and the board's port.
     """
 
     host: Name = "127.0.0.1"
     port: Port = 8000
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$")] | None = None
+    board_port: Port = Field(default_factory=lambda address: address["port"] + 1)
+    url: Origin | None = None
+    board_url: Origin | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Address":
+        if self.board_port == self.port or self.board_port > 65535:
+            raise ValueError("give the board a port of its own, as 'board_port'")
+        return self
 
 
 class Tls(Table):
@@ -141,19 +165,32 @@ class Settings(Table):
     def host(self) -> str:
         """The name or address of the machine that people type."""
         if self.address.url:
-            return str(urlsplit(self.address.url).hostname)
+            return str(yarl.URL(self.address.url).host)
         return socket.getfqdn() if self.address.host in ("0.0.0.0", "::") else self.address.host  # noqa: S104
 
     @property
     def url(self) -> str:
         """Where people sign in, without a slash at the end."""
-        return (self.address.url or f"{self.scheme}://{self.host}:{self.address.port}").rstrip("/")
+        return self.address.url or self._origin(self.address.port)
+
+    @property
+    def board_origin(self) -> str:
+        """Where the board is, without a path."""
+        return self.address.board_url or self._origin(self.address.board_port)
+
+    @property
+    def board_url(self) -> str:
+        """Where the instructor sees the board."""
+        return f"{self.board_origin}{BOARD_PATH}"
 
     @property
     def local_url(self) -> str:
         """Where processes on this machine reach the proxy."""
         host = "127.0.0.1" if self.address.host == "0.0.0.0" else self.address.host  # noqa: S104
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.address.port}"
+        return str(yarl.URL.build(scheme=self.scheme, host=host, port=self.address.port))
+
+    def _origin(self, port: int) -> str:
+        return str(yarl.URL.build(scheme=self.scheme, host=self.host, port=port))
 
     def lab_names(self, course: Course) -> list[str]:
         """Return the names of the workshop's labs, such as 01_first_network.

@@ -117,8 +117,10 @@ class Supervisor:
                 log = self._folder.logs / "hub.log"
                 raise Unavailable(f"The Hub does not start; {short_path(log)} says why.")
             await asyncio.sleep(_PAUSE_SECONDS)
-        url = self._settings.url
-        self._report(f"Sign in at {url}; the board is at {url}/services/board/. Ctrl-C stops.")
+        settings = self._settings
+        self._report(
+            f"Sign in at {settings.url}; the board is at {settings.board_url}. Ctrl-C stops."
+        )
         await keeper.run()
 
     async def _follow_roster(self, keeper: ServerKeeper) -> None:

@@ -25,6 +25,7 @@ from playwright.sync_api import (
 
 from dltlab.workshop.connection import free_ports
 from dltlab.workshop.folder import WorkshopFolder
+from dltlab.workshop.settings import read_settings
 from dltlab.workshop.supervisor import read_status
 from tests.browser.conftest import HANG_MILLISECONDS
 from tests.browser.notebook_page import run_with, wait_until_idle
@@ -38,16 +39,27 @@ def softmax(logits):
     return logits
 ex.softmax.check(softmax)
 ex.softmax.solution()"""
+# What a page of the Hub's origin, such as of a learner's server, does to the board.
+ATTACK = """async (board) => {
+  const command = {method: "POST", credentials: "include", body: '{"text": "Free beer"}'};
+  await fetch(`${board}announce`, {...command, mode: "no-cors"}).catch(() => null);
+  const headers = {"Content-Type": "application/json"};
+  const sent = fetch(`${board}announce`, {...command, headers});
+  const read = fetch(board, {credentials: "include"});
+  return Promise.all([sent, read].map((reply) => reply.then(() => "allowed", () => "refused")));
+}"""
 HIDDEN = "Your instructor releases the solutions of this lab later."
 
 
-def make(path: Path) -> tuple[WorkshopFolder, str]:
-    """Write a workshop, and return its folder and its address."""
-    port = free_ports(1)[0]
+def make(path: Path) -> WorkshopFolder:
+    """Write a workshop, and return its folder."""
+    port, board_port = free_ports(2)
     folder = WorkshopFolder(path)
     folder.roster_file.write_text("\n".join(["name", *NAMES, ""]))
-    folder.settings_file.write_text(f'labs = ["01"]\n[address]\nport = {port}\n')
-    return folder, f"http://127.0.0.1:{port}"
+    folder.settings_file.write_text(
+        f'labs = ["01"]\n[address]\nport = {port}\nboard_port = {board_port}\n'
+    )
+    return folder
 
 
 async def num_ready(folder: WorkshopFolder) -> int:
@@ -99,9 +111,11 @@ def browser_of(playwright: Playwright, chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
-def play(folder: WorkshopFolder, url: str, chromium: str) -> dict[str, object]:
+def play(folder: WorkshopFolder, chromium: str) -> dict[str, object]:
     facts: dict[str, object] = {}
     faults: list[str] = []
+    settings = read_settings(folder).content
+    url = settings.url
     expect.set_options(timeout=STEP_MILLISECONDS)
     wait_until(lambda: asyncio.run(num_ready(folder)) >= len(NAMES))
     codes = printed_codes(folder)
@@ -143,8 +157,14 @@ def play(folder: WorkshopFolder, url: str, chromium: str) -> dict[str, object]:
         expect(ada.get_by_text(HIDDEN)).to_have_count(0)
         facts["cells"] = board.locator("tbody tr").first.locator("td").all_inner_texts()[-2:]
 
-        address = f"{url}/services/board/"
+        attacker = board.context.new_page()
+        attacker.goto(f"{url}/hub/home")
+        assert attacker.evaluate(ATTACK, settings.board_url) == ["refused", "refused"]
+        attacker.close()
+        expect(board.locator("#announcements li")).to_have_count(1)
+
         # The first request signs in.
+        address = settings.board_url
         facts["a learner at the board"] = [ada.request.get(address).status for _ in range(2)][1]
         reply = board.request.get(f"{url}/user/learner01/lab")
         facts["the instructor at a learner's server"] = reply.status
@@ -153,11 +173,11 @@ def play(folder: WorkshopFolder, url: str, chromium: str) -> dict[str, object]:
 
 
 def main() -> None:
-    folder, url = make(Path(sys.argv[1]))
+    folder = make(Path(sys.argv[1]))
     log = (folder.path / "serve.log").open("w")
     process = subprocess.Popen([*COMMAND, "serve", folder.path], stdout=log, stderr=log)
     try:
-        print(json.dumps(play(folder, url, sys.argv[2])))
+        print(json.dumps(play(folder, sys.argv[2])))
     finally:
         subprocess.run([*COMMAND, "stop", folder.path], capture_output=True)
         process.wait()

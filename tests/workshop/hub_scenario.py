@@ -45,10 +45,12 @@ class Scenario:
 
     def __init__(self, path: Path) -> None:
         self.folder = WorkshopFolder(path)
-        port = free_ports(1)[0]
+        port, board_port = free_ports(2)
         self.url = f"https://127.0.0.1:{port}"
+        self.board = f"https://127.0.0.1:{board_port}/board/"
         self.folder.settings_file.write_text(
-            f'labs = ["01"]\n[address]\nport = {port}\n[tls]\nself_signed = true\n'
+            f'labs = ["01"]\n[address]\nport = {port}\nboard_port = {board_port}\n'
+            "[tls]\nself_signed = true\n"
         )
         self.enroll(*NAMES)
 
@@ -179,14 +181,18 @@ async def play(scenario: Scenario) -> None:
                 facts["instructor in the Hub's admin page"] = response.status
 
             async def shows_board() -> bool:
-                async with instructor.session.get(f"{scenario.url}/hub/") as response:
-                    return response.status == 200 and response.url.path == "/services/board/"
+                with suppress(*HUB_ERRORS):
+                    async with instructor.session.get(f"{scenario.url}/hub/") as response:
+                        return response.status == 200 and str(response.url) == scenario.board
+                return False
 
             await until(shows_board)
             await scenario.kill("board")
             await until(shows_board)
             facts["the board comes first, and back"] = True
         async with ada.session.get(f"{scenario.url}/services/board/") as response:
+            facts["the board on the Hub's origin"] = response.status
+        async with ada.session.get(scenario.board) as response:
             facts["learner at the board"] = response.status
 
         await scenario.kill("zygote")

@@ -68,6 +68,7 @@ def test_an_address_that_is_not_encrypted_or_not_reached_is_told(check):
     assert "not encrypted" in is_open.message
     safe = check(f'{NO_ACCOUNTS}[address]\nhost = "0.0.0.0"\n[tls]\nself_signed = true\n')
     assert safe["address"].level is Level.OK
+    assert safe["address"].message.endswith(":8001/board/")
 
 
 def test_a_certificate_that_is_missing_is_a_problem(check):

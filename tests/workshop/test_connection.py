@@ -15,7 +15,7 @@ def test_ports_and_tokens_stay_the_same_and_are_the_workshops_own(folder, tmp_pa
     tokens = {connection.hub_token, connection.proxy_token, connection.board_token}
     assert {len(token) for token in tokens} == {64}
     assert len(tokens) == 3
-    assert connection.board.endswith("/services/board")
+    assert connection.board == f"http://127.0.0.1:{connection.board_port}"
 
 
 def test_ports_are_different():

@@ -48,7 +48,10 @@ def test_instructors_see_the_board_first_and_cannot_open_learners_servers(config
         hub.default_url(SimpleNamespace(current_user=SimpleNamespace(name=name)))
         for name in ("instructor01", "learner01")
     ]
-    assert pages == ["/services/board/", ""]
+    assert pages == ["http://127.0.0.1:8001/board/", ""]
+    board = next(service for service in hub.services if service["name"] == "board")
+    assert board["oauth_redirect_uri"] == f"{pages[0]}oauth_callback"
+    assert "url" not in board  # else the proxy would show it on the Hub's origin
 
 
 def test_another_spawner_authenticator_and_proxy_are_named(configured):

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from dltlab.errors import Unavailable
-from dltlab.workshop.connection import read_connection
+from dltlab.workshop.connection import free_ports, read_connection
 from dltlab.workshop.processes import programs, require_free_port
 from dltlab.workshop.settings import read_settings
 
@@ -26,15 +26,6 @@ def test_root_has_a_zygote_for_the_room_and_others_have_not(planned, monkeypatch
     assert list(planned()) == ["proxy", "hub", "board", "zygote"]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert list(planned()) == ["proxy", "hub", "board"]
-
-
-def test_the_board_gets_the_environment_of_a_service(planned, folder):
-    environment = planned()["board"].environment
-
-    connection = read_connection(folder)
-    assert environment["JUPYTERHUB_API_TOKEN"] == connection.board_token
-    assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/services/board/"
-    assert str(connection.board_port) in environment["JUPYTERHUB_SERVICE_URL"]
 
 
 def test_no_process_gets_the_environment_of_this_one(planned, monkeypatch):
@@ -67,14 +58,17 @@ def test_the_other_proxy_is_used_where_it_is_installed(planned, tmp_path, monkey
     assert not any(proxy.environment["CONFIGPROXY_AUTH_TOKEN"] in word for word in proxy.command)
 
 
-def test_a_port_in_use_is_named(folder):
+@pytest.mark.parametrize("key", ["port", "board_port"])
+def test_a_port_in_use_is_named(folder, key):
     import socket
 
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        folder.settings_file.write_text(f"[address]\nport = {port}\n")
-        with pytest.raises(Unavailable, match=f"Port {port} of 127.0.0.1 cannot be used"):
+        ports = {"port": free_ports(1)[0], "board_port": free_ports(1)[0]} | {key: port}
+        lines = [f"{name} = {number}" for name, number in ports.items()]
+        folder.settings_file.write_text("\n".join(["[address]", *lines, ""]))
+        with pytest.raises(Unavailable, match=f"Port {port} of 127.0.0.1 .* as 'address.{key}'"):
             require_free_port(read_settings(folder).content)
     require_free_port(read_settings(folder).content)

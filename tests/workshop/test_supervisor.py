@@ -40,6 +40,7 @@ def test_an_instructor_sees_the_board_first_and_can_stop_servers(facts):
     assert facts["the board comes first, and back"]
     assert facts["instructor in the Hub's admin page"] == 200
     assert facts["learner at the board"] == 403
+    assert facts["the board on the Hub's origin"] == 404
 
 
 def test_guesses_are_slowed_down_and_a_right_code_is_not(facts):

@@ -3,7 +3,7 @@
 import hmac
 import re
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from jupyterhub.services.auth import HubOAuth
 from starlette.exceptions import HTTPException
@@ -11,10 +11,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tornado.web import HTTPError as HubError
 
-_SESSION, _STATE = "dltlab-board", "dltlab-board-state"  # cookies
+from dltlab.workshop.connection import BOARD, Connection
+from dltlab.workshop.settings import BOARD_PATH, Settings
+
+_SESSION, _STATE = "dltlab-board", "dltlab-board-state"  # cookies, with a prefix where encrypted
 _STATE_SECONDS = 600
 _CACHE_SECONDS = 60  # how long what the Hub said is believed
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,63}", re.ASCII)
+_NOT_OWN_PAGE = "This request does not come from the board's page."
 _TOKEN = re.compile(r"[\w.~+/=-]{8,512}", re.ASCII)
 
 
@@ -22,16 +26,22 @@ class Identity:
     """Tells who sends a request.
 
     Args:
-        auth: Knows the Hub; by default that which the environment of a service of the Hub names.
+        settings: Of the workshop.
+        connection: Of the workshop.
     """
 
-    def __init__(self, auth: HubOAuth | None = None) -> None:
-        self._auth = auth or HubOAuth(cache_max_age=_CACHE_SECONDS)
-
-    @property
-    def prefix(self) -> str:
-        """The path of the service, such as /services/board/."""
-        return str(self._auth.base_url)
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self._origin = settings.board_origin
+        self._auth = HubOAuth(
+            api_token=connection.board_token,
+            api_url=connection.hub_api,
+            hub_host=settings.url,
+            base_url=BOARD_PATH,
+            oauth_client_id=f"service-{BOARD}",
+            oauth_redirect_uri=f"{settings.board_url}oauth_callback",
+            access_scopes={f"access:services!service={BOARD}"},
+            cache_max_age=_CACHE_SECONDS,
+        )
 
     async def learner(self, request: Request) -> str:
         """Return the account whose token the request carries, whatever its body says.
@@ -51,7 +61,7 @@ class Identity:
         Raises:
             HTTPException: Somebody else has signed in, or the Hub cannot be asked.
         """
-        user = await self._user(request.cookies.get(_SESSION, ""))
+        user = await self._user(self._cookie(request, _SESSION))
         if user is None:
             return None
         if not self._auth.check_scopes(self._auth.access_scopes, user):
@@ -62,17 +72,32 @@ class Identity:
         """Return the instructor who has signed in with this browser.
 
         Raises:
-            HTTPException: Nobody has, or somebody else, or the Hub cannot be asked.
+            HTTPException: Nobody has, or somebody else, or the Hub cannot be asked; or a page of
+                another origin has sent the request.
         """
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            raise HTTPException(403, _NOT_OWN_PAGE)
         name = await self.instructor(request)
         if name is None:
             raise HTTPException(403, "Sign in first: open the board's page.")
         return name
 
-    def to_sign_in(self, request: Request) -> Response:
+    def require_own_page(self, request: Request) -> None:
+        """Raise unless a page of the board has sent the request.
+
+        Raises:
+            HTTPException: A page of another origin has, or no page.
+        """
+        if request.headers.get("origin") != self._origin:
+            raise HTTPException(403, _NOT_OWN_PAGE)
+        kind = request.headers.get("content-type", "").partition(";")[0]
+        if kind != "application/json":  # which no form of another site can send
+            raise HTTPException(415, "Send JSON.")
+
+    def to_sign_in(self) -> Response:
         """Return the answer that leads a browser to the Hub's page for signing in."""
         verifier, challenge, method = self._auth.generate_pkce_code_challenge()
-        state = self._auth.generate_state(self.prefix, code_verifier=verifier)
+        state = self._auth.generate_state(BOARD_PATH, code_verifier=verifier)
         query = {
             "client_id": self._auth.oauth_client_id,
             "redirect_uri": self._auth.oauth_redirect_uri,
@@ -83,7 +108,7 @@ class Identity:
         }
         url = f"{self._auth.oauth_authorization_url}?{urlencode(query)}"
         response = RedirectResponse(url, status_code=302)
-        self._set_cookie(request, response, _STATE, state, _STATE_SECONDS)
+        self._set_cookie(response, _STATE, state, _STATE_SECONDS)
         return response
 
     async def signed_in(self, request: Request) -> Response:
@@ -93,7 +118,7 @@ class Identity:
             HTTPException: The browser has not been sent there from here, or the Hub refuses.
         """
         state = request.query_params.get("state", "")
-        expected = request.cookies.get(_STATE, "")
+        expected = self._cookie(request, _STATE)
         verifier = self._auth.get_code_verifier(state)
         if not state or not hmac.compare_digest(state.encode(), expected.encode()) or not verifier:
             raise HTTPException(400, "This sign-in has expired: open the board again.")
@@ -104,10 +129,10 @@ class Identity:
         except HubError as error:
             raise HTTPException(403, "The Hub refuses this sign-in.") from error
         # Not a redirect: after a link on another site, browsers would not send the new cookie.
-        page = f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={self.prefix}">'
+        page = f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={BOARD_PATH}">'
         response = HTMLResponse(page)
-        response.delete_cookie(_STATE, path=self.prefix)
-        self._set_cookie(request, response, _SESSION, token)
+        self._set_cookie(response, _STATE, "", 0)
+        self._set_cookie(response, _SESSION, token)
         return response
 
     async def _user(self, token: str) -> dict[str, Any] | None:
@@ -119,36 +144,25 @@ class Identity:
             raise HTTPException(503, "The Hub does not answer; try again.") from error
         return user  # type: ignore[no-any-return]
 
+    @property
+    def _is_encrypted(self) -> bool:
+        return self._origin.startswith("https:")
+
+    def _cookie_name(self, name: str) -> str:
+        return f"__Secure-{name}" if self._is_encrypted else name
+
+    def _cookie(self, request: Request, name: str) -> str:
+        return request.cookies.get(self._cookie_name(name), "")
+
     def _set_cookie(
-        self,
-        request: Request,
-        response: Response,
-        name: str,
-        value: str,
-        seconds: int | None = None,
+        self, response: Response, name: str, value: str, seconds: int | None = None
     ) -> None:
-        scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
         response.set_cookie(
-            name,
+            self._cookie_name(name),
             value,
             max_age=seconds,
-            path=self.prefix,
-            secure=scheme.partition(",")[0] == "https",
+            path=BOARD_PATH,
+            secure=self._is_encrypted,
             httponly=True,
             samesite="strict" if name == _SESSION else "lax",
         )
-
-
-def require_own_page(request: Request) -> None:
-    """Raise unless a page of this service has sent the request.
-
-    Raises:
-        HTTPException: A page of another origin has, or no page.
-    """
-    origin = urlsplit(request.headers.get("origin", ""))
-    site = request.headers.get("sec-fetch-site", "same-origin")  # missing without TLS
-    kind = request.headers.get("content-type", "").partition(";")[0]
-    if not origin.netloc or origin.netloc != request.headers.get("host") or site != "same-origin":
-        raise HTTPException(403, "This request does not come from the board's page.")
-    if kind != "application/json":  # which no form of another site can send
-        raise HTTPException(415, "Send JSON.")

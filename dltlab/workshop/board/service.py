@@ -1,4 +1,4 @@
-"""The board as a web service: routes for the instructor's page and for learners' servers."""
+"""The board as web services: one for the instructor's page, one for learners' servers."""
 
 import asyncio
 import json
@@ -19,18 +19,20 @@ from starlette.responses import (
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
+    RedirectResponse,
     Response,
     StreamingResponse,
 )
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from dltlab.errors import Invalid, LabError, NotFound, Unavailable
 from dltlab.workshop import hand_in
 from dltlab.workshop.board import notebook_view
 from dltlab.workshop.board.board import Board
-from dltlab.workshop.board.identity import Identity, require_own_page
+from dltlab.workshop.board.identity import Identity
 from dltlab.workshop.board.usage import UsageMeter
+from dltlab.workshop.settings import BOARD_PATH
 
 _PAGE = Path(__file__).parent / "page"
 _SECONDS_BETWEEN_OVERVIEWS = 0.5
@@ -44,15 +46,20 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
-_NOTEBOOK_POLICY = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_NOTEBOOK_HEADERS = {
+    "Content-Security-Policy": (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "unsafe-none",  # browsers show no page with this and a sandbox
+}
 _EVENT_STREAM = {"X-Accel-Buffering": "no"}
 _Body = TypeVar("_Body", bound="_Strict")
 _Endpoint = Callable[[Request], Awaitable[Response]]
@@ -92,20 +99,32 @@ class _Helped(_Strict):
     account: str
 
 
-def application(board: Board, identity: Identity) -> Starlette:
-    """Return the service of a board."""
-    return Starlette(
-        routes=[Mount(identity.prefix.rstrip("/"), routes=_Service(board, identity).routes)],
-        middleware=[Middleware(_SecurityHeaders)],
-        exception_handlers={LabError: _lab_error, ClientDisconnect: _disconnected},
-        lifespan=lambda app: _measuring(board),
+def instructor_application(board: Board, identity: Identity) -> Starlette:
+    """Return what serves the instructor's page."""
+    return _application(
+        Route("/", lambda request: RedirectResponse(BOARD_PATH)),
+        Mount(BOARD_PATH.rstrip("/"), routes=_InstructorService(board, identity).routes),
     )
 
 
-class _Service:
+def learner_application(board: Board, identity: Identity) -> Starlette:
+    """Return what serves learners' servers; while it runs, what learners use is measured."""
+    routes = _LearnerService(board, identity).routes
+    return _application(*routes, lifespan=lambda app: _measuring(board))
+
+
+def _application(*routes: BaseRoute, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_SecurityHeaders)],
+        exception_handlers={LabError: _lab_error, ClientDisconnect: _disconnected},
+        lifespan=lifespan,
+    )
+
+
+class _InstructorService:
     def __init__(self, board: Board, identity: Identity) -> None:
         self._board, self._identity = board, identity
-        self._allowances: dict[str, tuple[float, float]] = {}
         self._rendering: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -120,20 +139,11 @@ class _Service:
             Route("/release", self.release, methods=["POST"]),
             Route("/helped", self.helped, methods=["POST"]),
             Route("/notebook/{account}/{lab}", self.notebook),
-            Route("/events", self.database, methods=["GET"]),
-            Route("/events", self.events, methods=["POST"]),
-            Route("/news", self.news),
-            Route("/hand", self.hand, methods=["POST"]),
-            Route("/read", self.read, methods=["POST"]),
-            Route("/hand-in/{lab}", self.hand_in, methods=["PUT"]),
-            Route("/view/{ticket}", self.view, methods=["PUT"]),
         ]
-
-    # The instructor's
 
     async def page(self, request: Request) -> Response:
         if await self._identity.instructor(request) is None:
-            return self._identity.to_sign_in(request)
+            return self._identity.to_sign_in()
         return FileResponse(_PAGE / "board.html")
 
     async def stream(self, request: Request) -> Response:
@@ -167,14 +177,30 @@ class _Service:
         account, lab = request.path_params["account"], request.path_params["lab"]
         async with self._rendering[name]:  # one at a time: rendering takes a core for seconds
             html = await notebook_view.render(await self._board.notebook(account, lab))
-        return HTMLResponse(html, headers={"Content-Security-Policy": _NOTEBOOK_POLICY})
+        return HTMLResponse(html, headers=_NOTEBOOK_HEADERS)
 
     async def _command(self, request: Request, kind: type[_Body]) -> _Body:
-        require_own_page(request)
+        self._identity.require_own_page(request)
         await self._identity.require_instructor(request)
         return _parse(await _read(request, _LARGEST_JSON), kind)
 
-    # The learners'
+
+class _LearnerService:
+    def __init__(self, board: Board, identity: Identity) -> None:
+        self._board, self._identity = board, identity
+        self._allowances: dict[str, tuple[float, float]] = {}
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route("/events", self.database, methods=["GET"]),
+            Route("/events", self.events, methods=["POST"]),
+            Route("/news", self.news),
+            Route("/hand", self.hand, methods=["POST"]),
+            Route("/read", self.read, methods=["POST"]),
+            Route("/hand-in/{lab}", self.hand_in, methods=["PUT"]),
+            Route("/view/{ticket}", self.view, methods=["PUT"]),
+        ]
 
     async def database(self, request: Request) -> Response:
         await self._learner(request)

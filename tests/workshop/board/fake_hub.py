@@ -1,7 +1,6 @@
 """A Hub that answers what the board asks a Hub, and a board that it has started."""
 
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -21,13 +20,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from dltlab.workshop.connection import free_ports, read_connection
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.roster import Person, enroll
-from tests.browser.conftest import free_port
+from dltlab.workshop.settings import Settings, read_settings
 from tests.deadlines import HANG_SECONDS, spawn, wait_for_port, wait_until
 
-PREFIX = "/services/board/"
-SERVICE_TOKEN = "token-of-the-board"
 ACCESS = "access:services!service=board"
 LAB = "01_first_network"
 MORNING = "2026-01-05T09:00:00+00:00"
@@ -88,29 +86,38 @@ class RunningBoard:
 
     Attributes:
         folder: Of the workshop.
-        address: The address of its page.
+        settings: Of the workshop.
         hub: Its Hub.
         process: That serves it.
     """
 
     folder: WorkshopFolder
-    address: str
+    settings: Settings
     hub: FakeHub
     process: "subprocess.Popen[str]"
+
+    @property
+    def address(self) -> str:
+        """The address of its page."""
+        return self.settings.board_url
+
+    @property
+    def learner_address(self) -> str:
+        """Where learners' servers reach it."""
+        return f"{read_connection(self.folder).board}/"
 
     def learner(self, account: str) -> httpx.Client:
         """Return a client with the token of a learner's server."""
         headers = {"Authorization": f"token token-of-{account}"}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=HANG_SECONDS)
+        return httpx.Client(base_url=self.learner_address, headers=headers, timeout=HANG_SECONDS)
 
     @contextmanager
     def browser(self, account: str = "instructor01") -> Iterator[httpx.Client]:
         """Yield a client that signs in as a browser does."""
         self.hub.signed_in = account
-        origin = self.address.removesuffix(PREFIX)
         with httpx.Client(
             base_url=self.address,
-            headers={"Origin": origin, "Sec-Fetch-Site": "same-origin"},
+            headers={"Origin": self.settings.board_origin, "Sec-Fetch-Site": "same-origin"},
             follow_redirects=True,
             timeout=HANG_SECONDS,
         ) as client:
@@ -131,27 +138,32 @@ def messages(response: httpx.Response) -> Iterator[dict]:
             yield json.loads(line.removeprefix("data: "))
 
 
-def make_folder(path, settings: str = "") -> WorkshopFolder:
-    """Return the folder of a workshop with three learners and an instructor."""
+def make_folder(path, settings: str = 'labs = ["01", "02"]') -> WorkshopFolder:
+    """Return the folder of a workshop with three learners and an instructor.
+
+    Its Hub has one port for browsers and for the board.
+    """
     path.mkdir(exist_ok=True)
     (path / "roster.csv").write_text("name,email,group\n")
-    (path / "workshop.toml").write_text(settings or 'labs = ["01", "02"]\n')
     folder = WorkshopFolder.find(path)
     folder.create()
+    port, board_port = read_connection(folder).hub_port, free_ports(1)[0]
+    address = f"[address]\nport = {port}\nboard_port = {board_port}\n"
+    folder.settings_file.write_text(f"{settings}\n{address}")
     people = [Person(name, group="A") for name in NAMES]
     enroll(folder, people, ["Grace Hopper"])
     return folder
 
 
 @contextmanager
-def served(app: Starlette, port: str) -> Iterator[None]:
+def served(app: Starlette, port: int) -> Iterator[None]:
     """Serve an application in a thread."""
     server = uvicorn.Server(
-        uvicorn.Config(app, port=int(port), log_level="warning", timeout_graceful_shutdown=1)
+        uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1)
     )
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_for_port(int(port))
+    wait_for_port(port)
     try:
         yield
     finally:
@@ -161,35 +173,24 @@ def served(app: Starlette, port: str) -> Iterator[None]:
 
 @contextmanager
 def running_board(folder: WorkshopFolder) -> Iterator[RunningBoard]:
-    """Run the board's process as a Hub does, and its Hub."""
-    hub, hub_port, port = FakeHub(), free_port(), free_port()
-    origin = f"http://127.0.0.1:{port}"
-    environment = {
-        "JUPYTERHUB_API_TOKEN": SERVICE_TOKEN,
-        "JUPYTERHUB_API_URL": f"http://127.0.0.1:{hub_port}/hub/api",
-        "JUPYTERHUB_CLIENT_ID": "service-board",
-        "JUPYTERHUB_HOST": f"http://127.0.0.1:{hub_port}",
-        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": json.dumps([ACCESS]),
-        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{origin}{PREFIX}oauth_callback",
-        "JUPYTERHUB_SERVICE_NAME": "board",
-        "JUPYTERHUB_SERVICE_PREFIX": PREFIX,
-        "JUPYTERHUB_SERVICE_URL": origin,
-    }
+    """Run the board's process, and its Hub."""
+    hub, settings, connection = FakeHub(), read_settings(folder).content, read_connection(folder)
+    ports = connection.board_port, settings.address.board_port
     command: list[str | Path] = [sys.executable, "-m", "dltlab.workshop.board", folder.path]
-    with served(hub.app, hub_port), spawn(command, env=os.environ | environment) as process:
-        wait_until(lambda: is_open(port) or process.poll() is not None)
+    with served(hub.app, connection.hub_port), spawn(command) as process:
+        wait_until(lambda: all(map(is_open, ports)) or process.poll() is not None)
         assert process.poll() is None
         try:
-            yield RunningBoard(folder, f"{origin}{PREFIX}", hub, process)
+            yield RunningBoard(folder, settings, hub, process)
         finally:
             process.terminate()
             process.wait(HANG_SECONDS)
 
 
-def is_open(port: str) -> bool:
+def is_open(port: int) -> bool:
     """Return whether a server listens on a port."""
     with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", int(port))) == 0
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def line(exercise="softmax", outcome="not yet", message="", lab=LAB, time=MORNING) -> str:
