@@ -137,6 +137,7 @@ def _certify(workshop: WorkshopFolder, member: Member, result: Any) -> Path:
         name=member.name,
         evaluated=f"by the instructor of the workshop “{title}”",
         tasks=task_rows(result),
+        account=member.account,
     )
     write_verify_page(folder, public_key(key))
     return path

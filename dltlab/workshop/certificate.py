@@ -11,11 +11,13 @@ import io
 import json
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 VERIFY_PAGE = "verify.html"
 OWN_MACHINE = "on the learner's own machine"
 
+_FONT = "DejaVu Sans"  # comes with matplotlib
 _MARK = b"\n%dltlab-certificate "
 _CONTEXT = b"dltlab certificate 1\n"  # a signature of anything else is none of a certificate
 _LINE = re.compile(rb"\n%dltlab-certificate ([\w+/=]+) ([\w+/=]+) ([\w+/=]+)\n", re.ASCII)
@@ -119,8 +122,12 @@ def write_certificate(
     evaluated: str,
     tasks: list[dict[str, Any]],
     title: str = "dltlab, lab 18: assessment",
+    account: str = "",
 ) -> None:
     """Write a signed certificate.
+
+    The name is drawn with whatever installed fonts have its letters. Where none has, the page shows
+    the account instead, and says so; what is signed always has the name.
 
     Args:
         path: The PDF file.
@@ -129,6 +136,7 @@ def write_certificate(
         evaluated: Where the answers were evaluated.
         tasks: For each, `task`, `unit`, `score`, `reference`, `share` and `evaluations`.
         title: What was passed.
+        account: The learner's, shown where no font has the letters of the name.
 
     Raises:
         Unavailable: The file cannot be written.
@@ -140,7 +148,7 @@ def write_certificate(
         "evaluated": evaluated,
         "tasks": tasks,
     }
-    body = _pdf(statement, fingerprint(public_key(key)))
+    body = _pdf(statement, fingerprint(public_key(key)), account)
     statement["pdf_sha256"] = hashlib.sha256(body).hexdigest()
     payload = json.dumps(statement, ensure_ascii=False, sort_keys=True).encode()
     parts = (payload, key.sign(_CONTEXT + payload), base64.b64decode(public_key(key)))
@@ -278,29 +286,35 @@ def _end(body: bytes) -> bytes:
     return b"startxref\n" + match[1] + b"\n%%EOF\n"
 
 
-def _pdf(statement: Mapping[str, Any], signer: str) -> bytes:
+def _pdf(statement: Mapping[str, Any], signer: str, account: str) -> bytes:
     """Draw the certificate on a landscape A4 page."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     from dltlab.display import NEUTRAL, PALETTE
 
+    name = statement["name"]
+    has_fonts = bool(_fonts_for(name))
     with mpl.rc_context({"pdf.fonttype": 42, "text.parse_math": False}):
         figure = Figure(figsize=(11.69, 8.27))
 
         def write(y: float, text: str, size: float, color: str = "black", **style: Any) -> None:
+            style = {"family": _fonts_for(text) or [_FONT]} | style
             figure.text(0.5, y, text, size=size, color=color, ha="center", va="center", **style)
 
         write(0.85, "Certificate", 38, PALETTE[0], weight="bold")
         write(0.76, "This certifies that", 14, NEUTRAL)
-        name = statement["name"]
-        write(0.67, name, max(10, min(30, 30 * 40 / max(len(name), 1))), weight="bold")
+        shown = name if has_fonts else account or "the learner whose name is signed"
+        weight = "bold" if _fonts_for(shown) == [_FONT] else "normal"  # others may have no bold
+        write(0.67, shown, max(10, min(30, 30 * 40 / max(len(shown), 1))), weight=weight)
         write(0.58, f"has passed {statement['title']}", 16)
         write(0.53, f"on {statement['day']}, evaluated {statement['evaluated']}.", 14)
         for row, task in enumerate(statement["tasks"]):
             score = f"{_score(task['score'])} {task['unit']}, {task['share']:.3f}"
             mean = f"mean of {task['evaluations']} evaluations"
             write(0.43 - 0.045 * row, f"{task['task']}: {score} of the reference ({mean})", 13)
+        if not has_fonts:
+            write(0.2, "No font here has every letter of the name. The signed text has it.", 11)
         write(0.16, f"Signed with the Ed25519 key {signer}", 11, NEUTRAL, family="monospace")
         write(
             0.12,
@@ -313,10 +327,30 @@ def _pdf(statement: Mapping[str, Any], signer: str) -> bytes:
         )
         figure.add_artist(frame)
         content = io.BytesIO()
-        with warnings.catch_warnings():  # of letters that the font lacks; the statement has them
+        with warnings.catch_warnings():  # of letters that no font has, as in a workshop's title
             warnings.simplefilter("ignore")
             figure.savefig(content, format="pdf", metadata={"Title": f"Certificate of {name}"})
     return content.getvalue()
+
+
+@cache
+def _fonts_for(text: str) -> list[str]:
+    """Return the names of fonts that have every letter of a text; none where a letter has none."""
+    from matplotlib import font_manager
+
+    def letters_of(path: str) -> set[int]:
+        return set(font_manager.get_font(path).get_charmap())
+
+    fonts = [_FONT]
+    needed = {ord(letter) for letter in text if unicodedata.category(letter)[0] not in "CZ"}
+    missing = needed - letters_of(font_manager.findfont(_FONT))
+    for path in sorted(font_manager.findSystemFonts()) if missing else ():
+        with suppress(OSError, RuntimeError):  # a font that is damaged, or made of images
+            if missing & (letters := letters_of(path)):
+                font_manager.fontManager.addfont(path)
+                fonts.append(font_manager.get_font(path).family_name)
+                missing -= letters
+    return [] if missing else fonts
 
 
 def _score(score: float) -> str:

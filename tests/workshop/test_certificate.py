@@ -1,9 +1,15 @@
 import base64
 import json
+import re
 import stat
+import zlib
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
+from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
+from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
+from matplotlib import font_manager
 
 from dltlab.errors import Damaged, NotFound
 from dltlab.workshop.certificate import (
@@ -140,6 +146,71 @@ def test_any_name_is_certified_as_it_is(tmp_path, key, name):
     write_certificate(path, key, name=name, evaluated=OWN_MACHINE, tasks=TASKS)
 
     assert verify_certificate(path).name == name
+
+
+@pytest.fixture
+def certified_text(tmp_path, key):
+    """Return a function that certifies a name, and returns the letters and the fonts of the page.
+
+    Letters that a font has beyond the first 256 are left out.
+    """
+
+    def certify(name):
+        path = tmp_path / "certificate.pdf"
+        write_certificate(
+            path, key, name=name, evaluated=OWN_MACHINE, tasks=TASKS, account="learner07"
+        )
+        content, page = path.read_bytes(), b""
+        for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL):
+            with suppress(zlib.error):
+                page += zlib.decompress(stream)
+        letters = b"".join(re.findall(rb"\(\x00(.)\)", page)).decode("latin-1")
+        return letters, set(re.findall(r"/BaseFont /\w+\+(\S+)", content.decode("latin-1")))
+
+    return certify
+
+
+def font_of(letter, family, path):
+    """Write a font with one letter, a square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    names = [".notdef", "letter"]
+    font = FontBuilder(1000)
+    font.setupGlyphOrder(names)
+    font.setupCharacterMap({ord(letter): "letter"})
+    font.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    font.setupHorizontalMetrics(dict.fromkeys(names, (800, 0)))
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": family, "styleName": "Regular", "psName": family})
+    font.setupOS2()
+    font.setupPost()
+    font.save(path)
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_with_an_installed_one(
+    certified_text, monkeypatch, tmp_path
+):
+    font_of("꙳", "Stars", tmp_path / "stars.ttf")
+    (tmp_path / "damaged.ttf").write_text("no font")
+    files = [str(tmp_path / name) for name in ("damaged.ttf", "stars.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+
+    letters, fonts = certified_text("A ꙳")
+
+    assert "Stars" in fonts
+    assert "learner07" not in letters
+
+
+def test_a_name_that_no_font_can_draw_is_replaced_by_the_account(certified_text, monkeypatch):
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+
+    letters, _ = certified_text("王小明")
+
+    assert "learner07" in letters
+    assert "Nofonthere" in letters.replace(" ", "")
 
 
 def result(*, passed):
