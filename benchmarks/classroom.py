@@ -3,6 +3,7 @@
 Run it as root on a machine with nothing else to do: it makes accounts `rehearsal-learner01`, … and
 removes them. Each learner signs in with a code, opens JupyterLab, starts a kernel and imports
 TensorFlow, over the protocols that a browser uses, on loopback. `--cold` turns warm kernels off.
+`--recovery` kills one process after the other instead, and tells how long a learner waits then.
 """
 
 import argparse
@@ -11,14 +12,25 @@ import json
 import os
 import pwd
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+import aiohttp
 import psutil
 
+from dltlab.errors import LabError
 from dltlab.paths import COLD_KERNELS
-from dltlab.workshop import RehearsalRoom, Settings, read_status, rehearsal_room, rehearse
+from dltlab.workshop import (
+    LearnerClient,
+    RehearsalRoom,
+    Settings,
+    read_status,
+    rehearsal_room,
+    rehearse,
+)
 
 STEPS = ("signed_in", "server", "kernel", "imported")
 
@@ -35,7 +47,7 @@ def processes(room: RehearsalRoom) -> dict[str, list[psutil.Process]]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.uids().real in accounts:
-                is_server = "dltlab.workshop.learner_server" in process.cmdline()
+                is_server = process.name() == "learner-server"
                 found["server" if is_server else "kernel"].append(process)
     return found
 
@@ -83,17 +95,73 @@ def measure(num_learners: int) -> dict[str, Any]:
     return row
 
 
+async def recovery(room: RehearsalRoom) -> dict[str, float]:
+    """Kill each process of a workshop, and return after how many seconds a learner gets on."""
+    account, code = next(iter(room.codes.items()))
+    seconds = {}
+    async with LearnerClient(room.url) as learner:
+        await learner.sign_in(code)
+        await learner.open_server()
+
+        async def run_a_cell() -> None:
+            socket = await learner.connect(await learner.start_kernel())
+            await socket.run("1")
+
+        async def sign_in() -> None:
+            async with LearnerClient(room.url) as another:
+                await another.sign_in(code)
+
+        async def ask_board() -> None:
+            address = json.loads((room.folder.runtime / "room.json").read_bytes())["board"]
+            async with learner.session.get(f"{address}/events"):
+                pass
+
+        steps = {
+            "proxy": sign_in,
+            "hub": sign_in,
+            "board": ask_board,
+            "zygote": run_a_cell,
+            "servers": learner.open_server,
+            "server": learner.open_server,
+        }
+        await run_a_cell()
+        for name, step in steps.items():
+            found = await asyncio.to_thread(processes, room)
+            for process in found[name]:
+                if name != "server" or process.username() == account:
+                    process.kill()
+            start = time.monotonic()
+            await _until_done(step)
+            seconds[name] = time.monotonic() - start
+            await asyncio.sleep(15)
+    return seconds
+
+
+async def _until_done(step: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await step()
+        except (LabError, OSError, TimeoutError, aiohttp.ClientError):
+            await asyncio.sleep(0.1)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--learners", type=int, nargs="+", default=[5, 15, 30])
     parser.add_argument("--cold", action="store_true", help="turn warm kernels off")
+    parser.add_argument("--recovery", action="store_true", help="kill processes, not all at once")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("Run it as root: each learner gets an account.")
     if arguments.cold:
         os.environ[COLD_KERNELS] = "1"
+    if arguments.recovery:
+        with rehearsal_room(arguments.learners[0], Settings(labs=["01"])) as room:
+            for name, seconds in asyncio.run(recovery(room)).items():
+                print(f"{name}: {seconds:.1f} s")
+        return
     rows = [measure(num_learners) for num_learners in arguments.learners]
     if arguments.json:
         print(json.dumps(rows, indent=1))

@@ -6,9 +6,11 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from traitlets import HasTraits
+
 
 class HomeVariables:
-    """The variables of all modules whose values contain the folder `home`.
+    """The variables of all modules, and the defaults of traits, that contain the folder `home`.
 
     Args:
         home: The home folder when the modules were imported; no other text contains it.
@@ -17,10 +19,9 @@ class HomeVariables:
     def __init__(self, home: str) -> None:
         self._home = home
         self._places = [
-            (vars(module), name)
-            for module in list(sys.modules.values())
-            if isinstance(module, ModuleType) and module.__name__ != "__main__"
-            for name, value in list(vars(module).items())
+            (variables, name)
+            for variables in [*_module_variables(), *_trait_defaults()]
+            for name, value in list(variables.items())
             if any(home in text for text in _texts(value))
         ]
         self._caches = [*_matplotlib_caches()]
@@ -31,6 +32,21 @@ class HomeVariables:
             variables[name] = _replaced(variables[name], self._home, home)
         for cache in self._caches:
             cache["called"].cell_contents = False
+
+
+def _module_variables() -> Iterator[dict[str, Any]]:
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType) and module.__name__ != "__main__":
+            yield vars(module)
+
+
+def _trait_defaults() -> Iterator[dict[str, Any]]:
+    """Yield where traitlets keeps the defaults of a class: with each trait, and all together."""
+    classes: list[Any] = [HasTraits]
+    for one in classes:
+        classes += one.__subclasses__()  # the loop goes on with them
+        yield from (vars(trait) for trait in one.class_own_traits().values())
+        yield one._static_immutable_initial_values
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -85,7 +85,7 @@ def become(account: Account, limits: Mapping[int, int], cgroups: Sequence[Path])
         OSError: A privilege may be left; this process must end.
     """
     if 0 in (account.user, account.group, *account.groups):
-        raise PermissionError("root and its group get no kernels here")
+        raise PermissionError("root and its group get no processes here")
     for folder in cgroups:
         (folder / account.name / "cgroup.procs").write_text("0")
     Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))

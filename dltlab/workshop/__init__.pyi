@@ -6,6 +6,7 @@ from .export import export_workshop
 from .extra import require_extra
 from .folder import WorkshopFolder
 from .kubernetes import write_values
+from .learner_client import LearnerClient
 from .members import make_cards, make_link
 from .new import new_workshop
 from .rehearsal import RehearsalRoom, rehearsal_room, rehearse
@@ -13,6 +14,7 @@ from .settings import Settings
 from .supervisor import read_status, serve, stop
 
 __all__ = [
+    "LearnerClient",
     "RehearsalRoom",
     "Settings",
     "WorkshopFolder",

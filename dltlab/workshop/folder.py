@@ -96,6 +96,11 @@ class WorkshopFolder:
             return Path("/run") / f"dltlab-{mark}"
         return Path(tempfile.gettempdir()) / f"dltlab-{os.geteuid()}-{mark}"
 
+    @property
+    def server_socket(self) -> Path:
+        """The socket of the zygote that forks learners' servers; root's only."""
+        return self.runtime / "servers.socket"
+
     def create(self) -> None:
         """Make the folders that are missing.
 

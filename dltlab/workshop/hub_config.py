@@ -15,7 +15,7 @@ from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.limits import LearnerLimits
 from dltlab.workshop.roster import read_members
 from dltlab.workshop.settings import Settings, read_settings
-from dltlab.workshop.spawner import AccountSpawner
+from dltlab.workshop.spawner import LEARNER_SERVER, AccountSpawner
 from dltlab.workshop.tls import certificate_files
 
 SUPERVISOR = "dltlab"  # the Hub's name for this service
@@ -129,7 +129,7 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
         spawner.mem_limit = f"{settings.limits.memory_gb}G"
         return
     config.JupyterHub.spawner_class = AccountSpawner
-    spawner.cmd = [sys.executable, "-m", "dltlab.workshop.learner_server", settings.profile]
+    spawner.cmd = [*LEARNER_SERVER, settings.profile]
     spawner.env_keep = []
     spawner.environment = learner_environment(folder) | {
         LABS: ",".join(settings.lab_names(Course.find())),
@@ -137,6 +137,7 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
     }
     if os.geteuid() == 0:
         config.AccountSpawner.limits = LearnerLimits(settings.limits, folder.runtime.name)
+        config.AccountSpawner.zygote = str(folder.server_socket)
     else:
         config.AccountSpawner.homes = str(folder.state / "homes")
 

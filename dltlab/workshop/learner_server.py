@@ -6,17 +6,21 @@ the workshop's labs in `DLTLAB_LABS`.
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from dltlab.course import Course, Workspace, jupyterlab_environment, server_options
 from dltlab.errors import LabError
 
+PROCESS_NAME = "learner-server"
 FOLDER = "dltlab"  # in the learner's home
 _SETTINGS = Path(__file__).with_name("jupyter")
 
 
 def main() -> None:
     """Update the learner's copies of the labs, and run the server."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(PROCESS_NAME)
     profile, *options = sys.argv[1:]
     workspace = Workspace(Path.home() / FOLDER, Course.find(), profile)
     workspace.folder.mkdir(exist_ok=True)

@@ -60,16 +60,21 @@ class LearnerLimits:
 
     def zygote_options(self) -> list[str]:
         """Return the options of the room's zygote."""
-        options = [f"--limit={name}={value}" for name, value in self._resources().items()]
-        if self._groups and self._groups.is_dir():
-            options.append(f"--cgroups={self._groups}")
+        options = [f"--limit={name}={value}" for name, value in self.resources().items()]
+        if self.groups:
+            options.append(f"--cgroups={self.groups}")
         return options
+
+    @property
+    def groups(self) -> Path | None:
+        """The folder with a control group for each account, where the system allows that."""
+        return self._groups if self._groups and self._groups.is_dir() else None
 
     def enter(self, account: str) -> None:
         """Limit this process and all that it will start; call it before root is given up."""
         if self._groups and (self._groups / account).is_dir():
             (self._groups / account / "cgroup.procs").write_text("0")
-        for name, value in self._resources().items():
+        for name, value in self.resources().items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
     def tear_down(self) -> None:
@@ -79,7 +84,7 @@ class LearnerLimits:
                 with suppress(OSError):
                     path.rmdir()
 
-    def _resources(self) -> dict[str, int]:
+    def resources(self) -> dict[str, int]:
         """Return the limits of each process by the names that `resource` has for them.
 
         DATA makes NumPy and TensorFlow raise an error, which a kernel survives.

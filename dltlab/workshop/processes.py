@@ -54,8 +54,10 @@ def programs(folder: WorkshopFolder, settings: Settings, connection: Connection)
         Program("hub", hub, environment),
         Program(BOARD, board, environment),
     ]
-    if has_accounts(settings) and not cold_kernels():
-        result.append(_zygote(folder, settings))
+    if has_accounts(settings):
+        result.append(_server_zygote(folder))
+        if not cold_kernels():
+            result.append(_zygote(folder, settings))
     return result
 
 
@@ -139,3 +141,9 @@ def _zygote(folder: WorkshopFolder, settings: Settings) -> Program:
     command = [sys.executable, "-m", "dltlab.kernels.room_zygote", str(folder.runtime)]
     command += LearnerLimits(settings.limits, folder.runtime.name).zygote_options()
     return Program("zygote", command, learner_environment(folder))
+
+
+def _server_zygote(folder: WorkshopFolder) -> Program:
+    home = folder.runtime / "servers"  # of its own, so that no fork keeps that of root
+    command = [sys.executable, "-m", "dltlab.workshop.server_zygote", str(folder.server_socket)]
+    return Program("servers", command, learner_environment(folder) | {"HOME": str(home)})

@@ -1,17 +1,26 @@
 """The Hub's spawner: each learner's server runs in the learner's own account."""
 
+import asyncio
 import os
 import pwd
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 from jupyterhub.spawner import LocalProcessSpawner
+from jupyterhub.utils import random_port
 from traitlets import Instance, Unicode
 
+from dltlab.errors import LabError
+from dltlab.kernels import fork_as
 from dltlab.workshop.limits import LearnerLimits
 
+LEARNER_SERVER = (sys.executable, "-m", "dltlab.workshop.learner_server")
+_ZYGOTE_SECONDS = 15.0  # until it listens, after its start
+_PAUSE_SECONDS = 0.1
 _SECONDS_TO_STOP = 10  # after each of SIGINT and SIGTERM
 
 
@@ -23,11 +32,24 @@ class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
 
     homes = Unicode(config=True, help="The home folders, where all use one account.")
     limits = Instance(LearnerLimits, config=True, allow_none=True, help="Of each account.")
+    zygote = Unicode(config=True, help="The socket of the zygote that forks servers, if any does.")
 
     def __init__(self, **options: Any) -> None:
         """Set how long a server may take to stop."""
         super().__init__(**options)
         self.interrupt_timeout = self.term_timeout = _SECONDS_TO_STOP
+
+    async def start(self) -> tuple[str, int]:
+        """Start the server: a fork of the zygote, or a process of its own where that fails."""
+        self.port: int = self.port or random_port()
+        if self.zygote and self.limits and (*self.cmd[: len(LEARNER_SERVER)],) == LEARNER_SERVER:
+            try:
+                self.pid = await self._fork(self.limits)
+                return self.ip or "127.0.0.1", self.port
+            except (OSError, LabError) as error:
+                self.log.warning("The server of %s is not a fork: %s", self.user.name, error)
+        address: tuple[str, int] = await super().start()
+        return address
 
     def make_preexec_fn(self, name: str) -> Callable[[], None]:
         """Return what the new process does first: it takes the account and its limits."""
@@ -75,6 +97,27 @@ class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
             return bool(process.uids().real == pwd.getpwnam(self.user.name).pw_uid)
         except psutil.Error:
             return False
+
+    async def _fork(self, limits: LearnerLimits) -> int:
+        """Ask the zygote for a server, once it listens; return the process ID."""
+        arguments = [*self.cmd[len(LEARNER_SERVER) :], *self.get_args()]
+        environment = self.get_env()
+        end = time.monotonic() + _ZYGOTE_SECONDS
+        while True:
+            try:
+                return await asyncio.to_thread(
+                    fork_as,
+                    self.user.name,
+                    Path(self.zygote),
+                    arguments,
+                    environment,
+                    limits.resources(),
+                    limits.groups,
+                )
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _home(self, name: str) -> Path:
         return Path(self.homes, name)

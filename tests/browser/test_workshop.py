@@ -18,7 +18,7 @@ def test_an_instructor_and_three_learners_work_through_lab_01(tmp_path: Path) ->
     if reason:
         pytest.skip(reason)
     with namespaces() as inside:
-        command = [sys.executable, SCENARIO, tmp_path, str(CHROMIUM)]
+        command = [sys.executable, str(SCENARIO), str(tmp_path), str(CHROMIUM)]
         done = inside.run(command, timeout=2 * HANG_SECONDS)
     logs = sorted(tmp_path.rglob("*.log"))
     ends = "".join(f"--- {log.name}\n{log.read_text()[-1500:]}\n" for log in logs)

@@ -168,7 +168,8 @@ def play(folder: WorkshopFolder, chromium: str) -> dict[str, object]:
         facts["a learner at the board"] = [ada.request.get(address).status for _ in range(2)][1]
         reply = board.request.get(f"{url}/user/learner01/lab")
         facts["the instructor at a learner's server"] = reply.status
-    facts["faults"] = faults
+    logs = [path.read_text().splitlines() for path in folder.logs.glob("*.log")]
+    facts["faults"] = faults + [line for log in logs for line in log if "] 500 " in line]
     return facts
 
 

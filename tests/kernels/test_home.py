@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from traitlets import HasTraits, List, Unicode
 
 from dltlab.kernels.home import HomeVariables
 from tests.room_fixtures import FOLDER, open_room
@@ -67,6 +68,22 @@ def test_variables_of_modules_get_another_home(remembered):
     assert remembered["pair"] == ("/home/ada", None)
     assert remembered["table"] is table == {"x": "/home/ada/x", "y": 1}
     assert remembered["other"] == "/home/bob"
+
+
+def test_defaults_of_traits_get_another_home():
+    class Remembering(HasTraits):
+        text = Unicode(f"{OLD}/text")
+        items = List([f"{OLD}/b"])
+
+    HomeVariables(OLD).replace(NEW)
+
+    class Later(Remembering):
+        pass
+
+    for kind in (Remembering, Later):
+        assert kind().text == "/home/ada/text"
+        assert kind.text.default_value == "/home/ada/text"
+        assert kind().items == ["/home/ada/b"]
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ except PermissionError as error:
     print(error)
 """
 
-    assert "root and its group get no kernels" in namespace.python(BECOME + code)
+    assert "root and its group get no processes" in namespace.python(BECOME + code)
 
 
 def test_a_process_that_may_not_change_its_user_does_not_go_on(namespace, user):

@@ -103,7 +103,7 @@ def servers(account: str) -> list[int]:
     pids = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.uids().real == uid and "dltlab.workshop.learner_server" in process.cmdline():
+            if process.uids().real == uid and process.name() == "learner-server":
                 pids.append(process.pid)
     return pids
 
@@ -207,7 +207,14 @@ async def play(scenario: Scenario) -> None:
         facts["x after the Hub"] = await value_of_x(ada, kernel)
         await scenario.kill("proxy")
         facts["x after the proxy"] = await value_of_x(ada, kernel)
-        facts["server outlives Hub and proxy"] = servers("learner01") == before
+        await scenario.kill("servers")
+        log = scenario.folder.logs / "servers.log"
+
+        async def is_ready() -> bool:
+            return log.read_text().splitlines().count("ready") == 2
+
+        await until(is_ready)
+        facts["server outlives Hub, proxy and zygote"] = servers("learner01") == before
 
         for pid in before:
             os.kill(pid, signal.SIGKILL)
@@ -217,6 +224,9 @@ async def play(scenario: Scenario) -> None:
 
         await until(has_server)
         await ada.open_server()
+        (server,) = servers("learner01")
+        is_fork = psutil.Process(server).ppid() == await scenario.pid("servers")
+        facts["the new server is a fork"] = is_fork
         kernel = await ada.start_kernel()
         socket = await ada.connect(kernel)
         await socket.run("x = 43")
@@ -255,8 +265,10 @@ async def play(scenario: Scenario) -> None:
     facts["left over"] = sum(map(len, map(servers, ("learner01", "learner02", "learner03"))))
     facts["cards"] = sorted(path.name for path in scenario.folder.path.glob("cards*.html"))
     facts["script in a card"] = "<b>" in (scenario.folder.path / "cards.html").read_text()
-    log = (scenario.folder.logs / "hub.log").read_text()
-    facts["codes in the log"] = [code for code in codes.values() if re.search(code, log)]
+    lines = log.read_text().splitlines()
+    facts["faults of servers"] = [line for line in lines if re.search(r"Traceback|\] 500 ", line)]
+    text = (scenario.folder.logs / "hub.log").read_text()
+    facts["codes in the log"] = [code for code in codes.values() if code in text]
 
 
 if __name__ == "__main__":

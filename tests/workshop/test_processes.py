@@ -21,9 +21,9 @@ def planned(folder):
     return planned
 
 
-def test_root_has_a_zygote_for_the_room_and_others_have_not(planned, monkeypatch):
+def test_root_has_zygotes_for_servers_and_kernels_and_others_have_not(planned, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert list(planned()) == ["proxy", "hub", "board", "zygote"]
+    assert list(planned()) == ["proxy", "hub", "board", "servers", "zygote"]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert list(planned()) == ["proxy", "hub", "board"]
 

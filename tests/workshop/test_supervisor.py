@@ -60,7 +60,9 @@ def test_kernels_go_on_when_zygote_hub_proxy_or_supervisor_is_killed(facts):
     assert facts["x while the Hub is down"] == "42"
     assert facts["x after the Hub"] == "42"
     assert facts["x after the proxy"] == "42"
-    assert facts["server outlives Hub and proxy"]
+    assert facts["server outlives Hub, proxy and zygote"]
+    assert facts["the new server is a fork"]
+    assert facts["faults of servers"] == []
     assert facts["x after the supervisor"] == "43"
 
 
