@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from dltlab.paths import room_dir
+
 LAUNCHER = "ipykernel_launcher"
 
 
@@ -25,7 +27,10 @@ def main() -> None:
     from ipykernel.kernelapp import IPKernelApp
 
     from dltlab.kernels.ports import end_where_port_is_taken
+    from dltlab.kernels.room import turn_debugger_off
 
+    if room_dir():
+        turn_debugger_off()
     spec = importlib.util.find_spec(LAUNCHER)
     assert spec
     assert spec.origin

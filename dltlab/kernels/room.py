@@ -33,3 +33,10 @@ def admit(room: Path, account: pwd.struct_passwd) -> None:
 def socket_of(room: Path, user: int) -> Path:
     """Return the path of an account's socket."""
     return room / FOLDER / str(user) / SOCKET
+
+
+def turn_debugger_off() -> None:
+    """Let kernels say that they have no debugger: it would listen on a port that others reach."""
+    from ipykernel import debugger
+
+    debugger._is_debugpy_available = False

@@ -33,7 +33,7 @@ from dltlab.kernels.preload import (
     stream_handlers,
 )
 from dltlab.kernels.privileges import Account, become, keep_capabilities_to_become_others
-from dltlab.kernels.room import FOLDER, socket_of
+from dltlab.kernels.room import FOLDER, socket_of, turn_debugger_off
 
 MAX_KERNELS = 8  # of an account at a time
 BURST = 8  # kernels that an account may start at once ...
@@ -273,7 +273,7 @@ def main() -> None:
     os.chdir("/")
     os.umask(0o022)
     preloaded = preload()
-    _turn_debugger_off()
+    turn_debugger_off()
     prepare_to_fork()
     if reason := fork_hazard():
         raise SystemExit(f"a fork would not be safe: {reason}")
@@ -295,13 +295,6 @@ def _start_again(home: Path) -> NoReturn:
     environment = {name: variables[name] for name in variables if not name.startswith("XDG_")}
     environment["HOME"] = str(home)
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
-
-
-def _turn_debugger_off() -> None:
-    """Let kernels say that they have no debugger: it would listen on a port that others reach."""
-    from ipykernel import debugger
-
-    debugger._is_debugpy_available = False
 
 
 def _arguments() -> argparse.Namespace:

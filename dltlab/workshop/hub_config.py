@@ -137,6 +137,7 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
     }
     if os.geteuid() == 0:
         config.AccountSpawner.limits = LearnerLimits(settings.limits, folder.runtime.name)
+        config.AccountSpawner.room = str(folder.runtime)
         config.AccountSpawner.zygote = str(folder.server_socket)
     else:
         config.AccountSpawner.homes = str(folder.state / "homes")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dltlab.errors import NotFound, Unavailable
-from dltlab.kernels import admit
 from dltlab.workshop.accounts import create_account
 from dltlab.workshop.cards import sign_in_link, write_cards
 from dltlab.workshop.codes import CodeBook
@@ -31,13 +30,12 @@ def enroll_members(folder: WorkshopFolder, settings: Settings) -> tuple[list[Mem
     Raises:
         Invalid: The roster is not valid, or an account exists that the workshop did not make.
         Unavailable: The system cannot make accounts.
-        OSError: The runtime folder cannot be written.
     """
     members = _enroll(folder, settings)
     active = [member for member in members if member.enrolled]
     if has_accounts(settings):
         for member in active:
-            admit(folder.runtime, create_account(member.account, folder.runtime.name))
+            create_account(member.account, folder.runtime.name)
     if settings.sign_in.authenticator != "cards":
         return members, None
     codes = CodeBook(folder).issue(member.account for member in active)

@@ -15,7 +15,7 @@ from jupyterhub.utils import random_port
 from traitlets import Instance, Unicode
 
 from dltlab.errors import LabError
-from dltlab.kernels import fork_as
+from dltlab.kernels import admit, fork_as
 from dltlab.workshop.limits import LearnerLimits
 
 LEARNER_SERVER = (sys.executable, "-m", "dltlab.workshop.learner_server")
@@ -32,6 +32,7 @@ class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
 
     homes = Unicode(config=True, help="The home folders, where all use one account.")
     limits = Instance(LearnerLimits, config=True, allow_none=True, help="Of each account.")
+    room = Unicode(config=True, help="The folder of the room whose kernels each account gets.")
     zygote = Unicode(config=True, help="The socket of the zygote that forks servers, if any does.")
 
     def __init__(self, **options: Any) -> None:
@@ -42,6 +43,8 @@ class AccountSpawner(LocalProcessSpawner):  # type: ignore[misc]
     async def start(self) -> tuple[str, int]:
         """Start the server: a fork of the zygote, or a process of its own where that fails."""
         self.port: int = self.port or random_port()
+        if self.room:
+            admit(Path(self.room), pwd.getpwnam(self.user.name))
         if self.zygote and self.limits and (*self.cmd[: len(LEARNER_SERVER)],) == LEARNER_SERVER:
             try:
                 self.pid = await self._fork(self.limits)
