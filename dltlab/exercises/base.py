@@ -22,9 +22,10 @@ from dltlab.exercises.answers import (
     python_function,
 )
 from dltlab.exercises.messages import Message, Outcome, Verdict, verdict
-from dltlab.exercises.progress import try_record_outcome
+from dltlab.exercises.progress import has_passed, try_record_outcome
 from dltlab.exercises.room import solutions_are_hidden
 from dltlab.exercises.source import is_stub, lab_of, reference
+from dltlab.paths import room_dir
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,11 +43,14 @@ class Exercise(ABC):
         module: Name of the module that holds the exercise.
         accepted: Answers that must pass.
         rejected: Answers that must be rejected, each with a part of the message they must get.
+        solution_after_passing: Whether learners on their own see the solution only once they have
+            passed.
     """
 
     def __init__(self, name: str, module: str, hints: tuple[str, ...]) -> None:
         self.name = name
         self.module = module
+        self.solution_after_passing = False
         self.accepted: list[Answer] = []
         self.rejected: list[tuple[Answer, str]] = []
         self._hints = hints
@@ -114,19 +118,26 @@ class Exercise(ABC):
         else:
             lines = [f"{label}: {text}" for label, text in self._numbered_hints()]
             lines = ["You have seen every hint:", *lines] if lines else ["There are no hints."]
-            if not solutions_are_hidden(self.lab.name):
+            if not self._why_hidden():
                 lines.append(f"`ex.{self.name}.solution()` shows the solution.")
             Message(self.name, "hints", "\n".join(lines)).show()
 
     def solution(self) -> None:
         """Show the author's solution: the cell of the lab's source.
 
-        In a workshop, the instructor releases the solutions of each lab.
+        In a workshop, the instructor releases the solutions of each lab. Elsewhere, that of an
+        assessed task is shown once it is passed.
         """
-        text = self._solution_text()
-        if solutions_are_hidden(self.lab.name):
-            text = "Your instructor releases the solutions of this lab later."
-        Message(self.name, "solution", text).show()
+        Message(self.name, "solution", self._why_hidden() or self._solution_text()).show()
+
+    def _why_hidden(self) -> str:
+        """Return why the solution is not shown; empty where it is."""
+        if room_dir() is not None:
+            is_hidden = solutions_are_hidden(self.lab.name)
+            return "Your instructor releases the solutions of this lab later." if is_hidden else ""
+        if self.solution_after_passing and not has_passed(self.lab.name, self.name):
+            return "The solution is shown once you have passed."
+        return ""
 
     def _numbered_hints(self) -> Iterator[tuple[str, str]]:
         for number, text in enumerate(self._hints, 1):
@@ -139,8 +150,7 @@ class Exercise(ABC):
         """Return the hints and the solution, as buttons of a card show them."""
         hints = {"hint for your answer": hint_for_answer} if hint_for_answer else {}
         hints |= dict(self._numbered_hints())
-        hidden = solutions_are_hidden(self.lab.name)
-        shown = hints | ({} if hidden else {"solution": self._solution_text()})
+        shown = hints | ({} if self._why_hidden() else {"solution": self._solution_text()})
         return {label.capitalize(): text for label, text in shown.items()}
 
     def reference(self) -> Answer:

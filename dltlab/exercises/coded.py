@@ -21,9 +21,15 @@ class CodedExercise(Exercise):
     """
 
     def __init__(
-        self, check: Check, hints: tuple[str, ...], smoke: Mapping[str, Any] | None = None
+        self,
+        check: Check,
+        hints: tuple[str, ...],
+        smoke: Mapping[str, Any] | None = None,
+        *,
+        solution_after_passing: bool = False,
     ) -> None:
         super().__init__(check.__name__, check.__module__, hints)
+        self.solution_after_passing = solution_after_passing
         self._code = check
         self._smoke = dict(smoke or {})
         optional = list(signature(check).parameters)[1:]

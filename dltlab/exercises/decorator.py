@@ -11,7 +11,7 @@ from dltlab.exercises.specs import as_spec
 
 @overload
 def exercise(
-    *hints: str, smoke: Mapping[str, Any] | None = None
+    *hints: str, smoke: Mapping[str, Any] | None = None, solution_after_passing: bool = False
 ) -> Callable[[Check], CodedExercise]: ...
 
 
@@ -30,6 +30,7 @@ def exercise(
     otherwise: Sentence | Mapping[str, Sentence] | None = None,
     observe: Observe | None = None,
     smoke: Mapping[str, Any] | None = None,
+    solution_after_passing: bool = False,
 ) -> Any:
     """Make an exercise of a function with the name of the function that the learner writes.
 
@@ -51,6 +52,8 @@ def exercise(
             `attempt`.
         smoke: For a check that trains for long: values of its further parameters, which have
             defaults, with which verification takes seconds, such as less data and an easier bar.
+        solution_after_passing: For a check that is code and assesses the learner: outside a
+            workshop, show the solution only once the learner has passed.
 
     Raises:
         Invalid: The arguments do not fit each other or the decorated function.
@@ -64,6 +67,8 @@ def exercise(
     if returns is None or otherwise is None:
         if observe is not None:
             raise Invalid("`observe=` belongs to `returns=` and `otherwise=`.")
-        return lambda check: CodedExercise(check, hints, smoke)
+        return lambda check: CodedExercise(
+            check, hints, smoke, solution_after_passing=solution_after_passing
+        )
     spec = as_spec(returns)
     return lambda cases: DeclaredExercise(cases, hints, spec, otherwise, observe)

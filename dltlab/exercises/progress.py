@@ -143,6 +143,16 @@ def read_records() -> list[ProgressRecord]:
     return records
 
 
+def has_passed(lab: str, exercise: str) -> bool:
+    """Return whether an exercise was ever passed on this machine."""
+    with suppress(LabError):
+        return any(
+            (record.lab, record.exercise, record.outcome) == (lab, exercise, Outcome.PASSED)
+            for record in read_records()
+        )
+    return False
+
+
 def course_progress(course: Course) -> list[LabProgress]:
     """Return the learner's progress in each valid lab of a course.
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dltlab.exercises import exercise, require
 from dltlab.exercises.room import solutions_are_hidden
 
 LAB, NAME = "01_my_topic", "mean_squared_error"
@@ -53,3 +54,32 @@ def test_a_hidden_solution_is_shown_nowhere_until_it_is_released(room, ex, capsy
     outputs.clear()
     assert "return" in shown()
     assert f"{NAME}.solution()" in "\n".join(outputs)
+
+
+@pytest.fixture
+def assessed(ex):
+    def check(answer):
+        require(answer() == 1, "Not 1.")
+
+    check.__name__, check.__module__ = NAME, ex.__name__
+    return exercise(solution_after_passing=True)(check)
+
+
+def test_the_solution_of_an_assessed_task_is_shown_once_it_is_passed(assessed, monkeypatch, capsys):
+    monkeypatch.delenv("DLTLAB_ROOM", raising=False)
+    assessed.check(lambda: 0)
+    assessed.solution()
+    assert "solution. The solution is shown once you have passed." in capsys.readouterr().out
+    assessed.check(lambda: 1)
+    assessed.solution()
+    assert f"def {NAME}" in capsys.readouterr().out
+
+
+def test_in_a_workshop_only_the_instructor_decides(assessed, room, capsys):
+    room.write_text(HIDDEN)
+    assessed.check(lambda: 1)
+    assessed.solution()
+    assert "Your instructor releases" in capsys.readouterr().out
+    room.write_text('{"hidden_solutions": []}')
+    assessed.solution()
+    assert f"def {NAME}" in capsys.readouterr().out
