@@ -1,10 +1,12 @@
 """What every exercise does: check an answer, show hints, show the author's solution."""
 
+import logging
+import os
 import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from functools import cached_property, partial
 from inspect import isclass, isroutine, unwrap
@@ -105,6 +107,14 @@ class Exercise(ABC):
             return verdict(self.name, None, text)
         self._passed = answer
         return verdict(self.name, Outcome.PASSED, text)
+
+    def points(self, answer: Any) -> float:
+        """Return 1.0 if `answer` is correct, else 0.0, without writing to stderr.
+
+        nbgrader gives no points to a cell that writes there, if only a warning.
+        """
+        with _no_stderr():
+            return float(self.evaluate(answer).outcome is Outcome.PASSED)
 
     def hint(self) -> None:
         """Show the next hint: first that for the last mistake; after the last one, all again."""
@@ -224,6 +234,21 @@ class Exercise(ABC):
     @cached_property
     def _reference(self) -> Answer:
         return reference(self.lab, self.name)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Discard what Python, logging and libraries write to stderr in the block."""
+    level, stderr = logging.root.manager.disable, os.dup(2)
+    with open(os.devnull, "w") as null, redirect_stderr(null):
+        logging.disable()
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            logging.disable(level)
 
 
 def _is_function(answer: Answer) -> bool:

@@ -88,8 +88,10 @@ def export_workshop(workshop: WorkshopFolder, out: Path) -> Export:
             path = new / "learners" / f"{member.account}.zip"
             notes += _write_zip(path, member, receipts[member.account], _csv(own_rows))
         write_course(new / "nbgrader", labs, course.labs)
+        labs_by_name = {lab.name: lab for lab in labs}
         for receipt in (receipt for one in receipts.values() for receipt in one):
-            _submit(new / "nbgrader" / "submitted", receipt)
+            if receipt.lab in labs_by_name:
+                _submit(new / "nbgrader" / "submitted", receipt, labs_by_name[receipt.lab])
         try:
             _write_gradebook(new / "gradebook.db", labs, members, results, receipts)
         except Unavailable as error:
@@ -199,11 +201,11 @@ def _read_own(name: str, folder: int, uid: int) -> bytes | None:
     return content if len(content) <= LARGEST_FILE_MB * 1_000_000 else None
 
 
-def _submit(folder: Path, receipt: Receipt) -> None:
+def _submit(folder: Path, receipt: Receipt, lab: Lab) -> None:
     """Write what was handed in as nbgrader expects it, with the cells that grade it."""
     path = folder / receipt.account / receipt.lab / f"{receipt.lab}.ipynb"
     path.parent.mkdir(parents=True)
-    nbformat.write(with_grading_cells(nbformat.read(receipt.path, 4)), path)
+    nbformat.write(with_grading_cells(nbformat.read(receipt.path, 4), lab), path)
     (path.parent / "timestamp.txt").write_text(f"{receipt.time:%Y-%m-%d %H:%M:%S.%f} UTC")
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,24 +29,24 @@ c.ExecutePreprocessor.timeout = 3600
 """
 
 
-def with_grading_cells(notebook: "NotebookNode") -> "NotebookNode":
-    """Return a notebook with nbgrader's metadata and a locked cell of one point per exercise.
+def with_grading_cells(notebook: "NotebookNode", lab: Lab) -> "NotebookNode":
+    """Return a lab's notebook with nbgrader's metadata and a locked cell of a point per exercise.
 
-    The cell follows that of the exercise. It checks the answer without showing or recording
-    anything. All other cells stay unchanged.
+    The cell follows the last one that checks the exercise. It checks the answer without showing or
+    recording anything. The other cells stay unchanged, without the metadata of nbgrader.
     """
     import nbformat
 
     graded = nbformat.from_dict(notebook)
+    last = {_checked(cell): number for number, cell in enumerate(graded.cells)}
+    exercises = {last[name]: name for name in graded_exercises(lab) if name in last}
     cells: list[Any] = []
-    for cell in graded.cells:
+    for number, cell in enumerate(graded.cells):
+        cell.metadata.pop("nbgrader", None)  # which the learner has written
         cells.append(cell)
-        match = _CHECK.search(cell.source) if cell.cell_type == "code" else None
-        if match:
-            name = match[1]
+        if name := exercises.get(number):
             cell.metadata["nbgrader"] = _metadata(f"answer-{name}", solution=True)
             grading = nbformat.v4.new_code_cell(grading_code(name))
-            grading.id = f"grade-{name.replace('_', '-')}"[:64]
             options = {"grade": True, "locked": True, "points": 1}
             grading.metadata["nbgrader"] = _metadata(f"grade-{name}", **options)
             cells.append(grading)
@@ -61,7 +62,7 @@ def graded_exercises(lab: Lab) -> list[str]:
 
 def grading_code(name: str) -> str:
     """Return the code of the cell that grades an exercise: its value is the points."""
-    return f'float(ex.{name}.evaluate({name}).outcome == "passed")'
+    return f"ex.{name}.points({name})"
 
 
 def write_course(folder: Path, labs: Sequence[Lab], learner_notebooks: Path) -> None:
@@ -75,7 +76,7 @@ def write_course(folder: Path, labs: Sequence[Lab], learner_notebooks: Path) -> 
         if path.exists():
             source = folder / "source" / lab.name / path.name
             source.parent.mkdir(parents=True)
-            nbformat.write(with_grading_cells(nbformat.read(path, 4)), source)
+            nbformat.write(with_grading_cells(nbformat.read(path, 4), lab), source)
 
 
 def write_gradebook(
@@ -107,7 +108,11 @@ def write_gradebook(
         if one.outcome is Outcome.PASSED
     }
     tried = {(one.account, one.lab): one.last for one in results}
-    with _own_programs_found(), Gradebook(f"sqlite:///{path}", _COURSE_ID) as book:
+    with (
+        _own_programs_found(),
+        warnings.catch_warnings(action="ignore"),  # of SQLAlchemy, of what nbgrader does
+        Gradebook(f"sqlite:///{path}", _COURSE_ID) as book,
+    ):
         for lab in labs:
             _add_lab(book, lab)
         for member in members:
@@ -151,6 +156,12 @@ def _add_submission(
         grade = book.find_grade(f"grade-{name}", lab.name, lab.name, account)
         grade.auto_score, grade.needs_manual_grade = score, False
     book.db.commit()
+
+
+def _checked(cell: "NotebookNode") -> str | None:
+    """Return the exercise that a cell checks."""
+    match = _CHECK.search(cell.source) if cell.cell_type == "code" else None
+    return match[1] if match else None
 
 
 def _metadata(grade_id: str, **options: Any) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """What every exercise does: check, evaluate, hint, solution, or_reference."""
 
+import logging
+import os
 import re
 import signal
+import sys
 from functools import partial
 
 import keras
@@ -101,6 +104,25 @@ def test_evaluate_shows_and_records_nothing(ex, capsys):
     assert ex.mean_squared_error.evaluate(passing).outcome is Outcome.PASSED
     assert capsys.readouterr().out == ""
     assert read_records() == []
+
+
+def test_points_are_given_whatever_an_answer_writes_to_stderr(ex, capfd):
+    logger = logging.getLogger(NAME)
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+
+    def writing(predictions, targets):
+        os.write(2, b"x")
+        print("x", file=sys.stderr)
+        logger.error("x")
+        return passing(predictions, targets)
+
+    assert ex.mean_squared_error.points(writing) == 1.0
+    assert ex.mean_squared_error.points(raising) == 0.0
+    assert capfd.readouterr().err == ""
+    assert read_records() == []
+    logger.error("y")
+    os.write(2, b"z")
+    assert capfd.readouterr().err == "y\nz"
 
 
 class Error:
