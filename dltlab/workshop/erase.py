@@ -18,6 +18,12 @@ from dltlab.workshop.roster import read_members
 from dltlab.workshop.settings import read_settings
 from dltlab.workshop.supervisor import is_running
 
+_SPAWNERS = "from spawners join users on users.id = spawners.user_id where users.name = ?"
+_DELETE_USER = (  # a Hub that was killed leaves the rows of servers that ran
+    f"delete from servers where id in (select server_id {_SPAWNERS})",  # noqa: S608 - a constant
+    f"delete from oauth_clients where identifier in (select oauth_client_id {_SPAWNERS})",  # noqa: S608
+    "delete from users where name = ?",  # and by cascades, what belongs to the user
+)
 ERASED = "(erased)"  # the name of who was erased: nobody else ever gets the account
 
 
@@ -79,9 +85,11 @@ def _erase(workshop: WorkshopFolder, account: str) -> None:
 def _erase_user(database: Path, account: str) -> None:
     """Delete a user from the Hub's database, with tokens and servers, also from free pages."""
     try:
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute("pragma foreign_keys = on")
-            connection.execute("pragma secure_delete = on")
-            connection.execute("delete from users where name = ?", (account,))
+        with closing(sqlite3.connect(database)) as connection:
+            with connection:
+                connection.execute("pragma foreign_keys = on")
+                for command in _DELETE_USER:
+                    connection.execute(command, (account,))
+            connection.execute("vacuum")
     except sqlite3.Error as error:
         raise Unavailable(f"{account} cannot be erased from {database} ({error}).") from error

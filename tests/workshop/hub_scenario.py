@@ -9,22 +9,29 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
+import yarl
 
 from dltlab.errors import LabError
+from dltlab.workshop.board.store import BoardStore
 from dltlab.workshop.codes import CodeBook
 from dltlab.workshop.connection import free_ports
 from dltlab.workshop.folder import WorkshopFolder
-from dltlab.workshop.learner_client import LearnerClient
+from dltlab.workshop.hand_in import last_receipts
+from dltlab.workshop.learner_client import KernelSocket, LearnerClient
 from dltlab.workshop.roster import read_members
 from dltlab.workshop.servers import HUB_ERRORS
 from dltlab.workshop.supervisor import read_status
 
 COMMAND = [sys.executable, "-c", "from dltlab.cli import main; main()", "workshop"]
 NAMES = ["name", "Ada", "Eve <b>x</b>"]
+LAB = "01_first_network"
+ANSWER = f"""{{"time": "2026-01-05T09:00:00+00:00", "lab": "{LAB}", "exercise": "softmax", \
+"outcome": "passed", "message": ""}}
+"""
 HANG_SECONDS = 300
 MANY = 45  # wrong codes
 
@@ -106,6 +113,69 @@ def servers(account: str) -> list[int]:
             if process.uids().real == uid and process.name() == "learner-server":
                 pids.append(process.pid)
     return pids
+
+
+async def leave_results(scenario: Scenario, learner: LearnerClient, socket: KernelSocket) -> None:
+    """Record a checked answer, and hand in the lab."""
+    await socket.run(
+        "from dltlab.paths import progress_file; path = progress_file(); "
+        f"path.parent.mkdir(parents=True, exist_ok=True); path.write_text({ANSWER!r})"
+    )
+    url = f"{learner.url}/user/{learner.account}/"
+    cookies = learner.session.cookie_jar.filter_cookies(yarl.URL(url))
+    async with learner.session.post(
+        f"{url}dltlab/classroom/hand-in",
+        json={"lab": LAB},
+        headers={"X-XSRFToken": cookies["_xsrf"].value},
+    ) as response:
+        facts["handed in"] = await response.text()
+
+    async def is_recorded() -> bool:
+        with closing(BoardStore(scenario.folder.board_database)) as board:
+            return bool(board.outcomes())
+
+    await until(is_recorded)
+
+
+def traces(folder: WorkshopFolder, account: str, name: str, owns: bool, code: str) -> list[str]:
+    """Return what there still is of a member, who may own files."""
+    with closing(BoardStore(folder.board_database)) as board:
+        results = [result for result in board.outcomes() if result.account == account]
+    hub = folder.hub_database.read_bytes()
+    contents = [path.read_bytes() for path in folder.state.rglob("*.json")]
+    kinds = {
+        "account": account in {entry.pw_name for entry in pwd.getpwall()},
+        "files": owns,
+        "code": CodeBook(folder).account_of(code) == account,
+        "results": results,
+        "handed in": list(last_receipts(folder.handed_in, account)),
+        "the Hub": account.encode() in hub,
+        "name": any(json.dumps(name).encode() in content for content in contents),
+    }
+    return [kind for kind, there in kinds.items() if there]
+
+
+def erase(scenario: Scenario, codes: dict[str, str]) -> None:
+    """Erase one member, then all; note what there is before and after."""
+    folder = scenario.folder
+    names = {member.account: member.name for member in read_members(folder)}
+    uids = {account: pwd.getpwnam(account).pw_uid for account in names}
+
+    def all_traces() -> dict[str, list[str]]:
+        find = ["find", "/home", "/run", "/dev/shm", "/tmp", "-printf", "%U\n"]
+        owners = set(subprocess.run(find, capture_output=True, text=True).stdout.splitlines())
+        return {
+            account: traces(folder, account, name, str(uids[account]) in owners, codes[account])
+            for account, name in names.items()
+        }
+
+    seen = [all_traces()]
+    for what in ("learner01", "--all"):
+        command = [*COMMAND, "erase", str(folder.path), what]
+        done = subprocess.run(command, capture_output=True, text=True)
+        facts[f"erase {what}"] = [done.returncode, done.stderr]
+        seen.append(all_traces())
+    facts["traces"] = seen
 
 
 async def value_of_x(learner: LearnerClient, kernel: str) -> str:
@@ -230,6 +300,7 @@ async def play(scenario: Scenario) -> None:
         kernel = await ada.start_kernel()
         socket = await ada.connect(kernel)
         await socket.run("x = 43")
+        await leave_results(scenario, ada, socket)
 
         scenario.enroll("name", "Ada", "Grace")
         grace: list[str] = []
@@ -251,7 +322,8 @@ async def play(scenario: Scenario) -> None:
         async with LearnerClient(scenario.url) as learner:
             facts["left the roster"] = await refusal(learner, codes["learner02"])
         async with LearnerClient(scenario.url) as learner:
-            await learner.sign_in(CodeBook(scenario.folder).renew(grace)[grace[0]])
+            codes |= CodeBook(scenario.folder).renew(grace)
+            await learner.sign_in(codes[grace[0]])
             await learner.open_server()
             facts["joined the roster"] = learner.account
 
@@ -263,6 +335,7 @@ async def play(scenario: Scenario) -> None:
     stopped = subprocess.run([*COMMAND, "stop", scenario.folder.path], capture_output=True)
     facts["stopped"] = [stopped.returncode, process.wait()]
     facts["left over"] = sum(map(len, map(servers, ("learner01", "learner02", "learner03"))))
+    erase(scenario, codes)
     facts["cards"] = sorted(path.name for path in scenario.folder.path.glob("cards*.html"))
     facts["script in a card"] = "<b>" in (scenario.folder.path / "cards.html").read_text()
     lines = log.read_text().splitlines()

@@ -1,8 +1,8 @@
-import sqlite3
 from contextlib import closing
 
 import nbformat
 import pytest
+from jupyterhub import orm
 
 from dltlab.errors import NotFound
 from dltlab.exercises import Outcome
@@ -24,13 +24,18 @@ def workshop(folder):
             answer = CheckedAnswer(LAB, "softmax", Outcome.NOT_YET, f"secret of {account}", 5.0)
             board.record(account, [answer])
             store(folder.handed_in, account, LAB, notebook)
-    with closing(sqlite3.connect(folder.hub_database)) as hub, hub:
-        hub.execute("create table users (id integer primary key, name text)")
-        hub.execute(
-            "create table api_tokens (user_id integer references users(id) on delete cascade)"
-        )
-        hub.execute("insert into users values (1, 'learner01'), (2, 'learner02')")
-        hub.execute("insert into api_tokens values (1), (2)")
+    with closing(orm.new_session_factory(f"sqlite:///{folder.hub_database}")()) as hub:
+        for account in ("learner01", "learner02", "left"):
+            client = orm.OAuthClient(identifier=f"jupyterhub-user-{account}")
+            server = orm.Server(base_url=f"/user/{account}/")
+            user = orm.User(name=account)
+            hub.add(user)
+            hub.add(orm.Spawner(name="", user=user, server=server, oauth_client=client))
+            token = f"token-of-{account}"
+            hub.add(orm.APIToken(user=user, token=token, note=token, oauth_client=client))
+        hub.commit()
+        hub.delete(hub.query(orm.User).filter_by(name="left").one())  # whose pages become free
+        hub.commit()
     certificates = folder.path / "certificates"
     certificates.mkdir()
     (certificates / "learner01.pdf").write_text("Ada Lovelace")
@@ -56,9 +61,11 @@ def test_nothing_of_an_erased_learner_is_left_and_all_of_the_others(workshop):
     assert CodeBook(workshop).account_of(codes["learner02"]) == "learner02"
     assert not list(last_receipts(workshop.handed_in, "learner01"))
     assert list(last_receipts(workshop.handed_in, "learner02"))
-    with closing(sqlite3.connect(workshop.hub_database)) as hub:
-        assert hub.execute("select name from users").fetchall() == [("learner02",)]
-        assert hub.execute("select user_id from api_tokens").fetchall() == [(2,)]
+    hub = workshop.hub_database.read_bytes()
+    assert b"learner01" not in hub
+    assert b"user/left" not in hub
+    for row in (b"jupyterhub-user-learner02", b"/user/learner02/", b"token-of-learner02"):
+        assert row in hub
 
 
 def test_nobody_else_gets_the_account_of_an_erased_learner(workshop):

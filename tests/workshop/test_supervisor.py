@@ -84,6 +84,19 @@ def test_stopping_leaves_nothing_behind(facts):
     assert facts["left over"] == 0
 
 
+def test_nothing_of_who_was_erased_is_left_and_all_of_the_others(facts):
+    before, one_less, none = facts["traces"]
+
+    assert facts["erase learner01"] == facts["erase --all"] == [0, ""]
+    assert before["learner01"] == [
+        *("account", "files", "code", "results", "handed in", "the Hub", "name"),
+    ]
+    assert {"account", "files", "code", "the Hub", "name"} <= set(before["learner03"])
+    assert one_less == before | {"learner01": []}
+    assert set(none) == {"learner01", "learner02", "learner03", "instructor01"}
+    assert not any(none.values())
+
+
 def test_codes_are_in_no_log_and_names_are_no_html(facts):
     assert facts["codes in the log"] == []
     assert not facts["script in a card"]
