@@ -130,6 +130,13 @@ def warm_kernels(_shared_runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None
     _set_provisioner(monkeypatch, PROVISIONER)
 
 
+@pytest.fixture
+def cold_kernels_of_this_process(warm_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make kernels of this process cold, and those of the processes that it starts warm."""
+    factory = KernelProvisionerFactory.instance()
+    monkeypatch.setattr(factory, "default_provisioner_name", "local-provisioner")
+
+
 def _set_provisioner(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     factory = KernelProvisionerFactory.instance()
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,7 +1,7 @@
 """Every lab in the smoke profile: the learner's notebook, then the answers of the solved one.
 
 They run in cold kernels: in a warm kernel, which has imported many packages already, a missing
-import in a lab would not be noticed.
+import in a lab would not be noticed. The kernels that a lab starts itself are warm, as usual.
 """
 
 import ast
@@ -89,7 +89,7 @@ def stored_texts(cell: NotebookNode) -> list[str]:
 
 
 def test_a_lab_runs_untouched_and_its_answers_get_the_committed_outputs(
-    lab: Lab, tmp_path: Path, cold_kernels
+    lab: Lab, tmp_path: Path, cold_kernels_of_this_process
 ) -> None:
     """In one kernel: every cell of the learner's notebook, then those that contain the answers."""
     learner, text = learner_notebook(lab), notebook_text(learner_notebook(lab))
