@@ -10,7 +10,7 @@ from jupyterhub.auth import Authenticator
 from tornado.web import HTTPError
 from traitlets import Unicode
 
-from dltlab.workshop.codes import CodeBook, Throttle
+from dltlab.workshop.codes import CodeBook, Throttle, client_address
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.roster import read_members
 
@@ -56,7 +56,7 @@ class CardAuthenticator(Authenticator):  # type: ignore[misc]
         member = next((m for m in read_members(self._folder) if m.account == account), None)
         if member and member.enrolled:
             return {"name": member.account, "admin": False}
-        now, address = time.monotonic(), handler.request.remote_ip
+        now, address = time.monotonic(), client_address(handler.request)
         wait = max(
             self._by_address.fail(address, now),
             self._by_code.fail(code.strip().lower()[:_PREFIX_LENGTH], now),

@@ -144,6 +144,15 @@ class Throttle:
         return max(0.0, (level - self._burst) / self._rate)
 
 
+def client_address(request: Any) -> str:
+    """Return where a request of Tornado's comes from: what the proxy has written last.
+
+    What stands before it, and X-Real-Ip, may be from the client.
+    """
+    forwarded = str(request.headers.get("X-Forwarded-For", ""))
+    return forwarded.rpartition(",")[2].strip() or str(request.remote_ip)
+
+
 def _new_code() -> str:
     groups = ("".join(secrets.choice(SIGNS) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))
     return "-".join(groups)

@@ -12,7 +12,7 @@ from dltlab import __version__
 from dltlab.course import Course
 from dltlab.files import write_atomically
 from dltlab.paths import LABS
-from dltlab.workshop.codes import SIGNS, CodeBook, Throttle
+from dltlab.workshop.codes import SIGNS, CodeBook, Throttle, client_address
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.hub_config import RECORDED
 from dltlab.workshop.members import make_cards
@@ -107,8 +107,11 @@ def _hub_values(settings: Settings, codes: dict[str, Any]) -> dict[str, Any]:
                 "Authenticator": {"allow_all": True, **settings.sign_in.options},
             }
         }
+    throttling = "\n\n\n".join(
+        inspect.getsource(part).strip() for part in (Throttle, client_address)
+    )
     script = Template((_TEMPLATES / "kubernetes_sign_in.py.txt").read_text()).substitute(
-        throttle=inspect.getsource(Throttle).strip(), codes_file=_CODES_FILE, signs=SIGNS
+        throttling=throttling, codes_file=_CODES_FILE, signs=SIGNS
     )
     login = (_TEMPLATES / "login.html").read_text()
     return {

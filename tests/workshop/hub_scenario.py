@@ -205,12 +205,10 @@ async def try_codes(scenario: Scenario, codes: dict[str, str]) -> None:
     """Guess codes, with forged addresses; meanwhile a neighbor signs in."""
     async with LearnerClient(scenario.url) as guesser, LearnerClient(scenario.url) as neighbor:
         facts["wrong code"] = await refusal(guesser, "2222-3333-4444")
-        refusals = [
-            await refusal(
-                guesser, f"{number:04d}-3333-4444", {"X-Forwarded-For": f"9.9.9.{number}"}
-            )
-            for number in range(MANY)
-        ]
+        refusals = []
+        for number in range(MANY):
+            forged = dict.fromkeys(("X-Forwarded-For", "X-Real-Ip"), f"9.9.9.{number}")
+            refusals.append(await refusal(guesser, f"{number:04d}-3333-4444", forged))
         facts["after many"] = refusals[-1]
         facts["neighbor"] = await refusal(neighbor, codes["learner02"].upper().replace("-", " "))
     link = CodeBook(scenario.folder).link("learner02")

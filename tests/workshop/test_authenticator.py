@@ -17,8 +17,9 @@ def sign_in(folder):
     config = Config(CardAuthenticator={"workshop": str(folder.roster_file)})
     authenticator = CardAuthenticator(config=config)
 
-    def sign_in(code, address="10.0.0.1"):
-        handler = SimpleNamespace(request=SimpleNamespace(remote_ip=address))
+    def sign_in(code, address="10.0.0.1", headers=None):
+        request = SimpleNamespace(remote_ip=address, headers=headers or {})
+        handler = SimpleNamespace(request=request)
         return asyncio.run(authenticator.authenticate(handler, {"password": code}))
 
     return sign_in
@@ -55,6 +56,16 @@ def test_guesses_from_one_address_wait_while_neighbors_sign_in(sign_in, folder):
     with pytest.raises(HTTPError) as error:
         sign_in("zzzz", address="10.0.0.2")
     assert error.value.status_code == 403
+
+
+def test_an_address_that_the_proxy_has_not_written_makes_no_difference(sign_in):
+    for number in range(40):
+        forged = f"10.0.1.{number}"  # which Tornado takes from X-Real-Ip
+        headers = {"X-Real-Ip": forged, "X-Forwarded-For": f"{forged}, 10.0.0.1"}
+        with pytest.raises(HTTPError) as error:
+            sign_in(f"{number:04d}-aaaa-bbbb", forged, headers)
+
+    assert error.value.status_code == 429
 
 
 def test_guesses_at_one_card_wait_from_whatever_address(sign_in):

@@ -61,7 +61,7 @@ def test_the_script_in_the_values_signs_in_with_the_codes_of_the_cards(folder, t
     config = Config()
     exec(script, {"c": config})  # as the chart's Hub does
     authenticator = config.JupyterHub.authenticator_class()
-    handler = SimpleNamespace(request=SimpleNamespace(remote_ip="10.0.0.1"))
+    handler = SimpleNamespace(request=SimpleNamespace(remote_ip="10.0.0.1", headers={}))
 
     def sign_in(typed: str) -> Any:
         return asyncio.run(authenticator.authenticate(handler, {"password": typed}))
