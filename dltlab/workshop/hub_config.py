@@ -27,7 +27,7 @@ RECORDED = (
     "All of it stays on this machine. Ask the instructor to erase it.",
 )
 _KEPT = ("LANG", "PYTHONPATH", COLD_KERNELS)  # of this process' environment
-_POLL_SECONDS = 2  # how soon a server that has ended is noticed
+_POLL_SECONDS = 2  # how soon a server or a proxy that has ended is noticed
 _START_SECONDS = 180  # a whole class may start at once
 _CHEAP = 4  # rounds of bcrypt: the token is long and random, and every request is checked
 
@@ -90,6 +90,7 @@ def _configure_proxy(
     if files:
         config.JupyterHub.ssl_cert, config.JupyterHub.ssl_key = map(str, files)
     if settings.servers.proxy == "configurable-http-proxy":
+        config.JupyterHub.last_activity_interval = _POLL_SECONDS  # one that is new has no routes
         config.ConfigurableHTTPProxy.api_url = address
         config.ConfigurableHTTPProxy.auth_token = connection.proxy_token
         return

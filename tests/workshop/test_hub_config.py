@@ -69,6 +69,7 @@ def test_another_spawner_authenticator_and_proxy_are_named(configured):
     assert config.Authenticator.service == "login"
     assert config.JupyterHub.load_groups == {"instructors": {"users": ["ada"]}}
     assert "proxy_class" not in config.JupyterHub
+    assert config.JupyterHub.last_activity_interval <= 5  # it forgets its routes when it is killed
 
 
 def test_tls_is_configured_for_the_hub(configured, folder):
