@@ -713,9 +713,8 @@ BAR, CHALLENGE_SEEDS, HISTORY, HORIZON = 0.0005, 2, 500, 84
     "More units, and let the state move only a part of the way at each step: "
     "`h = h / 2 + step(…) / 2`. That makes a slower memory.",
     "800 units, such a slower state, and a ridge of 1e-12 are enough to reach the bar.",
-    smoke={"num_seeds": 1},
 )
-def train_forecaster(answer, num_seeds=CHALLENGE_SEEDS):
+def train_forecaster(answer):
     """Train from two seeds on the training series, and forecast 80 values of the test series."""
     from dltlab import data
 
@@ -725,7 +724,7 @@ def train_forecaster(answer, num_seeds=CHALLENGE_SEEDS):
     targets = test[starts + HISTORY - 1 + HORIZON].astype(float)
     errors = []
     previous = np.empty(0)
-    for seed in range(num_seeds):
+    for seed in range(CHALLENGE_SEEDS):
         forecast = answer(train.copy(), seed)
         require(
             callable(forecast),
@@ -744,8 +743,8 @@ def train_forecaster(answer, num_seeds=CHALLENGE_SEEDS):
         errors.append(float(np.sqrt(np.mean((forecasts - targets) ** 2)) / targets.std()))
         listed = ", ".join(f"{error:.5f}" for error in errors)
         require(
-            sum(errors) <= BAR * num_seeds,
-            f"Normalized error 84 steps ahead: {listed}. A mean of {BAR} over {num_seeds} "
+            sum(errors) <= BAR * CHALLENGE_SEEDS,
+            f"Normalized error 84 steps ahead: {listed}. A mean of {BAR} over {CHALLENGE_SEEDS} "
             "seeds can no longer be reached.",
         )
     return f"A mean normalized error of {np.mean(errors):.5f} ({listed}); the bar is {BAR}."

@@ -25,8 +25,8 @@ from dltlab.workshop.settings import Settings, read_settings
 from dltlab.workshop.tls import certificate_files
 
 _GB = 1e9
-_ROOM_GB = 1.3  # proxy, Hub, board, zygote: benchmarks/classroom.py measures it
-_LEARNER_GB = 0.16  # a server and a kernel that has imported TensorFlow
+_ROOM_GB = 1.1  # proxy, Hub, board, zygotes: benchmarks/classroom.py measures it
+_LEARNER_GB = 0.11  # a server and a kernel that has imported TensorFlow
 _DISK_GB = 0.5  # of a learner's notebooks, runs and data
 _LEARNERS_PER_CORE = 8
 _NOBODY = 65534
