@@ -13,7 +13,9 @@ from tests.workshop.namespace import REPOSITORY, namespaces, reason_without
 SCENARIO = REPOSITORY / "tests" / "browser" / "workshop_scenario.py"
 
 
-def test_an_instructor_and_three_learners_work_through_lab_01(tmp_path: Path) -> None:
+def test_an_instructor_and_three_learners_come_from_the_printed_card_to_a_certificate(
+    tmp_path: Path,
+) -> None:
     reason = reason_without() or (None if CHROMIUM else "chromium is not installed")
     if reason:
         pytest.skip(reason)
@@ -32,3 +34,10 @@ def test_an_instructor_and_three_learners_work_through_lab_01(tmp_path: Path) ->
     assert facts["a learner at the board"] == 403
     assert facts["the instructor at a learner's server"] == 403
     assert facts["faults"] == []
+    genuine, changed = facts["certificates"].values()
+    assert genuine[0] == 0
+    assert "Emmy Noether passed" in genuine[1]
+    assert "signed with the key that this page knows" in genuine[2]
+    assert changed[0] == 2
+    assert "was changed after it was signed" in changed[1]
+    assert "was changed after it was signed" in changed[2]

@@ -6,6 +6,7 @@ Prints what was seen as JSON. `python workshop_scenario.py FOLDER CHROMIUM`
 import asyncio
 import html
 import json
+import pwd
 import re
 import subprocess
 import sys
@@ -25,11 +26,14 @@ from playwright.sync_api import (
 
 from dltlab.workshop.connection import free_ports
 from dltlab.workshop.folder import WorkshopFolder
+from dltlab.workshop.learner_server import FOLDER
+from dltlab.workshop.roster import read_members
 from dltlab.workshop.settings import read_settings
 from dltlab.workshop.supervisor import read_status
 from tests.browser.conftest import HANG_MILLISECONDS
 from tests.browser.notebook_page import run_with, wait_until_idle
 from tests.deadlines import wait_until
+from tests.workshop.namespace import REPOSITORY
 
 STEP_MILLISECONDS = HANG_MILLISECONDS / 3  # of the time that the test waits for this program
 COMMAND = [sys.executable, "-c", "from dltlab.cli import main; main()", "workshop"]
@@ -48,6 +52,14 @@ ATTACK = """async (board) => {
   const read = fetch(board, {credentials: "include"});
   return Promise.all([sent, read].map((reply) => reply.then(() => "allowed", () => "refused")));
 }"""
+# One task of lab 18 on few signals, evaluated as all are: a training takes seconds, not a minute.
+ASSESS = """from dataclasses import replace
+from dltlab.checks import assessment
+from dltlab.cli import main
+assessment.TASKS = ("read_morse",)
+assessment.evaluate_with(replace(assessment.FULL, signals=200))
+main()"""
+SOLVED = REPOSITORY / "solutions" / "18_assessment.ipynb"
 HIDDEN = "Your instructor releases the solutions of this lab later."
 
 
@@ -57,7 +69,7 @@ def make(path: Path) -> WorkshopFolder:
     folder = WorkshopFolder(path)
     folder.roster_file.write_text("\n".join(["name", *NAMES, ""]))
     folder.settings_file.write_text(
-        f'labs = ["01"]\n[address]\nport = {port}\nboard_port = {board_port}\n'
+        f'labs = ["01", "18"]\n[address]\nport = {port}\nboard_port = {board_port}\n'
     )
     return folder
 
@@ -111,6 +123,44 @@ def browser_of(playwright: Playwright, chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
+def hand_in_lab_18(page: Page, url: str, account: str) -> None:
+    """Solve lab 18, and hand it in."""
+    copy = Path(pwd.getpwnam(account).pw_dir) / FOLDER / SOLVED.name
+    copy.write_bytes(SOLVED.read_bytes())
+    page.goto(f"{url}/user/{account}/lab/tree/{copy.name}")
+    wait_until_idle(page)
+    page.get_by_role("button", name="Hand in").press("Enter")
+    receipt = page.locator(".Toastify__toast", has_text="Lab 18 was handed in at")
+    expect(receipt).to_contain_text("Receipt: ")
+
+
+def start_assessing(folder: WorkshopFolder, account: str) -> "subprocess.Popen[bytes]":
+    """Evaluate what a learner has handed in, as an instructor does."""
+    command = [sys.executable, "-c", ASSESS, "workshop", "assess", str(folder.path), account]
+    log = (folder.path / "assess.log").open("w")
+    return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def verify(browser: Browser, certificate: Path) -> dict[str, object]:
+    """Verify a certificate and a changed one, by the command and by the page without a network."""
+    changed = certificate.with_name("changed.pdf")
+    changed.write_bytes(certificate.read_bytes().replace(b"/Title", b"/Titel"))
+    page = browser.new_page()
+    page.goto(certificate.with_name("verify.html").as_uri())
+    facts: dict[str, object] = {}
+    for file in (certificate, changed):
+        command = [*COMMAND, "verify", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        page.get_by_label("The certificate, a PDF").set_input_files(file)
+        expect(page.get_by_role("status")).to_have_class("good" if file == certificate else "bad")
+        facts[file.stem] = [
+            done.returncode,
+            done.stdout + done.stderr,
+            page.get_by_role("status").inner_text(),
+        ]
+    return facts
+
+
 def play(folder: WorkshopFolder, chromium: str) -> dict[str, object]:
     facts: dict[str, object] = {}
     faults: list[str] = []
@@ -142,6 +192,9 @@ def play(folder: WorkshopFolder, chromium: str) -> dict[str, object]:
         emmy.get_by_role("button", name="Hand in").press("Enter")
         receipt = emmy.locator(".Toastify__toast", has_text="Lab 01 was handed in at")
         expect(receipt).to_contain_text("Receipt: ")
+        account = next(one.account for one in read_members(folder) if one.name == NAMES[2])
+        hand_in_lab_18(emmy, url, account)
+        assessing = start_assessing(folder, account)
         board.get_by_label("To everybody").fill("Lunch at <b>12:30</b>")
         board.get_by_role("button", name="Announce").press("Enter")
         for page in learners:
@@ -168,6 +221,9 @@ def play(folder: WorkshopFolder, chromium: str) -> dict[str, object]:
         facts["a learner at the board"] = [ada.request.get(address).status for _ in range(2)][1]
         reply = board.request.get(f"{url}/user/learner01/lab")
         facts["the instructor at a learner's server"] = reply.status
+
+        assert assessing.wait() == 0
+        facts["certificates"] = verify(browser, folder.path / "certificates" / f"{account}.pdf")
     logs = [path.read_text().splitlines() for path in folder.logs.glob("*.log")]
     facts["faults"] = faults + [line for log in logs for line in log if "] 500 " in line]
     return facts
