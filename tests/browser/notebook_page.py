@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.deadlines import wait_until
+
 
 def choose(page: Page, menu: str, item: str) -> None:
     """Choose an item of one of JupyterLab's menus."""
@@ -24,8 +26,14 @@ def code_cell(page: Page, text: str) -> Locator:
 
 def run_with(page: Page, cell: Locator, source: str) -> None:
     """Replace a cell's source as a learner does, and run it."""
-    cell.locator(".cm-content").click()
-    page.keyboard.press("ControlOrMeta+a")
-    page.keyboard.insert_text(source)
+    editor = cell.locator(".cm-content")
+
+    def is_typed() -> bool:
+        editor.click()
+        page.keyboard.press("ControlOrMeta+a")
+        page.keyboard.insert_text(source)
+        return source.splitlines()[-1] in editor.inner_text()
+
+    wait_until(is_typed)  # a notebook that is still being laid out may lose the focus
     page.keyboard.press("Control+Enter")
     wait_until_idle(page)
