@@ -91,21 +91,6 @@ def require_logits(model: Any, images: np.ndarray) -> None:
     )
 
 
-def is_engine_of(model: Any, engine: Any, logits: np.ndarray, expected: np.ndarray) -> bool:
-    """Return whether an engine is that of the model, or of an equal one, such as a folded one.
-
-    Args:
-        model: A Keras model.
-        engine: An `inference.Engine`.
-        logits: What the engine computes from some examples.
-        expected: What the model computes from them.
-    """
-    from dltlab.models import in_precision, model_hash
-
-    is_same = engine.manifest.model_hash == model_hash(in_precision(model, "float32"))
-    return is_same or are_close_outputs(logits, expected)
-
-
 def are_close_outputs(outputs: np.ndarray, expected: np.ndarray) -> bool:
     """Return whether the logits of an engine are those of the network, but for its precision."""
     if outputs.shape != expected.shape:
