@@ -62,6 +62,19 @@ def create_account(name: str, workshop: str) -> pwd.struct_passwd:
     return account
 
 
+def require_account(name: str) -> None:
+    """Raise unless the system has an account of this name.
+
+    Raises:
+        Invalid: It has none.
+    """
+    if _find(name) is None:
+        raise Invalid(
+            f"There is no account {name} on this machine, and people sign in with the system's "
+            "accounts. Correct the roster, or make the account."
+        )
+
+
 def remove_account(name: str, workshop: str) -> None:
     """End what runs as an account of the workshop, and remove the account with all of its files.
 

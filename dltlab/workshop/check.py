@@ -44,7 +44,7 @@ def check_workshop(folder: WorkshopFolder, num_learners: int | None = None) -> l
         LabError: The settings or the roster are not valid.
     """
     settings = read_settings(folder).content
-    people = read_roster(folder.roster_file)
+    people = read_roster(folder.roster_file, settings.sign_in.own_accounts)
     count = num_learners or len(people)
     return [
         Finding("roster", Level.OK, f"{len(people)} people; checked for {count} learners"),
@@ -86,7 +86,8 @@ def hold_rehearsal(folder: WorkshopFolder, num_learners: int | None = None) -> R
         LabError: The workshop does not start.
     """
     settings = read_settings(folder).content
-    with rehearsal_room(num_learners or len(read_roster(folder.roster_file)), settings) as room:
+    count = num_learners or len(read_roster(folder.roster_file, settings.sign_in.own_accounts))
+    with rehearsal_room(count, settings) as room:
         return asyncio.run(rehearse(room))
 
 

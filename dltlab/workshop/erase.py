@@ -30,7 +30,8 @@ ERASED = "(erased)"  # the name of who was erased: nobody else ever gets the acc
 def erase(workshop: WorkshopFolder, accounts: list[str]) -> list[str]:
     """Erase learners: account, home, codes, results, hand-ins, certificates, name and e-mail.
 
-    The roster is a file of the instructor's and stays as it is, as do cards and exports.
+    Accounts that the system had before, where people sign in with PAM, stay. The roster is a file
+    of the instructor's and stays as it is, as do cards and exports.
 
     Args:
         workshop: It must not be running.
@@ -57,7 +58,8 @@ def erase(workshop: WorkshopFolder, accounts: list[str]) -> list[str]:
 
 def _erase(workshop: WorkshopFolder, account: str) -> None:
     """Erase one account; the name goes last, so that an interrupted erasure can be repeated."""
-    if has_accounts(read_settings(workshop).content):
+    settings = read_settings(workshop).content
+    if has_accounts(settings) and not settings.sign_in.is_by_system:
         remove_account(account, workshop.runtime.name)
     CodeBook(workshop).forget(account)
     if workshop.board_database.exists():

@@ -105,11 +105,13 @@ def _configure_proxy(
 
 
 def _configure_sign_in(config: Any, folder: WorkshopFolder, settings: Settings) -> None:
-    config.Authenticator.allow_all = True
-    config.Authenticator.update(settings.sign_in.options)
-    if settings.sign_in.authenticator != "cards":
+    if settings.sign_in.own_accounts:
+        config.Authenticator.allow_existing_users = True  # the supervisor adds those of the roster
+        config.Authenticator.update(settings.sign_in.options)
         config.JupyterHub.authenticator_class = settings.sign_in.authenticator
         return
+    config.Authenticator.allow_all = True
+    config.Authenticator.update(settings.sign_in.options)
     config.JupyterHub.authenticator_class = CardAuthenticator
     config.CardAuthenticator.workshop = str(folder.roster_file)
 
@@ -147,9 +149,7 @@ def _configure_servers(config: Any, folder: WorkshopFolder, settings: Settings) 
 def _configure_services(
     config: Any, folder: WorkshopFolder, settings: Settings, connection: Connection
 ) -> None:
-    instructors = settings.instructors  # their names in the Hub
-    if settings.sign_in.authenticator == "cards":
-        instructors = [member.account for member in read_members(folder) if member.instructor]
+    instructors = [member.account for member in read_members(folder) if member.instructor]
     hub = config.JupyterHub
     hub.services = [
         {"name": SUPERVISOR, "api_token": connection.hub_token, "display": False},

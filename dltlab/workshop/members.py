@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dltlab.errors import NotFound, Unavailable
-from dltlab.workshop.accounts import create_account
+from dltlab.workshop.accounts import create_account, require_account
 from dltlab.workshop.cards import sign_in_link, write_cards
 from dltlab.workshop.codes import CodeBook
 from dltlab.workshop.folder import WorkshopFolder
 from dltlab.workshop.limits import LearnerLimits
 from dltlab.workshop.loopback import join_loopback, separate_loopback
-from dltlab.workshop.roster import Member, enroll, read_members, read_roster
+from dltlab.workshop.roster import Member, Person, enroll, read_members, read_roster
 from dltlab.workshop.settings import Settings, read_settings
 
 
@@ -35,8 +35,11 @@ def enroll_members(folder: WorkshopFolder, settings: Settings) -> tuple[list[Mem
     active = [member for member in members if member.enrolled]
     if has_accounts(settings):
         for member in active:
-            create_account(member.account, folder.runtime.name)
-    if settings.sign_in.authenticator != "cards":
+            if settings.sign_in.is_by_system:
+                require_account(member.account)
+            else:
+                create_account(member.account, folder.runtime.name)
+    if settings.sign_in.own_accounts:
         return members, None
     codes = CodeBook(folder).issue(member.account for member in active)
     return members, print_cards(folder, settings, members, codes) if codes else None
@@ -135,5 +138,9 @@ def require_separation(settings: Settings, members: list[Member], shared_account
 
 
 def _enroll(folder: WorkshopFolder, settings: Settings) -> list[Member]:
-    people = read_roster(folder.roster_file)
-    return enroll(folder, people, settings.instructors, settings.prefix)
+    own_accounts = settings.sign_in.own_accounts
+    people = read_roster(folder.roster_file, own_accounts)
+    instructors = [
+        Person(name, account=name if own_accounts else "") for name in settings.instructors
+    ]
+    return enroll(folder, people, instructors, settings.prefix)

@@ -15,6 +15,8 @@ from dltlab.paths import short_path
 from dltlab.workshop.folder import WorkshopFolder
 
 COLUMNS = ("name", "email", "group")
+_ACCOUNT_COLUMN = "account"  # where people do not sign in with cards
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,63}", re.ASCII)
 _MAX_LENGTH = 200
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 # These reorder the text around them: a name with one could look like another on the board.
@@ -23,11 +25,12 @@ _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 @dataclass(frozen=True)
 class Person:
-    """A line of the roster."""
+    """A line of the roster; `account` is empty where the workshop gives accounts."""
 
     name: str
     email: str = ""
     group: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,16 @@ class Member:
     enrolled: bool = True
 
 
-def read_roster(path: Path) -> list[Person]:
+def read_roster(path: Path, own_accounts: bool = False) -> list[Person]:
     """Read and validate a roster: CSV with the columns name, email and group.
 
     The columns may be in any order; email and group may be missing. Commas, semicolons or tabs
     separate them.
+
+    Args:
+        path: The file.
+        own_accounts: Whether people sign in with names of their own. These are in another column,
+            account; where it is empty, the name is the account.
 
     Raises:
         Invalid: Lines are not valid; the message has a sentence for each, with the file and line.
@@ -71,7 +79,7 @@ def read_roster(path: Path) -> list[Person]:
         ) from error
     people: dict[int, Person] = {}
     faults: list[tuple[int, str]] = []
-    for line, person, fault in _lines(path, text):
+    for line, person, fault in _lines(path, text, own_accounts):
         if fault or person is None:
             faults.append((line, fault))
         else:
@@ -86,34 +94,44 @@ def read_roster(path: Path) -> list[Person]:
 
 
 def enroll(
-    folder: WorkshopFolder, people: list[Person], instructors: list[str], prefix: str = ""
+    folder: WorkshopFolder, people: list[Person], instructors: list[Person], prefix: str = ""
 ) -> list[Member]:
     """Give each person an account, remember it, and return all members, former ones included.
 
-    A person is known by the e-mail address, or by the name where an address is missing; so a roster
-    may be sorted and extended. Nobody gets an account that another person had.
+    A person without an account of their own is known by the e-mail address, or by the name where an
+    address is missing; so a roster may be sorted and extended. Nobody gets an account that another
+    person had.
 
     Args:
         folder: Of the workshop; its folder `state` exists.
         people: The roster.
-        instructors: The names of the instructors.
+        instructors: The instructors.
         prefix: Of the names of new accounts.
+
+    Raises:
+        Invalid: An instructor's account is not valid, or is on the roster, too.
     """
+    if fault := next(filter(None, map(_fault, instructors)), ""):
+        raise Invalid(f"The instructors in the settings: {fault}")
     with lock_folder(folder.state):
         known = read_members(folder)
         before = {member.account: member for member in known}
         after: dict[str, Member] = {}
         for person, instructor in [
-            *((Person(name), True) for name in instructors),
+            *((person, True) for person in instructors),
             *((person, False) for person in people),
         ]:
             kind = "instructor" if instructor else "learner"
             free = [member for member in before.values() if member.account not in after]
-            account = next(
-                (member.account for member in free if _is_same(member, person, instructor)),
-                None,
-            ) or _next_account(prefix + kind, [*before, *after])
-            after[account] = Member(account, **asdict(person), instructor=instructor)
+            same = (member.account for member in free if _is_same(member, person, instructor))
+            account = (
+                person.account
+                or next(same, None)
+                or _next_account(prefix + kind, [*before, *after])
+            )
+            if account in after:
+                raise Invalid(f"{account} is an instructor and on the roster, too. Remove one.")
+            after[account] = Member(**asdict(person) | {"account": account}, instructor=instructor)
         former = [replace(m, enrolled=False) for m in known if m.account not in after]
         members = sorted([*after.values(), *former], key=lambda member: member.account)
         if members != known:
@@ -139,15 +157,16 @@ def read_members(folder: WorkshopFolder) -> list[Member]:
         ) from error
 
 
-def _lines(path: Path, text: str) -> Iterator[tuple[int, Person | None, str]]:
+def _lines(path: Path, text: str, own_accounts: bool) -> Iterator[tuple[int, Person | None, str]]:
     """Yield the number of each line that is not empty, and its person or its fault."""
+    known = (*COLUMNS, _ACCOUNT_COLUMN) if own_accounts else COLUMNS
     header = text.partition("\n")[0].strip()
     delimiter = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     columns = [column.strip().lower() for column in next(reader, [])]
-    if "name" not in columns or len(set(columns)) < len(columns) or set(columns) - {*COLUMNS}:
+    if "name" not in columns or len(set(columns)) < len(columns) or set(columns) - {*known}:
         raise Invalid(
-            f"{short_path(path)}:1: The first line must name the columns: {','.join(COLUMNS)}. "
+            f"{short_path(path)}:1: The first line must name the columns: {','.join(known)}. "
             "Only name is required."
         )
     while True:
@@ -166,6 +185,8 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, Person | None, str]]:
             yield line, None, fault
             continue
         person = Person(**dict(zip(columns, cells, strict=False)))
+        if own_accounts:
+            person = replace(person, account=person.account or person.name)
         yield line, person, _fault(person)
 
 
@@ -180,6 +201,11 @@ def _fault(person: Person) -> str:
             return f"The {column} contains a control character. Type it anew."
     if person.email and not _EMAIL.fullmatch(person.email):
         return f"'{person.email}' is not an e-mail address. Correct it or leave it out."
+    if person.account and not _ACCOUNT.fullmatch(person.account):
+        return (
+            f"'{person.account}' is not a name to sign in with. Write that name into the column "
+            f"{_ACCOUNT_COLUMN}: up to 64 lowercase letters, digits, dots, hyphens, underscores."
+        )
     return ""
 
 
@@ -187,7 +213,14 @@ def _duplicates(people: dict[int, Person]) -> Iterator[tuple[int, str]]:
     """Yield the lines of people who cannot be told from an earlier one."""
     emails: dict[str, int] = {}
     names: dict[str, int] = {}
+    accounts: dict[str, int] = {}
     for line, person in people.items():
+        if person.account:
+            if person.account in accounts:
+                other = accounts[person.account]
+                yield line, f"The account {person.account} is in line {other}, too."
+            accounts.setdefault(person.account, line)
+            continue
         email, name = person.email.casefold(), _plain(person.name)
         if email in emails:
             yield line, f"The e-mail address {person.email} is in line {emails[email]}, too."

@@ -51,12 +51,22 @@ class SignIn(Table):
 
     Attributes:
         authenticator: "cards", or an authenticator of JupyterHub by the name that JupyterHub has
-            for it, such as "pam".
+            for it, such as "pam". Then the roster has the names that people sign in with.
         options: Options of that authenticator.
     """
 
     authenticator: Name = "cards"
     options: dict[str, Any] = Field(default={})
+
+    @property
+    def own_accounts(self) -> bool:
+        """Whether people sign in with names of their own, which are their accounts."""
+        return self.authenticator != "cards"
+
+    @property
+    def is_by_system(self) -> bool:
+        """Whether people sign in with accounts that the system has already."""
+        return self.authenticator == "pam"
 
 
 class Address(Table):

@@ -105,8 +105,6 @@ class Supervisor:
             if note not in self._notes:
                 self._notes.add(note)
                 self._report(note)
-        if self._settings.sign_in.authenticator != "cards":
-            return frozenset()  # the names that people sign in with are not known before
         return frozenset(member.account for member in members if member.enrolled)
 
     async def _start(self, hub: Hub, keeper: ServerKeeper) -> None:

@@ -13,7 +13,7 @@ from dltlab.workshop.roster import Person, enroll
 @pytest.fixture
 def sign_in(folder):
     """Sign in with a code from an address."""
-    enroll(folder, [Person("Ada"), Person("Eve")], ["Ida"])
+    enroll(folder, [Person("Ada"), Person("Eve")], [Person("Ida")])
     config = Config(CardAuthenticator={"workshop": str(folder.roster_file)})
     authenticator = CardAuthenticator(config=config)
 
@@ -32,7 +32,7 @@ def test_a_code_signs_its_member_in_and_nobody_is_an_administrator(sign_in, fold
 
 def test_who_left_the_roster_is_refused(sign_in, folder):
     codes = CodeBook(folder).issue(["learner02"])
-    enroll(folder, [Person("Ada")], ["Ida"])
+    enroll(folder, [Person("Ada")], [Person("Ida")])
 
     with pytest.raises(HTTPError) as error:
         sign_in(codes["learner02"])

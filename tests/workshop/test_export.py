@@ -20,7 +20,7 @@ LAB = "01_first_network"
 @pytest.fixture
 def workshop(folder):
     people = [Person("=HYPERLINK(1)", "eve@example.org"), Person("Ada", group="B")]
-    enroll(folder, people, ["Grace"])
+    enroll(folder, people, [Person("Grace")])
     board = BoardStore(folder.board_database)
     board.record("learner01", [CheckedAnswer(LAB, "softmax", Outcome.NOT_YET, "wrong", 5.0, 0)])
     board.record("learner01", [CheckedAnswer(LAB, "softmax", Outcome.PASSED, "", 9.0, 1)])

@@ -145,7 +145,7 @@ def test_nbgraders_autograder_gives_the_points_of_our_gradebook(
     from nbgrader.api import Gradebook
 
     folder.settings_file.write_text('labs = ["01"]\n')
-    enroll(folder, [Person("Ada")], ["Grace"])
+    enroll(folder, [Person("Ada")], [Person("Grace")])
     hand_in.store(folder.handed_in, "learner01", LAB, answered(lab))
     out = tmp_path / "out"
     export_workshop(folder, out)

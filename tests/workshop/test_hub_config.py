@@ -15,7 +15,7 @@ from dltlab.workshop.spawner import AccountSpawner
 def configured(folder):
     """The configuration with settings."""
 
-    enroll(folder, [Person("Ada")], ["Ida"])
+    enroll(folder, [Person("Ada")], [Person("Ida")])
 
     def configured(settings=""):
         folder.settings_file.write_text(settings)
@@ -56,7 +56,7 @@ def test_instructors_see_the_board_first_and_cannot_open_learners_servers(config
 
 def test_another_spawner_authenticator_and_proxy_are_named(configured):
     config = configured(
-        'instructors = ["ada"]\n[servers]\nspawner = "docker"\noptions = {image = "dltlab"}\n'
+        '[servers]\nspawner = "docker"\noptions = {image = "dltlab"}\n'
         'proxy = "configurable-http-proxy"\n'
         '[sign_in]\nauthenticator = "pam"\noptions = {service = "login"}\n'
         "[limits]\nmemory_gb = 2.5\n"
@@ -67,7 +67,8 @@ def test_another_spawner_authenticator_and_proxy_are_named(configured):
     assert config.Spawner.mem_limit == "2.5G"
     assert config.JupyterHub.authenticator_class == "pam"
     assert config.Authenticator.service == "login"
-    assert config.JupyterHub.load_groups == {"instructors": {"users": ["ada"]}}
+    assert config.Authenticator.allow_existing_users  # those of the roster, who are added
+    assert "allow_all" not in config.Authenticator
     assert "proxy_class" not in config.JupyterHub
     assert config.JupyterHub.last_activity_interval <= 5  # it forgets its routes when it is killed
 

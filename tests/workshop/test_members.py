@@ -32,10 +32,26 @@ def test_cards_are_made_for_new_people_only(folder):
     assert "Ada" not in new.read_text()
 
 
-def test_another_authenticator_needs_no_cards(folder):
-    settings = Settings(servers=Servers(spawner="simple"), sign_in=SignIn(authenticator="dummy"))
+def test_with_another_authenticator_the_roster_has_the_accounts_and_there_are_no_cards(folder):
+    folder.roster_file.write_text("name\nada\n")
+    settings = Settings(
+        instructors=["ida"],
+        servers=Servers(spawner="simple"),
+        sign_in=SignIn(authenticator="dummy"),
+    )
 
-    assert enroll_members(folder, settings)[1] is None
+    members, cards = enroll_members(folder, settings)
+    assert [member.account for member in members] == ["ada", "ida"]
+    assert cards is None
+
+
+def test_accounts_of_the_system_are_not_made(folder, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    folder.roster_file.write_text("name\nnobody-of-this-machine\n")
+    settings = Settings(instructors=["root"], sign_in=SignIn(authenticator="pam"))
+
+    with pytest.raises(Invalid, match="There is no account nobody-of-this-machine on this machine"):
+        enroll_members(folder, settings)
 
 
 def test_cards_can_be_made_before_and_again(folder):

@@ -91,29 +91,29 @@ def test_a_roster_that_is_missing_or_not_utf_8_is_refused(read, tmp_path):
 
 
 def test_people_keep_their_accounts_when_the_roster_changes(folder):
-    before = accounts(enroll(folder, PEOPLE, ["Instructor"]))
+    before = accounts(enroll(folder, PEOPLE, [Person("Instructor")]))
     changed = [
         Person("New"),
         Person("ALAN", "alan@example.org"),
         Person("Ada Lovelace", "ADA@example.org"),
     ]
 
-    after = accounts(enroll(folder, changed, ["Instructor"]))
+    after = accounts(enroll(folder, changed, [Person("Instructor")]))
 
     assert before == {"Ada": "learner01", "Grace": "learner02", "Alan": "learner03"}
     assert after == {"New": "learner04", "ALAN": "learner03", "Ada Lovelace": "learner01"}
 
 
 def test_a_person_who_leaves_and_returns_has_the_same_account(folder):
-    enroll(folder, PEOPLE, ["Instructor"])
-    members = enroll(folder, PEOPLE[:1], ["Instructor"])
+    enroll(folder, PEOPLE, [Person("Instructor")])
+    members = enroll(folder, PEOPLE[:1], [Person("Instructor")])
     assert [m.account for m in members if not m.enrolled] == ["learner02", "learner03"]
 
-    assert accounts(enroll(folder, PEOPLE[::-1], ["Instructor"]))["Grace"] == "learner02"
+    assert accounts(enroll(folder, PEOPLE[::-1], [Person("Instructor")]))["Grace"] == "learner02"
 
 
 def test_an_instructor_and_a_learner_of_the_same_name_have_two_accounts(folder):
-    members = enroll(folder, [Person("Ada")], ["Ada", "Alan"])
+    members = enroll(folder, [Person("Ada")], [Person("Ada"), Person("Alan")])
 
     assert [m.account for m in members] == ["instructor01", "instructor02", "learner01"]
     assert members == read_members(folder)
@@ -124,3 +124,51 @@ def test_accounts_that_cannot_be_read_are_not_given_out_again(folder):
 
     with pytest.raises(Damaged, match=r"accounts\.json cannot be read"):
         enroll(folder, PEOPLE, [])
+
+
+def test_people_may_have_accounts_of_their_own(folder, tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("name,account\nAda Lovelace,ada\nalan,\n")
+
+    people = read_roster(path, own_accounts=True)
+    members = enroll(folder, people, [Person("ida", account="ida")])
+
+    assert {member.account: member.name for member in members} == {
+        "ada": "Ada Lovelace",
+        "alan": "alan",
+        "ida": "ida",
+    }
+    assert [member.account for member in members if member.instructor] == ["ida"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("Ada Lovelace,", "own.csv:2: 'Ada Lovelace' is not a name to sign in with"),
+        ("Ada,ada\nEve,ada", "own.csv:3: The account ada is in line 2, too"),
+        ("Ada,root/../ada", "own.csv:2: 'root/../ada' is not a name to sign in with"),
+    ],
+)
+def test_an_account_that_cannot_be_one_is_named_with_its_line(tmp_path, lines, message):
+    path = tmp_path / "own.csv"
+    path.write_text(f"name,account\n{lines}\n")
+
+    with pytest.raises(Invalid, match=message):
+        read_roster(path, own_accounts=True)
+
+
+def test_with_cards_the_workshop_gives_the_accounts(tmp_path):
+    path = tmp_path / "roster.csv"
+    path.write_text("name,account\nAda,ada\n")
+
+    with pytest.raises(Invalid, match="must name the columns: name,email,group"):
+        read_roster(path)
+
+
+def test_an_account_is_an_instructors_or_a_learners(folder):
+    ada = Person("ada", account="ada")
+
+    with pytest.raises(Invalid, match="ada is an instructor and on the roster, too"):
+        enroll(folder, [ada], [ada])
+    with pytest.raises(Invalid, match="The instructors in the settings: 'Ida' is not a name"):
+        enroll(folder, [ada], [Person("Ida", account="Ida")])

@@ -151,7 +151,7 @@ def make_folder(path, settings: str = 'labs = ["01", "02"]') -> WorkshopFolder:
     address = f"[address]\nport = {port}\nboard_port = {board_port}\n"
     folder.settings_file.write_text(f"{settings}\n{address}")
     people = [Person(name, group="A") for name in NAMES]
-    enroll(folder, people, ["Grace Hopper"])
+    enroll(folder, people, [Person("Grace Hopper")])
     return folder
 
 
