@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 
 import nbformat
@@ -18,6 +20,7 @@ from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
 from dltlab.paths import short_path
 
 ProfileName = Literal["smoke", "workshop", "full"]
+ANSWER_SECONDS = 120.0  # for a notebook from another machine
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,9 @@ def read_source(address: str) -> NotebookNode:
         Damaged: It is not a valid notebook.
         Unavailable: It cannot be read.
     """
-    from papermill.iorw import load_notebook_node
-
     shown = address if "://" in address else short_path(Path(address))
     try:
-        notebook = nbformat.from_dict(load_notebook_node(address))  # old formats have own classes
+        notebook = nbformat.from_dict(_load(address))  # old formats have own classes
         for cell in notebook.cells:  # as papermill, no more: a schema has other requirements
             _ = cell.cell_type, cell.source, cell.metadata
     except FileNotFoundError as error:
@@ -121,6 +122,34 @@ def read_source(address: str) -> NotebookNode:
     except Exception as error:  # each handler of papermill raises the errors of its library
         raise Unavailable(f"{shown} cannot be read ({error}).") from error
     return notebook
+
+
+def _load(address: str) -> NotebookNode:
+    """Let papermill read a notebook, from elsewhere within a time, which papermill does not limit.
+
+    Raises:
+        TimeoutError: No answer came.
+    """
+    from papermill.iorw import load_notebook_node
+
+    if "://" not in address:
+        return load_notebook_node(address)
+    results: SimpleQueue[NotebookNode | BaseException] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            results.put(load_notebook_node(address))
+        except BaseException as error:
+            results.put(error)
+
+    Thread(target=read, daemon=True).start()
+    try:
+        result = results.get(timeout=ANSWER_SECONDS)
+    except Empty:
+        raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s") from None
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def source_hash(notebook: NotebookNode) -> str:

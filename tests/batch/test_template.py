@@ -1,4 +1,5 @@
 import http.server
+import socket
 import threading
 
 import pytest
@@ -119,6 +120,15 @@ def test_a_notebook_is_read_from_wherever_papermill_reads(address):
 def test_an_address_that_cannot_be_read_is_named():
     with pytest.raises(Unavailable, match=r"http://127.0.0.1:1/train.ipynb cannot be read"):
         read("http://127.0.0.1:1/train.ipynb")
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr("dltlab.batch.template.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        with pytest.raises(Unavailable, match=r"cannot be read \(no answer within 0\.2 s\)"):
+            read(f"http://127.0.0.1:{port}/train.ipynb")
 
 
 @pytest.mark.parametrize("name", ["1", "01", "my_topic", "01_my_topic"])
