@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ class BatchWatch:
         self._is_first = True
 
     def poll(self) -> list[tuple[RunFolder, Run, State]]:
-        """Return the runs that have started or ended since the last call."""
+        """Return the starts and ends of runs since the last call, also both of a short run."""
         changed = []
         for folder in run_folders(self._out):
             name = folder.path.name
@@ -75,8 +75,12 @@ class BatchWatch:
                 run = known.run if known else folder.run()
                 self._seen[name] = _Seen(folder, run, state, stamp, is_old)
                 is_news = (known is None or _event(known.state) != _event(state)) and not is_old
-                if is_news and state.status is not Status.QUEUED:
-                    changed.append((folder, run, state))
+                if not is_news or state.status is Status.QUEUED:
+                    continue
+                starts = state.started and (known is None or known.state.started != state.started)
+                if starts and state.status is not Status.RUNNING:
+                    changed.append((folder, run, replace(state, status=Status.RUNNING)))
+                changed.append((folder, run, state))
         self._is_first = False
         return changed
 
