@@ -106,6 +106,7 @@ def _configure_proxy(
 
 def _configure_sign_in(config: Any, folder: WorkshopFolder, settings: Settings) -> None:
     if settings.sign_in.own_accounts:
+        config.Authenticator.allow_all = False
         config.Authenticator.allow_existing_users = True  # the supervisor adds those of the roster
         config.Authenticator.update(settings.sign_in.options)
         config.JupyterHub.authenticator_class = settings.sign_in.authenticator

@@ -68,7 +68,7 @@ def test_another_spawner_authenticator_and_proxy_are_named(configured):
     assert config.JupyterHub.authenticator_class == "pam"
     assert config.Authenticator.service == "login"
     assert config.Authenticator.allow_existing_users  # those of the roster, who are added
-    assert "allow_all" not in config.Authenticator
+    assert config.Authenticator.allow_all is False
     assert "proxy_class" not in config.JupyterHub
     assert config.JupyterHub.last_activity_interval <= 5  # it forgets its routes when it is killed
 
