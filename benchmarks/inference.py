@@ -30,7 +30,7 @@ from typing import Any
 
 from turns import Worker, parse_arguments, serve_results
 
-CLASSICS = ("resnet50", "googlenet", "vgg16", "alexnet")
+CLASSICS = ("resnet50", "googlenet", "vgg16", "alexnet", "efficientnet_lite0")
 NETWORKS = (*CLASSICS, "small", "char_rnn")
 LOADED = ("alexnet", "googlenet", "resnet50", "small_inception")
 BATCH_SIZES = (1, 8, 32)

@@ -1,5 +1,6 @@
 from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import Cost, cost, shape_text
+from .efficientnet import efficientnet_lite0
 from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
 from .loading import MODEL_FILE, load_model, load_weights
@@ -15,6 +16,7 @@ __all__ = [
     "alexnet",
     "char_rnn",
     "cost",
+    "efficientnet_lite0",
     "googlenet",
     "in_precision",
     "load_model",
