@@ -193,7 +193,7 @@ def print_tables(results: dict[str, Any]) -> None:
         print("|---|---|---|---|---|")
         for name, seconds in sides.items():
             target = f"≥ {TARGETS[name]:g}" if name in TARGETS else ""
-            row = f"{seconds:.1f} | {seconds / results['runs']:.2f} | {seconds / own:.1f}"
+            row = f"{seconds:.1f} | {seconds / results['runs']:.2f} | {seconds / own:.2f}"
             print(f"| {name} | {row} | {target} |")
     if measured := results["overhead"]:
         print(

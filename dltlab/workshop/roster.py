@@ -16,7 +16,7 @@ from dltlab.workshop.folder import WorkshopFolder
 
 COLUMNS = ("name", "email", "group")
 _ACCOUNT_COLUMN = "account"  # where people do not sign in with cards
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,63}", re.ASCII)
+ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,63}", re.ASCII)  # a name in the Hub
 _MAX_LENGTH = 200
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 # These reorder the text around them: a name with one could look like another on the board.
@@ -111,7 +111,8 @@ def enroll(
     Raises:
         Invalid: An instructor's account is not valid, or is on the roster, too.
     """
-    if fault := next(filter(None, map(_fault, instructors)), ""):
+    own = [person.account for person in instructors if person.account]
+    if fault := next(filter(None, map(_account_fault, own)), ""):
         raise Invalid(f"The instructors in the settings: {fault}")
     with lock_folder(folder.state):
         known = read_members(folder)
@@ -185,9 +186,12 @@ def _lines(path: Path, text: str, own_accounts: bool) -> Iterator[tuple[int, Per
             yield line, None, fault
             continue
         person = Person(**dict(zip(columns, cells, strict=False)))
-        if own_accounts:
+        fault = _fault(person)
+        if own_accounts and not fault:
             person = replace(person, account=person.account or person.name)
-        yield line, person, _fault(person)
+            if fault := _account_fault(person.account):
+                fault += f" Give that name in the column {_ACCOUNT_COLUMN}."
+        yield line, person, fault
 
 
 def _fault(person: Person) -> str:
@@ -201,12 +205,17 @@ def _fault(person: Person) -> str:
             return f"The {column} contains a control character. Type it anew."
     if person.email and not _EMAIL.fullmatch(person.email):
         return f"'{person.email}' is not an e-mail address. Correct it or leave it out."
-    if person.account and not _ACCOUNT.fullmatch(person.account):
-        return (
-            f"'{person.account}' is not a name to sign in with. Write that name into the column "
-            f"{_ACCOUNT_COLUMN}: up to 64 lowercase letters, digits, dots, hyphens, underscores."
-        )
     return ""
+
+
+def _account_fault(account: str) -> str:
+    """Return what is wrong with a name that a person signs in with, or an empty string."""
+    if ACCOUNT.fullmatch(account):
+        return ""
+    return (
+        f"'{account}' is not a name to sign in with, which has up to 64 lowercase letters, digits, "
+        "dots, hyphens and underscores."
+    )
 
 
 def _duplicates(people: dict[int, Person]) -> Iterator[tuple[int, str]]:
@@ -246,7 +255,8 @@ def _is_same(member: Member, person: Person, instructor: bool) -> bool:
 
 
 def _next_account(kind: str, taken: list[str]) -> str:
-    numbers = [int(account.removeprefix(kind)) for account in taken if account.startswith(kind)]
+    ends = [account.removeprefix(kind) for account in taken if account.startswith(kind)]
+    numbers = [int(end) for end in ends if end.isdecimal()]  # not of accounts of people's own
     return f"{kind}{max(numbers, default=0) + 1:02d}"
 
 

@@ -172,3 +172,9 @@ def test_an_account_is_an_instructors_or_a_learners(folder):
         enroll(folder, [ada], [ada])
     with pytest.raises(Invalid, match="The instructors in the settings: 'Ida' is not a name"):
         enroll(folder, [ada], [Person("Ida", account="Ida")])
+
+
+def test_cards_may_follow_accounts_of_peoples_own(folder):
+    enroll(folder, [Person("anna", account="learner-anna")], [])
+
+    assert accounts(enroll(folder, [Person("Ada")], []))["Ada"] == "learner01"

@@ -12,12 +12,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tornado.web import HTTPError as HubError
 
 from dltlab.workshop.connection import BOARD, Connection
+from dltlab.workshop.roster import ACCOUNT
 from dltlab.workshop.settings import BOARD_PATH, Settings
 
 _SESSION, _STATE = "dltlab-board", "dltlab-board-state"  # cookies, with a prefix where encrypted
 _STATE_SECONDS = 600
 _CACHE_SECONDS = 60  # how long what the Hub said is believed
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,63}", re.ASCII)
 _NOT_OWN_PAGE = "This request does not come from the board's page."
 _TOKEN = re.compile(r"[\w.~+/=-]{8,512}", re.ASCII)
 
@@ -51,7 +51,7 @@ class Identity:
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         user = await self._user(token) if scheme.lower() in ("token", "bearer") else None
-        if user is None or user.get("kind") != "user" or not _ACCOUNT.fullmatch(user["name"]):
+        if user is None or user.get("kind") != "user" or not ACCOUNT.fullmatch(user["name"]):
             raise HTTPException(403, "The Hub knows no learner with this token.")
         return str(user["name"])
 
