@@ -39,7 +39,7 @@ MAX_KERNELS = 8  # of an account at a time
 BURST = 8  # kernels that an account may start at once ...
 SECONDS_PER_KERNEL = 2.0  # ... and from then on, one in this time
 _MAX_ENDED = 8  # kernels of an account that have ended, and whose exit code it has not taken
-_REQUEST_SECONDS = 5.0  # for a server to send its request
+_REQUEST_SECONDS = 15.0  # for a server to send its request, also on a busy machine
 _LOOK_SECONDS = 1.0  # how often the folder is searched for accounts
 
 
