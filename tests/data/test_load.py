@@ -13,6 +13,7 @@ from PIL import Image
 
 from dltlab import data
 from dltlab.data.augment import Augmentation
+from dltlab.data.formats.shapes import shapes
 from dltlab.data.importing.shards import ShardWriter
 from dltlab.errors import Invalid, LabError, NotFound
 
@@ -73,11 +74,21 @@ def test_without_batches_the_elements_are_the_same() -> None:
 
 def test_shapes_have_the_sizes_of_their_card_and_differ_between_the_splits() -> None:
     card = data.info("shapes")
-    test, labels = data.arrays("shapes", "test")
-    assert len(test) == len(labels) == card.splits["test"].size
-    assert np.bincount(labels).tolist() == [200] * 10
-    train = {image.tobytes() for image in data.arrays("shapes", "train")[0]}
-    assert not train & {image.tobytes() for image in test}
+    seen: set[bytes] = set()
+    for split, size in {"train": 10_000, "validation": 2_000, "test": 2_000}.items():
+        images, labels = data.arrays("shapes", split)
+        assert len(images) == len(labels) == card.splits[split].size == size
+        assert np.bincount(labels).tolist() == [size // 10] * 10
+        parts = {image.tobytes() for image in images}
+        assert not parts & seen
+        seen |= parts
+
+
+def test_the_test_images_of_shapes_are_those_of_the_first_version() -> None:
+    images, labels = shapes(2_000, seed=2018)
+    test_images, test_labels = data.arrays("shapes", "test")
+    assert np.array_equal(np.rint(test_images * 255).astype(np.uint8), images)
+    assert np.array_equal(test_labels, labels)
 
 
 def test_images_in_several_shards_keep_their_labels(spots: str) -> None:
