@@ -37,6 +37,7 @@ class Measurement:
         images_per_second: All examples, divided by the elapsed time.
         images_per_joule: Divided by the energy of the processor and the GPUs, including what other
             programs use; None where no device reports its power.
+        repeats: The parts of the measurement, one after the other; empty where it is one.
     """
 
     batch_size: int
@@ -44,10 +45,22 @@ class Measurement:
     latencies: np.ndarray
     images_per_second: float
     images_per_joule: float | None = None
+    repeats: "tuple[Measurement, ...]" = ()
 
     def percentile(self, percent: float) -> float:
         """Return a percentile of the latencies in seconds, such as the 99th for 99."""
         return float(np.percentile(self.latencies, percent))
+
+    @property
+    def rate_range(self) -> tuple[float, float]:
+        """The lowest and the highest images/s of the repeats."""
+        rates = [repeat.images_per_second for repeat in self.repeats or (self,)]
+        return min(rates), max(rates)
+
+    def percentile_range(self, percent: float) -> tuple[float, float]:
+        """Return the lowest and the highest of the repeats' percentiles, in seconds."""
+        values = [repeat.percentile(percent) for repeat in self.repeats or (self,)]
+        return min(values), max(values)
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,10 +127,15 @@ class Benchmark(Result):
     @property
     def alt(self) -> str:
         """The description of the figure."""
-        return f"Images per second over latency. {self.summary}"
+        bars = "; bars from the lowest to the highest repeat" if self._has_repeats else ""
+        return f"Images per second over latency{bars}. {self.summary}"
+
+    @property
+    def _has_repeats(self) -> bool:
+        return any(row.repeats for row in self.rows)
 
     def figure(self) -> "Figure":
-        """Draw images/s over the 99th percentile of the latency."""
+        """Draw images/s over the 99th percentile of the latency, with the range of the repeats."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -128,9 +146,32 @@ class Benchmark(Result):
             )
             points = [(row.batch_size, row.percentile(99), row.images_per_second) for row in rows]
             plot_tradeoff(axes, index, points, count_streams(streams))
+            if self._has_repeats:
+                _plot_ranges(axes, index, rows)
         axes.set_title("What a larger batch costs in latency; numbers are batch sizes")
         axes.legend()
         return figure
+
+
+def _plot_ranges(axes: "Axes", index: int, rows: Sequence[Measurement]) -> None:
+    """Add error bars from the lowest to the highest repeat to a line of `plot_tradeoff`."""
+    latencies = 1e3 * np.array([(row.percentile(99), *row.percentile_range(99)) for row in rows])
+    rates = np.array([(row.images_per_second, *row.rate_range) for row in rows])
+    # The whole is between its parts, except for the interpolation of a percentile.
+    lengths = [
+        np.maximum(0, [part[:, 0] - part[:, 1], part[:, 2] - part[:, 0]])
+        for part in (latencies, rates)
+    ]
+    axes.errorbar(
+        latencies[:, 0],
+        rates[:, 0],
+        xerr=lengths[0],
+        yerr=lengths[1],
+        fmt="none",
+        ecolor=PALETTE[index % len(PALETTE)],
+        alpha=0.5,
+        capsize=2,
+    )
 
 
 def plot_tradeoff(
@@ -144,6 +185,8 @@ def plot_tradeoff(
         points: Batch size, latency in seconds, and images/s, in the order of the line.
         label: The line's name in the legend.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     batch_sizes, latencies, rates = zip(*points, strict=True)
     milliseconds = [1e3 * latency for latency in latencies]
     axes.plot(
@@ -158,6 +201,10 @@ def plot_tradeoff(
             str(batch_size), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8
         )
     axes.set(xscale="log", xlabel="latency, 99th percentile (ms)", ylabel="images/s")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(0, auto=True)  # or the next line would not change the limits
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -173,6 +220,7 @@ def benchmark(
     batch_sizes: Sequence[int] | None = None,
     streams: Sequence[int] | None = None,
     seconds: float = 1.0,
+    repeats: int = 1,
 ) -> Benchmark:
     """Measure latency and throughput for each batch size and number of streams.
 
@@ -184,21 +232,25 @@ def benchmark(
         batch_sizes: By default 1, 8 and 32.
         streams: By default 1, and one for each thread of the engine.
         seconds: For each measurement; longer where that is fewer than 10 calls.
+        repeats: The number of measurements with each setting. The result has them together, and the
+            figure their range.
 
     Raises:
         Invalid: A number is not positive.
     """
     if not seconds > 0:
         raise Invalid(f"seconds is {seconds}; it must be more than 0.")
+    if repeats < 1:
+        raise Invalid(f"repeats is {repeats}; it must be at least 1.")
     rows = [
-        measure(engine.configured(batch_size=batch_size, streams=count), seconds)
+        measure(engine.configured(batch_size=batch_size, streams=count), seconds, repeats)
         for count in (streams or sorted({1, engine.settings.threads}))
         for batch_size in (batch_sizes or _BATCH_SIZES)
     ]
     return Benchmark(engine.manifest.title, tuple(rows))
 
 
-def measure(engine: Engine, seconds: float) -> Measurement:
+def measure(engine: Engine, seconds: float, repeats: int = 1) -> Measurement:
     """Measure an engine with its own settings; as for `benchmark`."""
     settings = engine.settings
     inputs = example_inputs(engine.manifest.inputs, settings.batch_size)
@@ -206,14 +258,26 @@ def measure(engine: Engine, seconds: float) -> Measurement:
     for run in runners:
         for _ in range(_WARM_UP_CALLS):
             run(inputs)
+    parts = []
+    elapsed = 0.0
     with PowerMeter() as power:
-        start = time.perf_counter()
-        latencies = _call_repeatedly(runners, inputs, seconds)
-        elapsed = time.perf_counter() - start
+        for _ in range(repeats):
+            start = time.perf_counter()
+            latencies = _call_repeatedly(runners, inputs, seconds)
+            duration = time.perf_counter() - start
+            rate = len(latencies) * settings.batch_size / duration
+            parts.append(Measurement(settings.batch_size, settings.streams, latencies, rate))
+            elapsed += duration
         watts = power.watts()
+    latencies = np.concatenate([part.latencies for part in parts])
     rate = len(latencies) * settings.batch_size / elapsed
     return Measurement(
-        settings.batch_size, settings.streams, latencies, rate, rate / watts if watts else None
+        settings.batch_size,
+        settings.streams,
+        latencies,
+        rate,
+        rate / watts if watts else None,
+        tuple(parts) if repeats > 1 else (),
     )
 
 

@@ -90,17 +90,37 @@ class Report(Result):
         return tuple(names) if self.operations else ()
 
     def kinds(self) -> "pd.DataFrame":
-        """Return a row for each kind: its layers in the model, its operations in the engine."""
+        """Return a row for each kind: its layers in the model, its operations in the engine.
+
+        A kind of operation is in the row of the kind of layer that most of its operations compute,
+        and of equally many the one that comes first: "Conv2D / Convolution".
+        """
         import pandas as pd
 
-        layers, operations = self.layer_kinds, self.operation_kinds
+        layers, operations = self.layer_kinds, Counter[str]()
+        operation_kinds: dict[str, list[str]] = {}  # in each row
+        for kind, count in self.operation_kinds.items():
+            computed = self._layer_kinds_of(kind)
+            row = max(computed, key=lambda name: computed[name], default=kind)
+            operations[row] += count
+            operation_kinds.setdefault(row, []).append(kind)
         kinds = sorted(layers | operations)
         return pd.DataFrame(
             {
-                "kind": kinds,
+                "kind": [_row_label(kind, operation_kinds.get(kind, [])) for kind in kinds],
                 "layers": [layers[kind] for kind in kinds],
                 "operations": [operations[kind] for kind in kinds],
             }
+        )
+
+    def _layer_kinds_of(self, operation_kind: str) -> Counter[str]:
+        """Return in how many operations of a kind a layer of each kind is, in the model's order."""
+        kind_of = dict(self.layers)
+        return Counter(
+            kind
+            for row in self.operations
+            if row.operation.kind == operation_kind
+            for kind in dict.fromkeys(kind_of[name] for name in row.layers)
         )
 
     @property
@@ -153,15 +173,15 @@ class Report(Result):
         return figure
 
     def _draw_kinds(self, axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         kinds = self.kinds()
-        for column, color, offset in (
-            ("layers", PALETTE[0], -0.2),
-            ("operations", PALETTE[1], 0.2),
-        ):
-            positions = [index + offset for index in range(len(kinds))]
-            axes.barh(positions, kinds[column], 0.4, color=color, label=column)
-        axes.set_yticks(range(len(kinds)), kinds["kind"], fontsize=8)
+        places = range(len(kinds))
+        axes.barh(places, kinds["layers"], 0.8, color=PALETTE[4], label="layers")
+        axes.barh(places, kinds["operations"], 0.4, color=PALETTE[1], label="operations")
+        axes.set_yticks(places, kinds["kind"], fontsize=8)
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(title="Layers and operations", xlabel="number")
         axes.legend(fontsize=8)
 
@@ -182,6 +202,12 @@ class Report(Result):
             Patch(color=color, label=name) for name, color in _COLORS.items() if name in precisions
         ]
         axes.legend(handles=handles, fontsize=8, loc="lower right")
+
+
+def _row_label(kind: str, operation_kinds: list[str]) -> str:
+    """Return a kind of layer with the first of the other kinds of operations that compute it."""
+    first, *others = [name for name in operation_kinds if name != kind] or [""]
+    return kind + (f" / {first}" if first else "") + (" / …" if others else "")
 
 
 def report(engine: Engine) -> Report:

@@ -67,6 +67,46 @@ def test_the_first_calls_do_not_count(monkeypatch, engine):
     assert len(calls) == 3 + len(measurement.latencies)
 
 
+def test_repeats_are_kept_and_their_calls_counted_together(engine):
+    (row,) = benchmark(engine, batch_sizes=[4], streams=[1], seconds=SHORT, repeats=3).rows
+    assert len(row.repeats) == 3
+    assert len(row.latencies) == sum(len(repeat.latencies) for repeat in row.repeats)
+    rates = [repeat.images_per_second for repeat in row.repeats]
+    assert row.rate_range == (min(rates), max(rates))
+    assert min(rates) <= row.images_per_second <= max(rates)
+    tails = [repeat.percentile(99) for repeat in row.repeats]
+    assert row.percentile_range(99) == (min(tails), max(tails))
+
+
+def test_a_measurement_without_repeats_is_its_own_range(result):
+    row = result.rows[0]
+    assert row.repeats == ()
+    assert row.rate_range == (row.images_per_second, row.images_per_second)
+    assert row.percentile_range(99) == (row.percentile(99), row.percentile(99))
+
+
+def test_error_bars_span_the_repeats():
+    parts = tuple(Measurement(1, 1, np.full(20, t), r) for t, r in ((0.001, 900.0), (0.002, 500.0)))
+    latencies = np.concatenate([part.latencies for part in parts])
+    result = Benchmark("e", (Measurement(1, 1, latencies, 650.0, repeats=parts),))
+    (axes,) = result.figure().axes
+    horizontal, vertical = (bars.get_paths()[0].vertices for bars in axes.collections)
+    np.testing.assert_allclose(np.asarray(horizontal)[:, 0], (1, 2))
+    np.testing.assert_allclose(np.asarray(vertical)[:, 1], (500, 900))
+    assert "bars from the lowest to the highest repeat" in result.alt
+    assert [line.get_label() for line in axes.lines if line.get_marker() == "o"] == ["1 stream"]
+
+
+def test_ticks_are_plain_numbers(result):
+    (axes,) = result.figure().axes
+    axes.set_xlim(0.5, 20)
+    axes.figure.canvas.draw()
+    ticks = dict(zip(axes.get_xticks(), axes.get_xticklabels(), strict=True))
+    assert [ticks[tick].get_text() for tick in (0.5, 1, 2, 5, 10, 20)] == [
+        "0.5", "1", "2", "5", "10", "20",
+    ]  # fmt: skip
+
+
 def test_mlperfs_scenarios_are_named(result):
     assert (result.single_stream.batch_size, result.single_stream.streams) == (1, 1)
     assert result.offline.images_per_second == result.table["images/s"].max()
@@ -124,6 +164,8 @@ def test_an_error_in_a_stream_is_raised(monkeypatch, engine):
 def test_numbers_that_are_not_positive_are_refused(engine):
     with pytest.raises(Invalid, match="seconds is 0; it must be more than 0"):
         benchmark(engine, seconds=0)
+    with pytest.raises(Invalid, match="repeats is 0; it must be at least 1"):
+        benchmark(engine, repeats=0)
     with pytest.raises(Invalid, match="batch_size is 0"):
         benchmark(engine, batch_sizes=(0,))
     with pytest.raises(Invalid, match="streams is -1"):

@@ -31,10 +31,35 @@ def test_layers_that_nothing_computes_are_listed_as_removed(result):
     assert not computed & {*result.removed}
 
 
-def test_layers_and_operations_are_counted_by_kind(result):
+def test_layers_and_their_operations_are_counted_in_one_row(result):
     table = result.kinds().set_index("kind")
-    assert table.loc["Conv2D", "layers"] == result.layer_kinds["Conv2D"] == 4
-    assert result.operation_kinds["Conv"] + result.operation_kinds["Convolution"] == 4
+    (convolutions,) = table.index[table.index.str.startswith("Conv2D / Conv")]
+    assert table.loc[convolutions].to_dict() == {"layers": 4, "operations": 4}
+    assert result.layer_kinds["Conv2D"] == 4
+    assert table["layers"].sum() == len(result.layers)
+    assert table["operations"].sum() == len(result.operations)
+
+
+def test_an_operation_counts_with_the_layer_that_most_operations_of_its_kind_compute():
+    kinds = ("ZeroPadding2D", "Conv2D", "ReLU", "Conv2D", "BatchNormalization", "Convolution")
+    layers = tuple((str(place), kind) for place, kind in enumerate(kinds))
+    reorder = Operation("reorder", "Reorder", "float32", ("reorder",), 1e-6)
+    operations = (
+        *(FusedOperation(CONV, names) for names in (("0", "1", "2"), ("3", "4"), ("3",), ("5",))),
+        FusedOperation(reorder, ()),
+        *(
+            FusedOperation(Operation(kind, kind, "float32", (), None), ("4",))
+            for kind in ("Cast", "BatchNormalization", "Slice")
+        ),
+    )
+    assert Report("e", layers, operations).kinds().to_numpy().tolist() == [
+        ["BatchNormalization / Cast / …", 1, 3],
+        ["Conv2D / Convolution", 2, 4],
+        ["Convolution", 1, 0],
+        ["ReLU", 1, 0],
+        ["Reorder", 0, 1],
+        ["ZeroPadding2D", 1, 0],
+    ]
 
 
 def test_each_operation_has_a_precision_and_a_share_of_the_time(result):
@@ -51,6 +76,20 @@ def test_the_figure_shows_kinds_and_the_slowest_operations(result):
     assert titles == ["Layers and operations", "The slowest operations"]
     assert all(axes.get_xlabel() for axes in figure.axes)
     assert result.alt == result.summary
+
+
+def test_each_bar_is_on_the_tick_of_its_kind(result):
+    axes = result.figure().axes[0]
+    kinds = result.kinds()
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(kinds["kind"])
+    for bars, column in zip(axes.containers, ("layers", "operations"), strict=True):
+        assert [bar.get_y() + bar.get_height() / 2 for bar in bars] == [
+            *map(float, range(len(kinds)))
+        ]
+        assert [bar.get_width() for bar in bars] == list(kinds[column])
+
+
+def test_the_result_reads_as_its_summary_and_a_table(result):
     assert result.summary.startswith(result.title)
     assert "conv_a + norm_a + relu_a" in repr(result)
 
