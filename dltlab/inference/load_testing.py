@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -24,8 +24,6 @@ _TIMEOUT = 30  # seconds for an answer
 _MAX_CONCURRENCY = 256
 _MAX_SECONDS = 600
 _MAX_QUOTED = 200  # bytes of an answer that is not JSON
-
-Body = Literal["npy", "json"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,13 +101,7 @@ def predict(address: str, token: str, inputs: Any) -> np.ndarray:
 
 
 def load_test(
-    address: str,
-    token: str,
-    inputs: Any,
-    *,
-    concurrency: int = 8,
-    seconds: float = 5.0,
-    body: Body = "npy",
+    address: str, token: str, inputs: Any, *, concurrency: int = 8, seconds: float = 5.0
 ) -> LoadTest:
     """Send requests from `concurrency` threads, each thread one after another.
 
@@ -122,10 +114,9 @@ def load_test(
         inputs: The examples of each request, `(n, …)`.
         concurrency: From 1 to 256.
         seconds: At most 600; requests in progress at the end are waited for.
-        body: The format of requests and answers: NumPy's "npy", binary numbers, or "json", text.
 
     Raises:
-        Invalid: An argument is not valid, or the service refuses the first request.
+        Invalid: A number or the address is not valid, or the service refuses the first request.
         Unavailable: The service does not answer the first request.
     """
     if not 1 <= concurrency <= _MAX_CONCURRENCY or not 0 < seconds <= _MAX_SECONDS:
@@ -133,7 +124,7 @@ def load_test(
             f"concurrency is {concurrency} and seconds {seconds}; they must be in "
             f"[1, {_MAX_CONCURRENCY}] and (0, {_MAX_SECONDS}]."
         )
-    client = _Client(address, token, inputs, body)
+    client = _Client(address, token, inputs)
     client.answer()
     latencies: list[list[float]] = [[] for _ in range(concurrency)]
     errors = [Counter[str]() for _ in range(concurrency)]
@@ -152,23 +143,6 @@ def load_test(
     return LoadTest(concurrency, len(answered) / elapsed, answered, total_errors)
 
 
-def _npy(inputs: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, inputs, allow_pickle=False)
-    return stream.getvalue()
-
-
-def _json(inputs: np.ndarray) -> bytes:
-    return json.dumps({"inputs": inputs.tolist()}).encode()
-
-
-# The media type of each format, and what writes it.
-_WRITERS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
-    "npy": ("application/x-npy", _npy),
-    "json": ("application/json", _json),
-}
-
-
 class _Client:
     """One request, to be sent over any number of connections.
 
@@ -176,20 +150,19 @@ class _Client:
     service on the same machine would lack.
     """
 
-    def __init__(self, address: str, token: str, inputs: Any, body: Body = "npy") -> None:
+    def __init__(self, address: str, token: str, inputs: Any) -> None:
         url = urlsplit(address)
         if url.scheme != "http" or address.rstrip("/") != f"http://{url.netloc}":
             raise Invalid(
                 f"The address is '{address}': pass http://HOST:PORT, as dltlab serve prints it."
             )
         self._host = url.netloc
-        if body not in _WRITERS:
-            raise Invalid(f"body is '{body}'; it must be {' or '.join(_WRITERS)}.")
-        media_type, write = _WRITERS[body]
-        self._body = write(np.asarray(inputs))
+        body = io.BytesIO()
+        np.save(body, np.asarray(inputs), allow_pickle=False)
+        self._body = body.getvalue()
         self._headers = {
-            "Content-Type": media_type,
-            "Accept": media_type,
+            "Content-Type": "application/x-npy",
+            "Accept": "application/x-npy",
             "Authorization": f"Bearer {token}",
         }
 

@@ -1,6 +1,5 @@
 """Requests to a service: one (`predict`), or many (`load_test`)."""
 
-import http.client
 import math
 import socket
 import threading
@@ -72,23 +71,6 @@ def test_a_load_test_counts_answers_and_refusals():
     assert 0 < result.percentile(50) <= result.percentile(99)
 
 
-@pytest.mark.parametrize(("body", "first_bytes"), [("npy", b"\x93NUMPY"), ("json", b'{"inputs":')])
-def test_requests_are_sent_in_the_format_that_was_asked_for(monkeypatch, client, body, first_bytes):
-    bodies = []
-    request = http.client.HTTPConnection.request
-
-    def record(connection, method, path, content, headers):
-        bodies.append((content, headers["Accept"]))
-        request(connection, method, path, content, headers)
-
-    monkeypatch.setattr(http.client.HTTPConnection, "request", record)
-    result = load_test(str(client.base_url), TOKEN, ones(1), concurrency=1, seconds=0.05, body=body)
-    assert len(result.latencies) > 0
-    assert result.errors == {}
-    assert all(content.startswith(first_bytes) for content, _ in bodies)
-    assert all(accepted.endswith(body) for _, accepted in bodies)
-
-
 def test_failed_connections_are_counted_by_their_exception(client):
     """After the first answer the server accepts connections no more."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -117,8 +99,6 @@ def test_a_load_test_that_cannot_start_says_why(client):
         load_test(str(client.base_url), "wrong", ones(1))
     with pytest.raises(Invalid, match="concurrency is 0"):
         load_test(str(client.base_url), TOKEN, ones(1), concurrency=0)
-    with pytest.raises(Invalid, match="body is 'xml'; it must be npy or json"):
-        load_test(str(client.base_url), TOKEN, ones(1), body="xml")  # type: ignore[arg-type]
     with listener("127.0.0.1", 0, "") as closed:
         address = address_of(closed)
     with pytest.raises(Unavailable, match="does not answer"):
