@@ -1,6 +1,6 @@
 from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import Cost, cost, shape_text
-from .efficientnet import efficientnet_lite0
+from .efficientnet import efficientnet_lite0, imagenet_class_names
 from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
 from .loading import MODEL_FILE, load_model, load_weights
@@ -18,6 +18,7 @@ __all__ = [
     "cost",
     "efficientnet_lite0",
     "googlenet",
+    "imagenet_class_names",
     "in_precision",
     "load_model",
     "load_weights",

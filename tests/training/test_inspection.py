@@ -180,8 +180,8 @@ def test_strongest_channels_vary_most() -> None:
         ]
     )
     (maps,) = inspect(model, np.array([[[0], [1]], [[0], [0]]], np.float32)).layers
-    assert maps.channels.tolist() == [5, 11, 7, 9, 10, 8, 2, 6]
-    assert maps.strongest[0, 1].tolist() == [11, 10, 9, 8, 7, 6, 5, 4]
+    assert maps.channels.tolist() == [5, 11, 7, 9, 10, 8]
+    assert maps.strongest[0, 1].tolist() == [11, 10, 9, 8, 7, 6]
 
 
 def test_negative_evidence_is_left_out(image: np.ndarray) -> None:
@@ -232,7 +232,7 @@ class TestFigures:
         assert "64 of 70 filters" in filters.alt
         assert words in filters.alt
 
-    def test_twelve_layers_of_a_deep_network_are_shown_first_to_last(self) -> None:
+    def test_four_layers_of_a_deep_network_are_shown_first_to_last(self) -> None:
         deep = [layers.Conv2D(9, 3, padding="same", name=f"layer_{place}") for place in range(30)]
         model = keras.Sequential(
             [keras.Input((4, 4, 1)), *deep, layers.GlobalAveragePooling2D(), layers.Dense(2)]
@@ -240,12 +240,12 @@ class TestFigures:
         activations = inspect(model, np.ones((4, 4, 1), np.float32)).activations()
         figure = activations.figure()
         rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-        assert len(rows) == 12
+        assert len(rows) == 4
         assert (rows[0], rows[-1]) == (r"layer_0" + "\n4×4×9", r"layer_29" + "\n4×4×9")
         pixels = np.array(figure.axes[0].images[0].get_array())
-        assert pixels.shape == (32, 8 * 33 - 1)
-        assert np.isnan(pixels).any(axis=0).sum() == 7  # the lines between eight channels
-        assert "12 of 30 layers" in activations.alt
+        assert pixels.shape == (32, 6 * 33 - 1)
+        assert np.isnan(pixels).any(axis=0).sum() == 5  # the lines between six channels
+        assert "4 of 30 layers" in activations.alt
 
     def test_heatmap_covers_the_image(self, image: np.ndarray) -> None:
         grad_cam = inspect(sequential(), image, "0").grad_cam()
