@@ -21,13 +21,11 @@ class EpochProgress:
         step: The number of finished steps in this epoch.
         num_steps: The number of steps in an epoch; None in the first epoch of a data set of
             unknown length.
-        seconds_left: The estimated time until the end of training; None if it is not known.
         loss: The mean loss of the epoch so far; None if none is logged.
     """
 
     step: int
     num_steps: int | None
-    seconds_left: float | None
     loss: float | None
 
 
@@ -44,6 +42,7 @@ class Curves:
         seconds: The training time so far.
         examples_per_second: The speed in the last epoch; None if it is not known.
         progress: The progress within the current epoch, while it runs.
+        seconds_left: The estimated time until the end of training; None if it is not known.
         wait_fraction: The fraction of the training time spent waiting for data, in [0, 1]; None if
             it is not measured.
     """
@@ -56,6 +55,7 @@ class Curves:
         self.seconds = 0.0
         self.examples_per_second: float | None = None
         self.progress: EpochProgress | None = None
+        self.seconds_left: float | None = None
         self.wait_fraction: float | None = None
         self._values: dict[str, dict[int, float]] = {}
 
@@ -168,8 +168,8 @@ class Curves:
             total = f" of {progress.num_steps}" if progress.num_steps else ""
             parts.append(f"step {progress.step}{total}")
         parts.append(f"{self.seconds:.1f} s")
-        if progress and progress.seconds_left is not None:
-            parts.append(f"about {_duration(progress.seconds_left)} left")
+        if self.seconds_left is not None:
+            parts.append(f"about {_duration(self.seconds_left)} left")
         if self.examples_per_second is not None:
             parts.append(f"{self.examples_per_second:,.0f} {self.unit}/s")
         if self.wait_fraction is not None:

@@ -62,10 +62,13 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         if live and self.stops_training:
             self._restore_interrupts = stop_on_interrupt(self.model)
             _at_end_of_cell(self._restore_interrupts)
+        if live:
+            _at_end_of_cell(self._finish)  # a failed `fit` does not call `on_train_end`
         self._step_pause = _LINE_SECONDS if live else _STEP_LINE_SECONDS
         self._train_start = perf_counter()
         self._first_epoch: int | None = None
         self._steady_start: float | None = None
+        self._steps_done = self._step = 0  # of finished epochs, of this epoch
         self._train_seconds = 0.0  # of finished epochs, without validation
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -78,7 +81,7 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the progress within a long epoch."""
-        now = perf_counter()
+        now, self._step = perf_counter(), batch + 1
         if self._steady_start is None:
             self._steady_start = now  # the first step is slow: it compiles
         if now < max(self._output.due, self._steady_start) + self._step_pause:
@@ -88,7 +91,10 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         curves = self._curves
         curves.seconds, curves.examples_per_second = now - self._train_start, self._rate()
         curves.wait_fraction = self._wait_fraction(now)
-        curves.progress = self._progress(batch + 1, now, logs or {})
+        num_steps = self.params.get("steps")
+        loss = (logs or {}).get(loss_name(logs or {}))
+        curves.progress = EpochProgress(batch + 1, num_steps, None if loss is None else float(loss))
+        curves.seconds_left = self._seconds_left(now, num_steps)
         self._output.update()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -102,11 +108,20 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         self._curves.wait_fraction = self._wait_fraction(self._validation_start or now)
         self._train_seconds += (self._validation_start or now) - self._epoch_start
         self._curves.add(epoch + 1, now - self._train_start, rate, logs or {})
+        self._steps_done, num_steps, self._step = self._steps_done + self._step, self._step, 0
+        self._curves.seconds_left = self._seconds_left(now, num_steps)
         self._output.update()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Show the final state."""
         self._restore_interrupts()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Show what is not shown yet, and no remaining time, which an early end leaves."""
+        if self._curves.seconds_left is not None:
+            self._curves.seconds_left = None
+            self._output.update()
         self._output.finish()
 
     def _wait_fraction(self, now: float) -> float | None:
@@ -116,16 +131,14 @@ class Monitor(keras.callbacks.Callback):  # type: ignore[misc]
         seconds = self._train_seconds + now - self._epoch_start
         return min(1.0, self.input_wait.seconds / seconds) if seconds else 0.0
 
-    def _progress(self, step: int, now: float, logs: dict[str, Any]) -> EpochProgress:
-        num_steps = self.params.get("steps")
-        seconds_left = None
-        if num_steps and self._steady_start:
-            first = self._first_epoch or 0
-            done = (self._curves.epoch - first) * num_steps + step
-            left = (self._curves.num_epochs - first) * num_steps - done
-            seconds_left = (now - self._steady_start) / (done - 1) * left if done > 1 else None
-        loss = logs.get(loss_name(logs))
-        return EpochProgress(step, num_steps, seconds_left, None if loss is None else float(loss))
+    def _seconds_left(self, now: float, num_steps: int | None) -> float | None:
+        """Estimate the time until the end from that of the steps so far, with their validation."""
+        if not num_steps or self._steady_start is None:
+            return None
+        done = self._steps_done + self._step
+        num_epochs = self._curves.num_epochs - (self._first_epoch or 0)
+        left = num_epochs * num_steps - done
+        return (now - self._steady_start) / (done - 1) * left if done > 1 and left > 0 else None
 
     def _rate(self) -> float | None:
         """Return the examples per second in this epoch; None if the model does not track its loss.
@@ -178,16 +191,14 @@ def _lines(curves: Curves) -> _Throttle:
 
 
 def _live_figure(curves: Curves) -> _Throttle:
-    """Show a line, then the figure in its place; its last update is at the end of the cell."""
+    """Show a line, then the figure in its place."""
     from IPython.display import display
 
     name = f"dltlab-monitor-{uuid4()}"
     display({"text/plain": curves.line}, raw=True, display_id=name)
-    throttle = _Throttle(
+    return _Throttle(
         lambda: show(curves.draw(), curves.alt, display_id=name, update=True), _REDRAW_SECONDS
     )
-    _at_end_of_cell(throttle.finish)
-    return throttle
 
 
 def _at_end_of_cell(act: Callable[[], None]) -> None:

@@ -88,14 +88,14 @@ def test_progress_within_an_epoch_replaces_the_last_values(
     seconds_left: float | None, words: str | None
 ) -> None:
     result = curves({"loss": 1.0})
-    result.progress = EpochProgress(3, 8, seconds_left, 0.5)
+    result.progress, result.seconds_left = EpochProgress(3, 8, 0.5), seconds_left
     left = f", about {words} left" if words else ""
     assert result.line == (f"Run: epoch 2 of 9, step 3 of 8, 1.0 s{left}, 100 images/s, loss 0.5.")
 
 
 def test_unknown_number_of_steps_is_left_out() -> None:
     result = curves()
-    result.progress = EpochProgress(3, None, None, 0.5)
+    result.progress = EpochProgress(3, None, 0.5)
     result.wait_fraction = 0.25
     assert result.line == "Run: epoch 1 of 9, step 3, 0.0 s, waiting 25%, loss 0.5."
 
@@ -105,5 +105,5 @@ def test_loss_of_another_name_is_drawn_and_told() -> None:
     assert result.loss == "d_loss"
     assert result.line.endswith("d loss 2, validation d loss 3.")
     assert result.draw().axes[0].get_ylabel() == "d loss"
-    result.progress = EpochProgress(3, 8, None, None)
+    result.progress = EpochProgress(3, 8, None)
     assert result.line.endswith("100 images/s.")

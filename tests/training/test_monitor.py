@@ -1,5 +1,6 @@
 """`Monitor` while a network with one weight trains."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -114,11 +115,38 @@ def test_long_epoch_has_a_line_every_ten_seconds_with_step_and_time_left(
     assert [line.partition(", 0 examples/s")[0] for line in lines] == [
         "Run: epoch 1 of 2, step 4 of 8, 16.0 s, about 48 s left",
         "Run: epoch 1 of 2, step 7 of 8, 28.0 s, about 36 s left",
-        "Run: epoch 1 of 2, 32.0 s",
+        "Run: epoch 1 of 2, 32.0 s, about 32 s left",
         "Run: epoch 2 of 2, step 3 of 8, 44.0 s, about 20 s left",
         "Run: epoch 2 of 2, step 6 of 8, 56.0 s, about 8 s left",
         "Run: epoch 2 of 2, 64.0 s",
     ]
+
+
+def test_time_left_is_shown_after_each_epoch_but_the_last_and_includes_validation(
+    model: keras.Model, clock: Clock, notebook: Notebook
+) -> None:
+    fit(model, clock, Monitor(), epochs=4, validation_data=(X, X))
+    times_left = [
+        output.alt.partition(" left")[0].rpartition("about ")[2] for output in notebook.outputs
+    ]
+    assert times_left[2:4] == ["8 s", "4 s"]
+    assert "left" not in notebook.outputs[-1].alt
+
+
+@pytest.mark.parametrize("ends_with_the_cell", [False, True])
+def test_a_training_that_ends_early_shows_no_time_left(
+    model: keras.Model, clock: Clock, notebook: Notebook, ends_with_the_cell: bool
+) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1 and ends_with_the_cell:
+                raise KeyboardInterrupt
+            self.model.stop_training = epoch == 1
+
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(model, clock, Monitor(), Stop(), epochs=9)
+    notebook.end_cell()
+    assert "epoch 2 of 9, 4.0 s, 4 examples/s" in notebook.outputs[-1].alt
 
 
 def test_examples_of_an_image_network_are_called_images(
