@@ -79,6 +79,8 @@ class Batcher:
         self._waiting.extend(parts)
         self._arrived.set()
         try:
+            if len(parts) == 1:
+                return await parts[0].outputs
             outputs = await asyncio.gather(*(part.outputs for part in parts))
         finally:
             for part in parts:  # after one has failed, nobody waits for the others

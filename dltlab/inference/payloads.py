@@ -2,9 +2,11 @@
 
 import io
 import json
+import math
 import tokenize
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,12 @@ from PIL import Image
 from dltlab.errors import Invalid
 from dltlab.inference.backends.base import Arrays
 from dltlab.inference.manifest import EngineManifest, TensorSpec
+
+_NPY_ERRORS = (
+    ValueError, TypeError, OverflowError, RecursionError, MemoryError,
+    SyntaxError, tokenize.TokenError,
+)  # fmt: skip
+_no_warnings = partial(warnings.catch_warnings, action="ignore")  # about files of Python 2
 
 
 def read_json(body: bytes, specs: Sequence[TensorSpec]) -> Arrays:
@@ -47,18 +55,48 @@ def read_npy(body: bytes) -> np.ndarray:
     Raises:
         Invalid: The body is something else, or is longer than its array.
     """
+    array = _plain_array(body)
+    if array is not None:
+        return array
     stream = io.BytesIO(body)
     try:
-        with warnings.catch_warnings(action="ignore"):  # about files of Python 2
+        with _no_warnings():
             array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (
-        ValueError, TypeError, OverflowError, RecursionError, MemoryError,
-        SyntaxError, tokenize.TokenError,
-    ):  # fmt: skip
+    except _NPY_ERRORS:
         raise Invalid("The body is not a .npy array as numpy.save writes it.") from None
     if stream.read(1):
         raise Invalid("The body continues after its array: send one array.")
     return array
+
+
+def _plain_array(body: bytes) -> np.ndarray | None:
+    """Return the array of a `.npy` body of version 1 in C order, without a copy, else None."""
+    end = 10 + int.from_bytes(body[8:10], "little")
+    header = _plain_header(body[:end])
+    if not header:
+        return None
+    shape, dtype = header
+    count = math.prod(shape)
+    if len(body) != end + count * dtype.itemsize:
+        return None
+    return np.frombuffer(body, dtype, count, offset=end).reshape(shape)
+
+
+@lru_cache(256)
+def _plain_header(header: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Return the shape and dtype in a header; clients send the same one again and again."""
+    stream = io.BytesIO(header)
+    try:
+        with _no_warnings():
+            if np.lib.format.read_magic(stream) != (1, 0):
+                return None
+            shape, in_fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    except _NPY_ERRORS:
+        return None
+    is_plain = (
+        not in_fortran_order and dtype.kind in "biuf" and all(length >= 0 for length in shape)
+    )
+    return (shape, dtype) if is_plain else None
 
 
 def read_image_file(body: bytes, manifest: EngineManifest) -> np.ndarray:
@@ -139,8 +177,16 @@ def to_npy(outputs: Arrays) -> bytes:
         raise Invalid(
             f"The network has {len(outputs)} outputs, and .npy holds one array: accept JSON."
         )
+    (output,) = outputs
+    return _npy_header(output.shape, output.dtype) + output.tobytes()
+
+
+@lru_cache(256)
+def _npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """Return what precedes the numbers of an array in C order."""
     stream = io.BytesIO()
-    np.save(stream, outputs[0])
+    header = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
+    np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue()
 
 

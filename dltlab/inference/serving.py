@@ -9,7 +9,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 
@@ -39,6 +39,7 @@ _IMAGE = "image/"
 _NPY = ("application/x-npy", "application/octet-stream")
 _BATCH_WAIT = 0.002  # seconds to wait for as many examples as in the last batch; see `Batcher`
 _MAX_EXAMPLES = 4096  # in a request
+_QUICKLY_READ = 2**20  # bytes of a .npy body that take less time to read than to hand to a thread
 _BODY_TIMEOUT = 20  # seconds for a body to arrive
 _BACKLOG = 2048  # connections that wait to be accepted; uvicorn's default
 _SHUTDOWN_TIMEOUT = 60  # seconds to answer requests in progress after SIGTERM
@@ -172,7 +173,7 @@ class _Service:
     def application(self) -> Starlette:
         return Starlette(
             routes=[
-                Route("/predict", self._predict, methods=["POST"]),
+                Route("/predict", _Endpoint(self._predict), methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/metrics", self._show_metrics),
             ],
@@ -196,7 +197,8 @@ class _Service:
 
     async def _predict(self, request: Request) -> Response:
         self._require_token(request)
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        headers = request.headers
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type not in (_JSON, *_NPY) and not media_type.startswith(_IMAGE):
             raise HTTPException(
                 415, f"The body is '{media_type}': send {_JSON}, {_NPY[0]} or {_IMAGE}jpeg."
@@ -208,9 +210,9 @@ class _Service:
         self._requests += 1
         try:
             with self._metrics.latency.time():
-                inputs = self._inputs(media_type, await self._body(request))
+                inputs = await self._inputs(media_type, await self._body(request))
                 outputs = await self._batcher.run(inputs)
-                return self._response(outputs, request.headers.get("accept", ""))
+                return self._response(outputs, headers.get("accept", ""))
         finally:
             self._requests -= 1
 
@@ -238,18 +240,34 @@ class _Service:
         )
         if int(request.headers.get("content-length", 0)) > self._max_body:
             raise too_large
-        body = bytearray()
+        chunks, size, is_complete = [], 0, False
         try:
             async with asyncio.timeout(_BODY_TIMEOUT):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > self._max_body:
+                while not is_complete:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    is_complete = not message.get("more_body", False)
+                    chunks.append(message.get("body", b""))
+                    size += len(chunks[-1])
+                    if size > self._max_body:
                         raise too_large
         except TimeoutError:
             raise HTTPException(408, f"The body did not arrive within {_BODY_TIMEOUT} s.") from None
-        return bytes(body)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _inputs(self, media_type: str, body: bytes) -> Arrays:
+    async def _inputs(self, media_type: str, body: bytes) -> Arrays:
+        """Return the examples in a body; read it in a thread if that takes long.
+
+        Raises:
+            Invalid: They do not fit the model's inputs.
+            HTTPException: There are too many.
+        """
+        if media_type in _NPY and len(body) <= _QUICKLY_READ:
+            return self._read(media_type, body)
+        return await asyncio.to_thread(self._read, media_type, body)
+
+    def _read(self, media_type: str, body: bytes) -> Arrays:
         """Return the examples in a body as the engine takes them.
 
         Raises:
@@ -276,6 +294,23 @@ class _Service:
         if any(media_type in accept for media_type in _NPY):
             return Response(to_npy(outputs), media_type=_NPY[0])
         return JSONResponse(to_json(outputs, self._engine.manifest))
+
+
+class _Endpoint:
+    """Answers with a handler's response, without Starlette's own handling of its errors.
+
+    The application handles them all the same; twice costs a tenth of a short request.
+
+    Args:
+        handler: Returns the response to a request.
+    """
+
+    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handler(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 class _Metrics:

@@ -90,6 +90,26 @@ def test_json_numbers_that_an_integer_dtype_does_not_have_are_refused(value):
         read_json(b'{"inputs": [%s]}' % value, [BYTE])
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype="float32").reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype="int64").reshape(2, 3)),
+        np.arange(6, dtype=">u2").reshape(1, 6)[:, ::2],
+        np.ones((0, 3), bool),
+        np.float64(3),
+        np.array(["a", "bc"]),
+    ],
+    ids=["C order", "Fortran order", "big-endian", "empty", "scalar", "text"],
+)
+def test_npy_bodies_are_read_and_written_as_numpy_does(array):
+    assert to_npy([np.asarray(array)]) == npy(np.ascontiguousarray(array).reshape(array.shape))
+    for _ in range(2):  # the second time its header is known
+        read = read_npy(npy(array))
+        assert read.dtype == array.dtype
+        np.testing.assert_array_equal(read, array)
+
+
 def test_an_npy_body_is_read_as_it_is():
     array = np.random.default_rng(1).random((3, 2), np.float32)
     np.testing.assert_array_equal(read_npy(npy(array)), array)

@@ -8,6 +8,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +18,11 @@ import pytest
 from PIL import Image
 
 from dltlab.errors import Invalid, Unavailable
+from dltlab.inference import serving
 from dltlab.inference.manifest import TensorSpec
+from dltlab.inference.payloads import read_json
 from dltlab.inference.serving import curl_command, listener
+from tests.deadlines import HANG_SECONDS
 from tests.inference_fixtures import (
     ACCEPT_NPY,
     JSON,
@@ -147,6 +151,26 @@ def test_outputs_that_json_does_not_have_are_available_as_an_array(client):
 
     assert (refused.status_code, answer.status_code) == (422, 200)
     assert np.isinf(np.load(io.BytesIO(answer.content))[0, 0])
+
+
+def test_a_large_body_is_read_while_others_are_answered(monkeypatch):
+    """Reading it occupies a thread, and not the event loop."""
+    is_reading, may_go_on = threading.Event(), threading.Event()
+
+    def read_slowly(*arguments: Any) -> Any:
+        is_reading.set()
+        assert may_go_on.wait(HANG_SECONDS)
+        return read_json(*arguments)
+
+    monkeypatch.setattr(serving, "read_json", read_slowly)
+    with running_service(DoublingEngine()) as client, ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(client.predict, {"inputs": [[1, 2]]})
+        assert is_reading.wait(HANG_SECONDS)
+        try:
+            assert client.get("/healthz").status_code == 200
+        finally:
+            may_go_on.set()
+        assert slow.result().json() == {"outputs": [[2, 4]]}
 
 
 def test_a_body_above_the_limit_is_refused_with_or_without_its_length(client):
