@@ -108,7 +108,7 @@ def a_zygote_is_ready() -> bool:
 
 
 @pytest.fixture(scope="session")
-def _shared_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shared_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A runtime folder for all tests with warm kernels, so that they share a zygote."""
     folder = tmp_path_factory.mktemp("runtime")
     yield folder
@@ -124,9 +124,9 @@ def cold_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def warm_kernels(_shared_runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def warm_kernels(shared_runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make kernels of this process, and of those it starts, warm once a zygote is ready."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(_shared_runtime))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(shared_runtime))
     _set_provisioner(monkeypatch, PROVISIONER)
 
 

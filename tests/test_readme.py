@@ -89,8 +89,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(folder: Path) -> dict[str, str]:
-    """The reader's environment variables, with a course whose data sets are short."""
+def environment(folder: Path, shared_runtime: Path) -> dict[str, str]:
+    """The reader's environment variables, with a course whose data sets are short.
+
+    Zygotes that the commands start end with the tests.
+    """
     course = folder / "short"
     for name in ("datasets", "solutions"):
         shutil.copytree(
@@ -111,6 +114,7 @@ def environment(folder: Path) -> dict[str, str]:
         "DLTLAB_DATA_DIR": str(folder / "store"),
         "DLTLAB_ENGINE_DIR": str(folder / "engines"),
         "DLTLAB_PROGRESS": str(folder / "progress.jsonl"),
+        "XDG_RUNTIME_DIR": str(shared_runtime),
         "COLUMNS": "100",
     }
 

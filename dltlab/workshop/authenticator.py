@@ -27,7 +27,7 @@ class TooManyFailures(HTTPError):
 
 
 class CardAuthenticator(Authenticator):  # type: ignore[misc]
-    """Signs in whoever has a card's code.
+    """Signs in a person who has a card's code.
 
     A right code always signs in, whatever others have tried before; only failures are slowed down.
     That is enough against guessing: there are 2^59 codes.

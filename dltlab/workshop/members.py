@@ -5,7 +5,7 @@ import pwd
 from collections.abc import Sequence
 from pathlib import Path
 
-from dltlab.errors import NotFound, Unavailable
+from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.workshop.accounts import create_account, require_account
 from dltlab.workshop.cards import sign_in_link, write_cards
 from dltlab.workshop.codes import CodeBook
@@ -79,10 +79,10 @@ def make_cards(folder: WorkshopFolder, renewed: Sequence[str]) -> Path | None:
         The file, or None if there are no new codes.
 
     Raises:
-        Invalid: The roster is not valid.
+        Invalid: The roster is not valid, or nobody signs in with a card.
         NotFound: Nobody has such an account.
     """
-    settings = read_settings(folder).content
+    settings = _settings_with_cards(folder)
     folder.create()
     members = _enroll(folder, settings)
     accounts = [member.account for member in members if member.enrolled]
@@ -99,14 +99,32 @@ def make_link(folder: WorkshopFolder, account: str) -> str:
     """Return a link with which a person signs in once, within a day.
 
     Raises:
+        Invalid: Nobody signs in with a card.
         NotFound: Nobody has such an account.
     """
+    settings = _settings_with_cards(folder)
     members = read_members(folder)
     if not any(member.account == account and member.enrolled for member in members):
         raise NotFound(
             f"Nobody has the account {account} yet; make the accounts with: dltlab workshop cards"
         )
-    return sign_in_link(read_settings(folder).content.url, CodeBook(folder).link(account))
+    return sign_in_link(settings.url, CodeBook(folder).link(account))
+
+
+def _settings_with_cards(folder: WorkshopFolder) -> Settings:
+    """Return the settings of a workshop in which people sign in with cards.
+
+    Raises:
+        Invalid: They sign in with another authenticator.
+    """
+    settings = read_settings(folder).content
+    if settings.sign_in.own_accounts:
+        name = settings.sign_in.authenticator
+        raise Invalid(
+            f"People sign in with the authenticator '{name}', which knows no cards: set "
+            'authenticator = "cards" under [sign_in] to use them.'
+        )
+    return settings
 
 
 def print_cards(

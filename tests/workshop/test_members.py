@@ -67,6 +67,16 @@ def test_cards_can_be_made_before_and_again(folder):
         make_cards(folder, ["learner09"])
 
 
+def test_there_are_no_cards_or_links_with_another_authenticator(folder):
+    folder.settings_file.write_text('[sign_in]\nauthenticator = "dummy"\n')
+
+    with pytest.raises(Invalid, match="the authenticator 'dummy', which knows no cards"):
+        make_cards(folder, [])
+    with pytest.raises(Invalid, match="the authenticator 'dummy', which knows no cards"):
+        make_link(folder, "learner01")
+    assert not list(folder.path.glob("cards*.html"))
+
+
 def test_a_link_is_for_somebody_on_the_roster(folder):
     with pytest.raises(NotFound, match="dltlab workshop cards"):
         make_link(folder, "learner01")
