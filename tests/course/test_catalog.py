@@ -33,6 +33,14 @@ def test_a_source_that_is_not_named_nn_topic_is_an_error(course, source, name):
     assert course.lab_names() == []
 
 
+def test_a_draft_in_a_folder_of_its_own_is_no_lab(course):
+    (course.solutions / "drafts").mkdir()
+    (course.solutions / "drafts" / "02_second_topic.py").write_text("# %%\n")
+
+    assert course.lab_names() == ["01_my_topic"]
+    assert [lab.name for lab in course.read()] == ["01_my_topic"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["2", "02", "second_topic", "02_second_topic", "02_second_topic.ipynb", "02_second_topic.py"],
