@@ -4,7 +4,6 @@ import numpy as np
 
 from dltlab.exercises import (
     Array,
-    Integer,
     Number,
     attempt,
     correct,
@@ -48,6 +47,7 @@ def _(x, h, kernel, recurrent_kernel, bias):
         "You use the transpose of the recurrent kernel; use `h @ recurrent_kernel`.",
         np.tanh(inputs + h @ recurrent_kernel.T + bias),
     )
+    yield "You take a sigmoid of the sum; take the tanh.", _sigmoid(inputs + states + bias)
     yield (
         "You add two hyperbolic tangents; take one, of the whole sum.",
         np.tanh(inputs + bias) + np.tanh(states),
@@ -132,22 +132,21 @@ def _(gradient, state, recurrent_kernel):
 
 @question
 def forgetting():
-    """Look at the two curves of the LSTM. What decides how fast its gradient vanishes?"""
+    """Look at the solid curves. What decides how fast the gradient vanishes on the direct way?"""
     return [
         wrong(
             "The tanh: an LSTM has none, so nothing is lost.",
-            "It has two. But on the way from one cell state to the next there is none.",
+            "It has two. But on the direct way from one cell state to the next there is none.",
         ),
         wrong(
             "The number of its weights: it has four times as many.",
-            "Both curves belong to networks of the same size.",
+            "All curves belong to networks of the same size.",
         ),
         correct(
-            "Its forget gate: from step to step the gradient of the cell state is multiplied by "
-            "about f, and f can be near 1.",
-            "An LSTM does not remember by itself, but it can learn to: it only has to keep a gate "
-            "near 1. A plain network would have to keep a whole matrix neither too large nor too "
-            "small.",
+            "The forget gate: at each step back along the cell state, the gradient is multiplied "
+            "by f, and f can be near 1.",
+            "An LSTM does not remember by itself, but it can learn to: it has to keep a gate near "
+            "1. A plain network would have to keep a whole matrix neither too large nor too small.",
         ),
         wrong(
             "Clipping: Keras clips the gradients of an LSTM.",
@@ -621,6 +620,87 @@ def _(lengths, batch_size):
     return np.float32(padding / steps)
 
 
+@exercise(
+    "`table[ids]` takes all rows at once; its shape is (b, steps, dims). Which of these rows must "
+    "not count?",
+    "`is_word = (ids > 0)[:, :, np.newaxis]` is true where a row counts. Multiply by it before you "
+    "sum over the steps.",
+    "Divide by the number of words of each sentence, `is_word.sum(axis=1)`, not by the number of "
+    "steps.",
+    returns=Array("mean"),
+    otherwise="Your result is not the mean of the rows of the words in each sentence.",
+)
+def mean_embedding():
+    (table,) = random_arrays((9, 4))
+    yield np.array([[3, 5, 3, 0, 0], [8, 0, 0, 0, 0], [1, 2, 6, 7, 4]]), table
+    (table,) = random_arrays((6, 3))
+    yield np.array([[5, 5, 1, 2, 0, 0, 0], [2, 4, 0, 0, 0, 0, 0]]), table
+
+
+@mean_embedding.mistakes
+def _(ids, table):
+    is_word = (ids > 0)[:, :, np.newaxis]
+    rows, count = table[ids], is_word.sum(axis=1)
+    yield (
+        "Your mean counts the padding: the same sentence with more padding gets another mean.",
+        rows.mean(axis=1),
+        "Which entries of `ids` are 0? Their rows must be left out, and not be counted either.",
+    )
+    yield (
+        "You leave out the rows of the padding, but divide by the number of steps. Divide by the "
+        "number of words.",
+        (rows * is_word).mean(axis=1),
+    )
+    yield (
+        "You divide by the number of words, but the sum contains the rows of the padding.",
+        rows.sum(axis=1) / count,
+    )
+    yield (
+        "You return the sum of the rows; divide it by the number of words.",
+        ((rows * is_word).sum(axis=1)),
+    )
+    yield (
+        "You divide by the number of words of the whole batch; each sentence has its own.",
+        (rows * is_word).sum(axis=1) / is_word.sum(),
+    )
+    yield (
+        "A word that occurs twice in a sentence counts twice.",
+        [table[np.unique(row[row > 0])].mean(axis=0) for row in ids],
+    )
+    yield (
+        "Your rows are those of other words: word n has the row `table[n]`.",
+        (table[ids - 1] * is_word).sum(axis=1) / count,
+    )
+    yield (
+        "You take the largest value of each column; take the mean.",
+        np.where(is_word, rows, -np.inf).max(axis=1),
+    )
+
+
+@mean_embedding.accepts
+def _(ids, table):
+    return [table[row[row > 0]].mean(axis=0).tolist() for row in ids]
+
+
+@mean_embedding.accepts
+def _(ids, table):
+    counts = np.stack([(ids == word).sum(axis=1) for word in range(1, len(table))], axis=1)
+    return counts @ table[1:] / counts.sum(axis=1, keepdims=True)
+
+
+@mean_embedding.accepts
+def _(ids, table):
+    import keras
+
+    embedding = keras.layers.Embedding(*table.shape, weights=[table], mask_zero=True)
+    return keras.layers.GlobalAveragePooling1D()(embedding(ids))
+
+
+@mean_embedding.rejects("has the shape (4,); expected (3, 4)")
+def _(ids, table):
+    return table[ids[ids > 0]].mean(axis=0)
+
+
 @question
 def keeps_the_kernel():
     """A GPU is there. Which of these layers still runs on cuDNN's kernel?"""
@@ -642,67 +722,6 @@ def keeps_the_kernel():
             "Keras' default was chosen for the kernel's convention; this is the other one.",
         ),
     ]
-
-
-@exercise(
-    "The recurrent weights of an LSTM with n units: n rows, 4 · n columns.",
-    "Each weight is multiplied and added once for each sequence of the batch: two operations. But "
-    "it is loaded only once for the whole batch.",
-    returns=(Integer("number of operations"), Integer("number of bytes")),
-    otherwise={
-        "number of operations": "`{call}`: {value} operations. Each recurrent weight takes part in "
-        "a multiplication and an addition, in each sequence of the batch.",
-        "number of bytes": "`{call}`: {value} bytes. Each recurrent weight is loaded once.",
-    },
-)
-def lstm_step_cost():
-    yield 10, 3, 8
-    yield 64, 16, 2
-    yield 7, 5, 4
-
-
-@lstm_step_cost.mistakes
-def _(units, batch, bytes_each):
-    weights = 4 * units * units
-    plain = "are those of a plain recurrent network. An LSTM has four such matrices."
-    yield (
-        "`{call}`: the two numbers are in the opposite order; return the operations first.",
-        (weights * bytes_each, 2 * weights * batch),
-    )
-    yield "`{call}`: your operations " + plain, (weights * batch / 2, ...)
-    yield (
-        "`{call}`: you count a multiplication and an addition as one operation.",
-        (weights * batch, ...),
-    )
-    yield (
-        f"`{{call}}`: your operations are those of one sequence, and the batch has {batch}.",
-        (2 * weights, ...),
-    )
-    yield (
-        "`{call}`: you load the weights once for each sequence. The batch shares them.",
-        (..., weights * bytes_each * batch),
-    )
-    yield (
-        f"`{{call}}`: you count weights, not bytes; each takes {bytes_each} bytes.",
-        (..., weights),
-    )
-    yield "`{call}`: your bytes " + plain, (..., units**2 * bytes_each)
-
-
-@lstm_step_cost.accepts
-def _(units, batch, bytes_each):
-    matrix = np.empty((units, 4 * units))
-    return np.array([2 * batch * matrix.size, bytes_each * matrix.size])
-
-
-@lstm_step_cost.accepts
-def _(units, batch, bytes_each):
-    return [8.0 * batch * units**2, 4.0 * bytes_each * units**2]
-
-
-@lstm_step_cost.rejects("return 2 values: number of operations and number of bytes")
-def _(units, batch, bytes_each):
-    return 2 * batch / bytes_each
 
 
 BAR, CHALLENGE_SEEDS, HISTORY, HORIZON = 0.0005, 2, 500, 84
