@@ -41,6 +41,10 @@ def _(probabilities):
     yield "You return the surprise of each character. Return their mean.", surprises
     yield "You return the sum; bits per character are the mean.", surprises.sum()
     yield (
+        "You return the perplexity, 2 to the power of the bits. Return the bits.",
+        2 ** surprises.mean(),
+    )
+    yield (
         "You use the natural logarithm, which counts nats. Bits need base 2.",
         -np.mean(np.log(probabilities)),
     )
@@ -50,8 +54,8 @@ def _(probabilities):
         -np.log2(np.mean(probabilities)),
     )
     weighted = (
-        "You weight each surprise with its probability, as in an entropy. The text has done that "
-        "already: probable characters come often."
+        "You weight each surprise with its probability, as in an entropy. That is not needed: "
+        "probable characters already occur more often in the text."
     )
     yield weighted, (probabilities * surprises).sum()
     yield weighted, (probabilities * surprises).mean()
@@ -90,12 +94,13 @@ def knows_nothing():
         wrong("1/64", "That is the probability of each symbol. What is -log2 of it?"),
         correct(
             "6",
-            "-log2(1/64) = 6: six tosses of a coin tell 64 symbols apart. A network that has not "
-            "learned anything yet begins at the logarithm of the number of symbols.",
+            "-log2(1/64) = 6: six tosses of a coin distinguish 64 symbols. A network that has not "
+            "learned anything yet begins near the logarithm of the number of symbols.",
         ),
         wrong(
             "8, since a character is a byte",
-            "That is how a file stores it. But a byte tells 256 symbols apart, and here are 64.",
+            "That is how a plain text file stores it. But a byte distinguishes 256 symbols, and "
+            "here are 64.",
         ),
     ]
 
@@ -154,6 +159,14 @@ def _one(followers):
     return 1
 
 
+def _backed_off(symbol, context, counts, num_symbols):
+    """Return what the longest context says after which the symbol was seen."""
+    for followers in filter(None, map(counts.get, reversed(_ends(context)))):
+        if followers[symbol]:
+            return followers[symbol] / (followers.total() + len(followers))
+    return 1 / num_symbols
+
+
 @ngram_probability.mistakes
 def _(symbol, context, counts, num_symbols):
     p = 1 / num_symbols
@@ -167,6 +180,11 @@ def _(symbol, context, counts, num_symbols):
         "You return the share of the counts alone. Then a symbol that was never seen after a "
         "context has the probability 0. Mix the share with the shorter context's probability.",
         followers[symbol] / followers.total(),
+    )
+    yield (
+        "You back off: you use only the longest context after which the symbol was seen. "
+        "Interpolate: mix in what the shorter contexts say, too.",
+        _backed_off(symbol, context, counts, num_symbols),
     )
     yield (
         "You add one to each count. That is another rule; use the formula above.",
@@ -204,7 +222,7 @@ def _(symbol, context, counts, num_symbols):
         _mixed(p, symbol, [context[-length:] for length in range(len(context) + 1)], counts),
     )
     yield (
-        "After whatever context you return what the empty one says. Does your loop go on?",
+        "After every context you return what the empty one says. Does your loop continue?",
         _mixed(p, symbol, [""], counts),
     )
     yield (
@@ -332,6 +350,11 @@ def _(compress, train, validation):
         (both - read) / len(train),
     )
     yield "You return {value}: you divide by the length of both texts.", (both - read) / num_both
+    yield (
+        "You return {value}: you subtract the length of the training text itself. Subtract its "
+        "compressed length.",
+        (both - 8 * len(train.encode())) / num,
+    )
     undivided = "You return {value}, for all characters together: divide by their number."
     yield undivided, both - read
     yield undivided, (both - read) / 8
@@ -353,17 +376,17 @@ def _(compress, train, validation):
 
 @question
 def gzip_window():
-    """One of the three hardly profits from the training text. Why gzip?"""
+    """Of the three, gzip usually gains least from a long training text. Why?"""
     return [
         wrong(
             "It is the oldest of the three, and its code is worse.",
-            "How it encodes what it finds is not the point. How far back does it look?",
+            "The question is not how it encodes what it finds. How far back does it look?",
         ),
         correct(
             "It only looks back 32,768 bytes, so it cannot see most of the training text.",
-            "gzip writes a repeated piece as a distance back and a length, and the distance ends "
-            "at 32 kB: it has forgotten all but the last pages. lzma looks back over all of it, "
-            "and bzip2 sorts the whole text by the context of each character.",
+            "gzip writes a repeated piece as a distance back and a length, and the distance is at "
+            "most 32 kB: it can only refer to the last pages. lzma looks back over megabytes, and "
+            "bzip2 sorts blocks of up to 900 kB by the context of each character.",
         ),
         wrong(
             "It knows nothing about words.",
@@ -718,7 +741,7 @@ def top_k():
 
 
 SAME_SHARES = (
-    "The right symbols stay, but all with the same probability; they should keep their proportions."
+    "You keep the correct symbols, but all with the same probability. Keep their proportions."
 )
 SOFTMAX = "You take a softmax of what is left, which changes the proportions. Divide by the sum."
 PLACES = "Each symbol should keep its place; those that are left out get 0."
@@ -885,25 +908,25 @@ def _(probabilities, share):
 
 @question
 def which_knob():
-    """Your text has one odd letter on each line, but is dull otherwise. Which knob do you turn?"""
+    """A text repeats itself, and has one wrong letter on each line. Which setting do you try?"""
     return [
         wrong(
             "A lower temperature.",
-            "It makes odd letters rarer, but the dull text even duller.",
+            "It makes wrong letters rarer, but the text repeats itself even more.",
         ),
         correct(
             "A nucleus of 0.9, at temperature 1.",
-            "The odd letters come from the many symbols that have little probability each, but "
-            "not little together. The nucleus removes these and leaves the proportions of the "
-            "good symbols as they are.",
+            "The wrong letters are among the many symbols with a small probability each, which "
+            "together is not small. The nucleus removes these, and leaves the proportions of the "
+            "others as they are.",
         ),
         wrong(
             "A higher temperature.",
-            "That would be less dull, with an odd letter in each word.",
+            "The text would repeat itself less, but have more wrong letters.",
         ),
         wrong(
             "Top-k with k = 1.",
-            "That is always the best symbol, which gives the dullest text of all.",
+            "That always takes the most probable symbol, and such texts repeat themselves most.",
         ),
     ]
 
@@ -945,12 +968,12 @@ def _(states, values):
         np.corrcoef(states, rowvar=False),
     )
     yield (
-        "A cell that goes down where the values go up should have -1, not 1: keep the sign.",
+        "A number that falls where the values rise should have -1, not 1: keep the sign.",
         np.abs(pearson),
     )
     yield "You return the squares of the correlations.", pearson**2
     covariance = (
-        "That is the covariance: it grows with the size of a cell's numbers. Divide by the square "
+        "That is the covariance: it grows with the scale of a column. Divide by the square "
         "root of the product of the sums of squares."
     )
     yield covariance, products / num
@@ -971,8 +994,8 @@ def _(states, values):
         ("the values", centered, values),
     ):
         yield (
-            f"You have not subtracted the mean of {name}: what is always large then seems to go "
-            "along with everything.",
+            f"You have not subtracted the mean of {name}: a column that is always large then seems "
+            "to be correlated with everything.",
             _cosines(columns, other),
         )
     yield (
@@ -982,11 +1005,11 @@ def _(states, values):
         "for each column?",
     )
     yield (
-        "For a cell that never changes you return nan: 0 divided by 0. Return 0.",
+        "For a column that never changes you return nan: 0 divided by 0. Return 0.",
         products / np.sqrt(squares),
     )
     yield (
-        "For a cell that never changes you return 1. It goes along with nothing: return 0.",
+        "For a column that never changes you return 1. Return 0.",
         np.where(squares > 0, pearson, 1.0),
     )
 
@@ -1011,52 +1034,29 @@ def _(states, values):
 
 @question
 def two_halves():
-    """You look for the cell that goes along with a trait best, out of 512.
+    """Out of hundreds of numbers, you look for the one with the largest correlation.
 
-    Then you report its correlation on the same text on which you found it. What is wrong?
+    Then you report that correlation, from the same text on which you found the number. Why is this
+    misleading?
     """
     return [
         wrong(
-            "Nothing: it is measured on held-out text.",
-            "The network did not learn from that text. But you did: you used it to choose the "
-            "cell.",
+            "It is not: the network has not learned from this text.",
+            "The network has not. But you have: you used the text to choose the number.",
         ),
         wrong(
-            "512 cells are too few to find anything.",
-            "The more you look at, the more likely one of them goes along by chance.",
+            "Hundreds of numbers are too few to find anything.",
+            "The more numbers you try, the more likely one is correlated by chance.",
         ),
         correct(
-            "The best of 512 is partly lucky: on other text it will be worse.",
-            "Whoever picks the best must measure it again, on text that was not used for the "
-            "choice. It is the same reason for which networks are not tested on what they learned "
-            "from.",
+            "The largest of many is partly chance: on other text it will be smaller.",
+            "After choosing the best of many, measure it again on text that was not used for the "
+            "choice. For the same reason, networks are not tested on their training data.",
         ),
         wrong(
             "Correlation should be measured on the training text.",
-            "The network may know that text by heart. The question is what it can tell in a text "
-            "that it has never seen.",
-        ),
-    ]
-
-
-@question
-def how_many_steps():
-    """To write 1,000 characters, one sampler re-reads the last 256 each time, one keeps its state.
-
-    After a prompt of 256 characters, how many more steps of the LSTM does the first one take?
-    """
-    return [
-        wrong("As many: both write 1,000 characters.", "How many does it *read* for each?"),
-        wrong("Twice as many.", "It reads 256 characters to write one."),
-        wrong(
-            "1,000 times as many.",
-            "If it read again everything it has written, it would be about half of that, and grow "
-            "with the text. It reads only the last 256.",
-        ),
-        correct(
-            "About 200 times as many.",
-            "256 × 1,000 steps against 256 + 1,000. How much of that you see in seconds depends on "
-            "what else a character costs.",
+            "The network may have stored that text. The question is what it knows about text that "
+            "it has not seen.",
         ),
     ]
 
@@ -1070,7 +1070,7 @@ MOST_PARAMETERS = 100_000
     "Count before you train: a layer of n LSTM cells on vectors of m numbers has 4n(n + m + 1) "
     "parameters. `model.count_params()` returns the sum.",
     "A small network can take larger learning rates and needs no dropout, but it needs many steps: "
-    "smaller batches and several epochs.",
+    "a thousand, in several passes through the text.",
     smoke={"num_characters": 10_000, "bar": 5.5},
 )
 def train_writer(answer, num_characters=None, bar=BAR):
