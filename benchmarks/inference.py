@@ -10,7 +10,7 @@ after another, and as many calls at the same time as there are cores ("streams")
 model called eagerly and `tf.function` the model as a graph, measured by the same loop. OpenVINO's
 `benchmark_app` runs the file of the engine with the same batch size, streams, threads and
 precision, in turns with ours; the medians count. Precisions that a processor only emulates are left
-out: float16 in TensorFlow, and in XLA all but float32. `char_rnn` is lab 04's network, one symbol
+out: float16 in TensorFlow, and in XLA all but float32. `char_rnn` is `models.char_rnn`, one symbol
 at a time with its state. `loading` is the time to build an engine, and to open it once it is built.
 """
 
