@@ -277,7 +277,7 @@ def why_shift():
             "Each weight belongs to one place. After the move, the ink meets weights that were "
             "learned for other places.",
             "To this network an image is a list of pixels. It does not know which of them are "
-            "neighbors. A network that slides its stencils over the image can do better.",
+            "neighbors. A network that slides small kernels over the image can do better.",
         ),
         wrong(
             "It was not trained for long enough.",
@@ -291,19 +291,19 @@ def why_shift():
 
 
 @exercise(
-    "A list of layers in `keras.Sequential([...])`: input, convolutions, pooling, and the vote.",
-    "`layers.Conv2D(32, 3, padding='same', activation='relu')` holds 32 stencils of 3 × 3 pixels. "
+    "A list of layers in `keras.Sequential([...])`: input, convolutions, pooling, a dense layer.",
+    "`layers.Conv2D(32, 3, padding='same', activation='relu')` has 32 kernels of 3 × 3 pixels. "
     "`layers.MaxPooling2D()` comes after it.",
-    "Begin with `keras.Input(input_shape)`, and end with `layers.Flatten()` and `layers.Dense(10)` "
-    "without an activation.",
+    "Begin with `keras.Input(input_shape)`, and end with `layers.Flatten()` and "
+    "`layers.Dense(num_classes)` without an activation.",
 )
 @in_float32()
 def build_cnn(answer):
     """Look at the layers of a network, and at what it computes with other weights."""
     from keras import layers
 
-    for shape in ((28, 20, 1), (8, 8, 1)):
-        model = answer(shape)
+    for shape, num_classes in (((28, 20, 3), 3), ((8, 8, 1), 10)):
+        model = answer(shape, num_classes)
         require_model(model)
         require(
             getattr(model, "inputs", None),
@@ -311,7 +311,7 @@ def build_cnn(answer):
             "`keras.Input(input_shape)`.",
         )
         images = 100 * np.random.default_rng(1).normal(size=(6, *shape))
-        scores_of(model, images, num_scores=10)
+        scores_of(model, images, num_scores=num_classes)
     require(
         _has_layer(model, layers.Conv2D),
         "There is no convolution in your model: use `layers.Conv2D`.",
@@ -322,8 +322,8 @@ def build_cnn(answer):
     require_logits(averaging, images)
     require(
         np.ptp(change, axis=0).max() > 1e-3 * np.abs(change).max(),
-        "Your convolutions are linear: many layers, but no more than the stencils from before. "
-        "Give them an activation.",
+        "Your convolutions are linear: several linear layers compute no more than one. Give them "
+        "an activation.",
     )
     require(
         _has_layer(model, layers.MaxPooling2D, layers.AveragePooling2D)
@@ -353,7 +353,7 @@ def _with_average_pooling(model):
     return models.clone_model(model, clone_function=replace, recursive=True)
 
 
-def _cnn(input_shape, *, first="relu", last=None, pooling=True, num_classes=10):
+def _cnn(input_shape, num_classes=10, *, first="relu", last=None, pooling=True):
     from keras import Input, Sequential, layers
 
     features = [layers.Conv2D(8, 3, activation=first)] + pooling * [layers.MaxPooling2D()]
@@ -362,56 +362,173 @@ def _cnn(input_shape, *, first="relu", last=None, pooling=True, num_classes=10):
 
 
 @build_cnn.accepts
-def _(input_shape):
+def _(input_shape, num_classes):
     from keras import Input, Model, layers, ops
 
     inputs = Input(input_shape)
     x = ops.relu(layers.BatchNormalization()(layers.Conv2D(8, 3)(inputs)))
-    return Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    return Model(inputs, layers.Dense(num_classes)(layers.GlobalAveragePooling2D()(x)))
 
 
 @build_cnn.accepts
-def _(input_shape):
+def _(input_shape, num_classes):
     from keras import Input, Sequential, layers
 
     features = [layers.Conv2D(8, 3, activation="tanh", use_bias=False), layers.MaxPooling2D()]
-    vote = [layers.Flatten(), layers.Dense(10, "linear", bias_initializer="ones")]
+    vote = [layers.Flatten(), layers.Dense(num_classes, "linear", bias_initializer="ones")]
     return Sequential([Input(input_shape), Sequential(features), *vote])
 
 
 @build_cnn.rejects("Begin with `keras.Input(input_shape)`")
-def _(input_shape):
+def _(input_shape, num_classes):
     from keras import Sequential, layers
 
-    return Sequential([layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(10)])
+    return Sequential([layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(num_classes)])
 
 
-@build_cnn.rejects("has the shape (6, 26, 18, 10); expected (6, 10)")
-def _(input_shape):
+@build_cnn.rejects("has the shape (6, 26, 18, 3); expected (6, 3)")
+def _(input_shape, num_classes):
     from keras import Input, Sequential, layers
 
-    return Sequential([Input(input_shape), layers.Conv2D(10, 3, activation="relu")])
+    return Sequential([Input(input_shape), layers.Conv2D(num_classes, 3, activation="relu")])
 
 
 @build_cnn.rejects("There is no convolution")
-def _(input_shape):
+def _(input_shape, num_classes):
     from keras import Input, Sequential, layers
 
     hidden = layers.Dense(64, activation="relu")
-    return Sequential([Input(input_shape), layers.Flatten(), hidden, layers.Dense(10)])
+    return Sequential([Input(input_shape), layers.Flatten(), hidden, layers.Dense(num_classes)])
 
 
 for _message, _answer in (
-    ("return a Keras model", lambda shape: _cnn(shape).layers),
-    ("incompatible", lambda shape: _cnn((8, 8, 1))),
-    ("There is no pooling layer", lambda shape: _cnn(shape, pooling=False)),
-    ("Your convolutions are linear", lambda shape: _cnn(shape, first=None)),
-    ("Leave the softmax out", lambda shape: _cnn(shape, last="softmax")),
-    ("Leave the activation of the last layer out", lambda shape: _cnn(shape, last="relu")),
-    ("Leave the activation of the last layer out", lambda shape: _cnn(shape, last="tanh")),
-    ("Leave the activation of the last layer out", lambda shape: _cnn(shape, last="sigmoid")),
+    ("has the shape (6, 10); expected (6, 3)", lambda shape, n: _cnn(shape, 10)),
+    ("return a Keras model", lambda shape, n: _cnn(shape, n).layers),
+    ("incompatible", lambda shape, n: _cnn((8, 8, 1), n)),
+    ("There is no pooling layer", lambda shape, n: _cnn(shape, n, pooling=False)),
+    ("Your convolutions are linear", lambda shape, n: _cnn(shape, n, first=None)),
+    ("Leave the softmax out", lambda shape, n: _cnn(shape, n, last="softmax")),
+    ("Leave the activation of the last layer out", lambda shape, n: _cnn(shape, n, last="relu")),
+    ("Leave the activation of the last layer out", lambda shape, n: _cnn(shape, n, last="tanh")),
+    ("Leave the activation of the last layer out", lambda shape, n: _cnn(shape, n, last="sigmoid")),
 ):
     build_cnn.rejects(_message)(_answer)
+
+
+@exercise(
+    "Write one weight's gradient down: the logit of output j is the sum over i of x[n, i] · "
+    "kernel[i, j]. So a change of kernel[i, j] changes it by x[n, i], for each image n.",
+    "The shapes help: each gradient has the shape of what it belongs to. Only one product of `x` "
+    "and `logit_gradients` has the shape of `kernel`, and it sums over the images.",
+    "The bias is added to each row, so its gradient is the sum over the rows. For `x`, multiply "
+    "by the transposed kernel, `kernel.T`.",
+    returns=(Array("kernel gradient"), Array("bias gradient"), Array("gradient of x")),
+    otherwise={
+        "kernel gradient": "Your kernel gradient is not the sum over the images of x[n, i] · "
+        "logit_gradients[n, j].",
+        "bias gradient": "Your bias gradient is not the sum over the images of the logit "
+        "gradients.",
+        "gradient of x": "Your gradient of x is not the sum over the outputs j of "
+        "logit_gradients[n, j] · kernel[i, j].",
+    },
+)
+def dense_gradients():
+    for size in (4, 6):  # square, so that a missing transpose gives a wrong value and no exception
+        yield random_arrays((size, size), (size, size), (size, size))
+
+
+@dense_gradients.mistakes
+def _(x, kernel, logit_gradients):
+    of_kernel, of_bias, of_x = dense_gradients.reference()(x, kernel, logit_gradients)
+    yield (
+        "You return the gradients in another order: first that of the kernel, then those of the "
+        "bias and of x.",
+        (of_x, of_bias, of_kernel),
+    )
+    yield (
+        "Your kernel gradient is transposed: like the kernel, it has a row for each input and a "
+        "column for each output.",
+        (of_kernel.T, ..., ...),
+    )
+    yield (
+        "A transpose is missing in your kernel gradient, which must sum over the images.",
+        (x @ logit_gradients, ..., ...),
+        "In `a @ b`, the sum runs over the columns of `a` and the rows of `b`. The images are the "
+        "rows of `x`.",
+    )
+    yield (
+        "Your kernel gradient is the mean over the images. Return the sum: the gradient of the "
+        "mean loss has its 1/n in `logit_gradients` already.",
+        (of_kernel / len(x), ..., ...),
+    )
+    yield (
+        "Your kernel gradient is that of the first image alone. Sum over all images.",
+        (np.outer(x[0], logit_gradients[0]), ..., ...),
+    )
+    yield (
+        "Your kernel gradient is a product of sums. For each image take the product, then sum.",
+        (np.outer(x.sum(axis=0), logit_gradients.sum(axis=0)), ..., ...),
+    )
+    yield (
+        "Your bias gradient has a number for each image: you sum over the outputs. Sum over the "
+        "images.",
+        (..., logit_gradients.sum(axis=1), ...),
+    )
+    yield (
+        "Your bias gradient is the mean over the images. Return the sum.",
+        (..., of_bias / len(x), ...),
+    )
+    yield (
+        "All images share one bias, so its gradient has one number for each output: sum over the "
+        "images.",
+        (..., logit_gradients, ...),
+    )
+    yield (
+        "A transpose is missing in your gradient of x, which must sum over the outputs.",
+        (..., ..., logit_gradients @ kernel),
+    )
+    yield (
+        "Your gradient of x is transposed: like x, it has a row for each image.",
+        (..., ..., of_x.T),
+    )
+    yield (
+        "Your gradient of x is the mean over the images. Each image has its own row.",
+        (..., ..., of_x / len(x)),
+    )
+
+
+@dense_gradients.accepts
+def _(x, kernel, logit_gradients):
+    x, kernel, logit_gradients = (a.astype("float32") for a in (x, kernel, logit_gradients))
+    of_kernel = np.einsum("ni,nj->ij", x, logit_gradients)
+    return [of_kernel, np.ones(len(x)) @ logit_gradients, (kernel @ logit_gradients.T).T]
+
+
+@dense_gradients.accepts
+def _(x, kernel, logit_gradients):
+    import tensorflow as tf
+
+    x, kernel, bias = tf.constant(x), tf.constant(kernel), tf.zeros(kernel.shape[1], "float64")
+    with tf.GradientTape() as tape:
+        tape.watch([kernel, bias, x])
+        loss = tf.reduce_sum((x @ kernel + bias) * logit_gradients)
+    return tape.gradient(loss, [kernel, bias, x])
+
+
+@dense_gradients.behavior
+def _(answer):
+    """More images than inputs, and more inputs than outputs."""
+    x, kernel, logit_gradients = random_arrays((5, 3), (3, 2), (5, 2))
+    of_kernel, of_bias, of_x = answer(x, kernel, logit_gradients)
+    Array("kernel gradient").read(of_kernel, kernel.shape)
+    Array("bias gradient").read(of_bias, kernel[0].shape)
+    Array("gradient of x").read(of_x, x.shape)
+
+
+@dense_gradients.rejects("Your gradient of x has the shape (3, 3); expected (5, 3)")
+def _(x, kernel, logit_gradients):
+    of_kernel, of_bias, of_x = dense_gradients.reference()(x, kernel, logit_gradients)
+    return of_kernel, of_bias, of_x[: len(kernel)]
 
 
 def _observe_step(answer, images, labels):
@@ -577,92 +694,12 @@ def overfitting():
 
 
 @exercise(
-    "Begin with `np.zeros((10, 10), int)`, go through the pairs of label and prediction, and add 1 "
-    "at the entry of each pair.",
-    "`for label, prediction in zip(labels, predictions):` goes through the pairs. Without a loop: "
-    "`np.add.at(matrix, (labels, predictions), 1)`.",
-    returns=Array("matrix", dtype="integer"),
-    otherwise=lambda matrix: (
-        f"Some of your counts are not in their place. Your entries add up to {matrix.sum():g}."
-    ),
-)
-def confusion_matrix():
-    labels = [0, 1, 2, 3, 4, 5, 6, 8, 8, 8, 9, 9, 7]
-    predictions = [0, 1, 2, 3, 4, 5, 2, 1, 1, 3, 9, 9, 7]
-    yield np.array(labels), np.array(predictions)
-    yield np.zeros(300, int), np.zeros(300, int)
-
-
-@confusion_matrix.mistakes
-def _(labels, predictions):
-    counts = confusion_matrix.reference()(labels, predictions)
-    once = np.minimum(counts, 1)
-    yield "Every entry of your matrix is 0.", 0 * counts
-    yield (
-        "Row 1, column 8 counts the eights that were read as ones: rows and columns are swapped.",
-        counts.T if labels.any() else ...,
-    )
-    yield (
-        "Two eights were read as ones, and you count one. `matrix[labels, predictions] += 1` adds "
-        "only once where a pair occurs twice.",
-        once,
-    )
-    yield (
-        "You count only the mistakes; the correct answers belong in the matrix, too.",
-        counts - np.diag(np.diag(counts)),
-    )
-    yield "You count only the correct answers.", np.diag(np.diag(counts)) if labels.any() else ...
-    yield (
-        lambda matrix: (
-            f"You count 300 zeros as {matrix[0, 0]:g}: the dtype of your matrix holds "
-            "no larger number."
-        ),
-        counts.astype("uint8"),
-    )
-    yield (
-        lambda matrix: (
-            f"Your entries add up to {matrix.sum():g}. Count the images, without dividing."
-        ),
-        counts / len(labels),
-    )
-    yield (
-        "You divide by the number of images of each digit. Return the counts.",
-        counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),
-    )
-
-
-@confusion_matrix.accepts
-def _(labels, predictions):
-    from sklearn.metrics import confusion_matrix
-
-    return confusion_matrix(labels, predictions, labels=range(10)).tolist()
-
-
-@confusion_matrix.accepts
-def _(labels, predictions):
-    import tensorflow as tf
-
-    return tf.math.confusion_matrix(labels, predictions, 10)
-
-
-@confusion_matrix.rejects("the shape (1, 1)")
-def _(labels, predictions):
-    size = labels.max() + 1
-    return np.bincount(size * labels + predictions, minlength=size**2)[: size**2].reshape(size, -1)
-
-
-@confusion_matrix.rejects("has the dtype float64")
-def _(labels, predictions):
-    return confusion_matrix.reference()(labels, predictions).astype(float)
-
-
-@exercise(
     "What helped most above? Neighbors, and a learning rate that falls. Begin with both.",
     "A rate that falls along a cosine: `keras.optimizers.schedules.CosineDecay(0.004, steps)` in "
     "the place of the learning rate.",
-    "Two convolutions of 32 stencils before the pooling and one of 64 after it, with "
-    "`layers.Dropout(0.3)` before the last layer, is enough, given five passes over the images "
-    "and their neighbors.",
+    "Two convolutions of 32 kernels before the pooling and one of 64 after it, with "
+    "`layers.Dropout(0.3)` before the last layer, are enough, given 400 steps of 64 images and "
+    "their neighbors as training images.",
     smoke={"num_images": 300, "num_seeds": 2, "bar": 0.9},
 )
 def train_reader(answer, num_images=None, num_seeds=5, bar=0.985):
