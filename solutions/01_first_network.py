@@ -12,7 +12,7 @@
 #     what the learning rate does
 #   - recognize over-fitting in a pair of curves, and measure what helps against it
 #   - choose on validation images, test once, and compare with a published result
-# minutes: {read: 40, exercise: 60, compute: 3}
+# minutes: {read: 40, exercise: 60, compute: 4}
 # memory_gb: 2
 # devices: {gpu: none}
 # datasets: [digits, mnist]
@@ -750,7 +750,7 @@ for name, examples in {"SVC": subset, "SVC, augmented": with_neighbors(*subset)}
     print(f"{name}: gamma {gamma}, validation accuracy {score:.3f}")
 
 # %% [markdown]
-# Everything is chosen now, so we use the test images. For each kind of network the table has the
+# Everything is chosen now, so we use the test images. For each kind of network the output has the
 # mean over the seeds. A difference of two accuracies is uncertain, because other test images would
 # give another one. The output says whether it is larger than twice its standard error.
 
@@ -775,9 +775,9 @@ for rival in classifiers:
 # State a result with its conditions: these images, this many of them, this tuning. Both methods may
 # gain from the moved images. A comparison in which only one of them gets these would be unfair.
 #
-# Where does the chosen network fail? The *confusion matrix* counts the images of each class (row)
-# by prediction (column). Which two classes does it confuse most often? Below it are the mistakes
-# themselves. Would you have read them correctly?
+# Where does the chosen network fail? We look at the one with the first seed. The *confusion matrix*
+# counts the images of each class (row) by prediction (column). Which two classes does it confuse
+# most often? Below it are the mistakes themselves. Would you have read them correctly?
 
 # %%
 test_scores = scores_of(networks[best][0], test_images)
