@@ -68,7 +68,7 @@ devices.setup(precision="float32", seed=1)
 
 # %% tags=["parameters"]
 SEEDS = [1, 2, 3]  # each training is repeated from these seeds
-RATES = [0.003, 0.01]  # learning rates among which the validation data choose
+RATES = [0.003, 0.01, 0.03]  # learning rates among which the validation data choose
 CLIP_STEPS = 120  # steps in each training with and without clipping
 STEPS = 300  # steps in each training of a forecaster
 ORDER_STEPS = 250  # steps in each training on sequences of symbols
@@ -324,16 +324,16 @@ for t in range(50):
 print(f"largest difference in 50 steps: {difference:.1e}, below 1e-5: {difference < 1e-5}")
 
 # %% [markdown]
-# Does its gradient vanish? There are two ways back from $c_t$ to $c_{t-1}$. The direct one, along
+# Does its gradient vanish? There are two paths back from $c_t$ to $c_{t-1}$. The direct one, along
 # the cell state, multiplies by $f$. The other one leads through $h_{t-1}$, which changes all gates
 # of step $t$, and contains the recurrent kernel, as in a plain network. The figure shows the direct
-# way alone, and both together, for two biases of the forget gate. Keras begins with a bias of 1, so
-# that $f$ is about 0.73. Look at the solid curves first.
+# path alone, and both together, for two biases of the forget gate and one draw of the weights.
+# Keras begins with a bias of 1, so that $f$ is about 0.73. Look at the solid curves first.
 
 
 # %%
 def cell_gradient_lengths(forget_bias, through_h, units=100, steps=100):
-    """The same as `gradient_lengths` for the cell state, with or without the way through h."""
+    """The same as `gradient_lengths` for the cell state, with or without the path through h."""
     keras.utils.set_random_seed(1)
     cell = layers.LSTMCell(units, unit_forget_bias=False)
     cell.build((1, 1))
@@ -352,15 +352,15 @@ def cell_gradient_lengths(forget_bias, through_h, units=100, steps=100):
 
 figure, axis = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
 for bias, color in ((1, ORANGE), (5, BLUE)):
-    for through_h, style, way in ((False, "-", "direct way"), (True, "--", "both ways")):
+    for through_h, style, path in ((False, "-", "direct path"), (True, "--", "both paths")):
         lengths = cell_gradient_lengths(bias, through_h)
-        axis.plot(lengths, style, color=color, label=f"forget bias {bias}, {way}")
-        print(f"forget bias {bias}, {way}: {lengths[-1]:.1e} after 100 steps")
+        axis.plot(lengths, style, color=color, label=f"forget bias {bias}, {path}")
+        print(f"forget bias {bias}, {path}: {lengths[-1]:.1e} after 100 steps")
 axis.set(xlabel="steps back in time", ylabel="length of the gradient (relative)", yscale="log")
 axis.set_title("The gradient of the cell state on its way back, in an LSTM")
 axis.legend(fontsize=8)
 axis.grid(alpha=0.3)
-show(figure, "Relative lengths of gradients over 100 steps back, for two biases and two ways.")
+show(figure, "Relative lengths of gradients over 100 steps, along the direct path and both paths.")
 
 # %%
 ex.forgetting.ask()
@@ -369,7 +369,7 @@ ex.forgetting.ask()
 ex.forgetting.answer("c")
 
 # %% [markdown]
-# The way through $h$ can still vanish or explode, so LSTMs need clipping, too.
+# The gradient along $h$ can still vanish or explode, so LSTMs need clipping, too.
 #
 # ## The GRU
 # The *gated recurrent unit* (Cho et al., 2014) has no cell state. A gate $z$ controls how much of
@@ -642,7 +642,7 @@ word_ids = dict(zip(parts, np.split(encode(sentences), ends), strict=True))
 print(len(sentences), "sentences of", ", ".join(f"{name} {version(name)}" for name in LIBRARIES))
 for sentence, label in zip(sentences[:4], labels, strict=False):
     print(f"{list(LIBRARIES)[label]:11} {sentence}")
-print(f"{len(vocabulary):,} words; the first sentence: {word_ids['train'][0]}")
+print(f"{len(vocabulary):,} words; the first sentence is", *word_ids["train"][0][:12], "…")
 
 # %% [markdown]
 # ### Exercise 7: the mean embedding
@@ -720,7 +720,7 @@ if difference.min() > 0:
 elif difference.max() < 0:
     print("The GRU, which sees the order, is worse with every seed.")
 else:
-    print("The GRU is not better with every seed: the words matter, their order hardly does.")
+    print("Neither is better with every seed: that the order helps is not shown.")
 
 # %%
 own = ["Return the largest value.", "Draw a circle.", "A layer that adds noise."]  # or yours
@@ -1046,9 +1046,10 @@ print(f"The LSTM is better than the dense network with {smaller.sum()} of {len(S
 # numbers by hand. We tuned only the ridge, and used 8,000 values. His errors are means over 20 to
 # 100 forecasts, ours over the whole test series.
 #
-# In 2001, too, Gers, Eck and Schmidhuber reported that on this series an LSTM was *not* better than
-# networks with a window of past values. Nor are echo state networks better in general: this series
-# has no noise, and least squares finds the exact minimum, which a short gradient descent does not.
+# Also in 2001, Gers, Eck and Schmidhuber reported that on this series an LSTM was *not* better than
+# networks with a window of past values; compare the last line above. Nor are echo state networks
+# better in general: this series has no noise, and least squares finds the exact minimum, which a
+# short gradient descent does not.
 
 # %% [markdown]
 # ## The challenge

@@ -132,11 +132,11 @@ def _(gradient, state, recurrent_kernel):
 
 @question
 def forgetting():
-    """Look at the solid curves. What decides how fast the gradient vanishes on the direct way?"""
+    """Look at the solid curves. What decides how fast the gradient vanishes on the direct path?"""
     return [
         wrong(
             "The tanh: an LSTM has none, so nothing is lost.",
-            "It has two. But on the direct way from one cell state to the next there is none.",
+            "It has two. But on the direct path from one cell state to the next there is none.",
         ),
         wrong(
             "The number of its weights: it has four times as many.",
