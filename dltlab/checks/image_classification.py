@@ -185,31 +185,6 @@ def _(height, width, channels_in, channels_out, size):
     return np.array([layer.count_params(), height * width * np.prod(layer.kernel.shape)])
 
 
-@question
-def vgg_parameters():
-    """VGG-16 has 138 million parameters, ResNet-50 has 26 million. Where are most of VGG-16's?"""
-    return [
-        wrong(
-            "In its thirteen convolutions: it has so many of them.",
-            "Look at the column of parameters. All convolutions together have about 15 million. "
-            "What they have most of is multiply-adds.",
-        ),
-        wrong(
-            "In the last layer, which tells a thousand classes apart.",
-            "That one has 4096 × 1000 weights, about 4 million.",
-        ),
-        correct(
-            "In the first dense layer, which sees all 7 × 7 × 512 numbers at once.",
-            "7 × 7 × 512 × 4096 = 103 million weights, each of them used once an image. GoogLeNet "
-            "and ResNet-50 take the mean over the 49 places first and need no such layer.",
-        ),
-        wrong(
-            "They are spread evenly over its sixteen layers.",
-            "Then each would have 9 million. Look at the bars once more.",
-        ),
-    ]
-
-
 def _observe_block(answer, maps, training):
     """Return what a block with given weights computes, in training or outside of it."""
     import keras
@@ -588,29 +563,245 @@ for _message, _answer in (
     with_new_head.rejects(_message)(_answer)
 
 
+@exercise(
+    "Keep only the images on which exactly one of the two networks is correct, and count how many "
+    "of them each network has.",
+    "`first & ~second` is true where only the first network is correct.",
+    "`stats.binomtest(k, n).pvalue` is the probability of a result at least as unlikely as k of n "
+    "when a fair coin is tossed n times. It needs n of 1 or more; with no toss, p is 1.",
+    returns=Number("p-value", atol=1e-6),
+    otherwise="`{call}` is {value}. Toss a fair coin for each image on which exactly one network "
+    "is correct: `stats.binomtest` of how many the first one has, out of all of these.",
+)
+def mcnemar():
+    for seed, num_images, accuracy in ((1, 40, 0.6), (2, 300, 0.7), (3, 90, 0.9)):
+        first, second = np.random.default_rng(seed).random((2, num_images))
+        yield first < 0.8, second < accuracy
+    yield np.array([True, False, True]), np.array([True, False, True])
+
+
+@mcnemar.mistakes
+def _(first, second):
+    from scipy import stats
+
+    only_first, only_second = np.sum(first & ~second), np.sum(second & ~first)
+    differ, num_images = only_first + only_second, len(first)
+    yield (
+        "You count every image. Where both networks are correct, or neither, the image says "
+        "nothing about which is better.",
+        stats.binomtest(only_first, num_images).pvalue,
+    )
+    yield (
+        "You count every image on which the first network is correct; leave out those on which "
+        "the second is correct, too.",
+        stats.binomtest(np.sum(first), num_images).pvalue,
+    )
+    yield (
+        "Your test is one-sided. Either network may be the better one: keep the default, "
+        "`alternative='two-sided'`.",
+        min(
+            stats.binomtest(only_first, differ, alternative=side).pvalue
+            for side in ("less", "greater")
+        )
+        if differ
+        else ...,
+    )
+    yield (
+        "You treat the two networks as if they had seen different images. The same images make "
+        "pairs: look only at those on which the networks differ.",
+        stats.fisher_exact([[first.sum(), second.sum()], [(~first).sum(), (~second).sum()]]).pvalue,
+    )
+    for correction in (0, 1):
+        yield (
+            "That is the approximation by a χ² distribution, which is poor for few images; "
+            "`stats.binomtest` is exact.",
+            stats.chi2.sf(max(0, abs(only_first - only_second) - correction) ** 2 / differ, 1)
+            if differ
+            else ...,
+        )
+    yield (
+        "`{call}` is {value}, but the two networks agree on every image: that is no evidence for "
+        "either, so p is 1.",
+        ... if differ else 0.0,
+    )
+
+
+@mcnemar.accepts
+def _(first, second):
+    from math import comb
+
+    fewer, more = sorted([np.sum(first > second), np.sum(second > first)])
+    tosses = int(fewer + more)
+    return min(1.0, 2 * sum(comb(tosses, k) for k in range(int(fewer) + 1)) / 2**tosses)
+
+
 @question
 def which_is_better():
-    """On the same 2,000 images one network is right 94.1% of the time, another one 94.8%.
+    """On the same 2,000 images, one network classifies 94.1% correctly, another one 94.8%.
 
-    Is the second one better?
+    What else do you need to know, to tell whether the second network is better on such images?
     """
     return [
         wrong(
-            "Yes: 94.8 is more than 94.1.",
-            "On these images, yes. Would it be on 2,000 others? Look at the interval that "
-            "`evaluate` prints.",
-        ),
-        correct(
-            "You cannot tell: each figure is uncertain by about one point.",
-            "The 95% interval of 94.8% on 2,000 images goes from 93.7% to 95.7%. And another "
-            "seed would move both. Train each several times, or test on more images.",
+            "Nothing: 94.8 is more than 94.1.",
+            "On these images, yes. Would it be on 2,000 others? If 150 images were classified "
+            "correctly by only one of the two, 68 by the first and 82 by the second, p is 0.29.",
         ),
         wrong(
-            "No: such a difference is always chance.",
-            "On 200,000 images the same two figures would be far apart, each uncertain by a "
-            "tenth of a point.",
+            "Nothing: their 95% intervals, each about ±1 point, overlap, so it is chance.",
+            "The intervals ignore that both networks saw the same images. If they differ on only "
+            "14 images, all in favor of the second network, p is 0.0001.",
+        ),
+        correct(
+            "On how many images each of them is correct where the other one is wrong.",
+            "With 0 and 14 such images, p is 0.0001; with 68 and 82 it is 0.29. The two "
+            "accuracies are the same in both cases. And this compares two trained networks: "
+            "whether one way to train is better than another, only several seeds can tell.",
         ),
     ]
+
+
+@exercise(
+    "`data.arrays` has divided the pixels by 255. Undo that first.",
+    "Then subtract the mean that the network was trained with, and divide by its spread.",
+    returns=Array("array", atol=0.01),
+    otherwise="Your array is not (pixel - 127) / 128, with pixels from 0 to 255.",
+)
+def preprocess():
+    for seed, shape in ((1, (2, 5, 4, 3)), (2, (1, 8, 8, 3))):
+        yield (np.random.default_rng(seed).random(shape, np.float32),)
+
+
+@preprocess.mistakes
+def _(images):
+    pixels = 255 * images
+    yield "You return the images as they are.", images
+    yield "Your pixels are from 0 to 255. Now subtract 127, and divide by 128.", pixels
+    yield (
+        "The formula is for pixels from 0 to 255; yours are from 0 to 1. Multiply them first.",
+        (images - 127) / 128,
+    )
+    yield "You have not divided by 128.", pixels - 127
+    yield "You have not subtracted 127.", pixels / 128
+    yield "Only the mean is divided: set parentheses around the difference.", pixels - 127 / 128
+    yield (
+        "The channels are in the wrong order; this network takes red, green, blue, as they come.",
+        ((pixels - 127) / 128)[..., ::-1],
+    )
+    yield (
+        "That is how networks of PyTorch are fed, with a mean and a deviation for each channel. "
+        "This one was trained with (pixel - 127) / 128.",
+        (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+    )
+    yield (
+        "You normalize each batch by its own mean and deviation. The network needs the constants "
+        "that it was trained with.",
+        (images - images.mean()) / images.std(),
+    )
+
+
+@preprocess.accepts
+def _(images):
+    return 2 * images - 1  # as Keras' MobileNet, and nearly the same
+
+
+@exercise(
+    "Go through `model.layers` and set `layer.trainable` of each, to True or to False.",
+    "The last layers are `model.layers[-num_layers:]`.",
+    "`isinstance(layer, layers.BatchNormalization)` tells which layers must stay frozen.",
+)
+def unfreeze(answer):
+    """Look at which layers of a network can be trained afterwards."""
+    from keras import layers
+
+    for num_layers, frozen in ((5, True), (8, False), (1, True)):
+        model = _network_with_norms()
+        model.trainable = not frozen
+        before = [weights.copy() for weights in model.get_weights()]
+        returned = answer(model, num_layers)
+        require_model(returned)
+        require(returned is model, "You return another model; change the one you get.")
+        require(
+            len(before) == len(model.get_weights())
+            and all(map(np.array_equal, before, model.get_weights())),
+            "Your function changes the weights of the model.",
+        )
+        for place, layer in enumerate(model.layers):
+            if not layer.weights:
+                continue
+            is_last = place >= len(model.layers) - num_layers
+            is_norm = isinstance(layer, layers.BatchNormalization)
+            where = f"With num_layers = {num_layers}, the layer `{layer.name}` is "
+            is_trained = bool(layer.trainable_variables)
+            require(
+                is_trained or not is_last or is_norm,
+                f"{where}one of the last {num_layers}, but cannot be trained afterwards.",
+            )
+            require(
+                is_last or not is_trained,
+                f"{where}not one of the last {num_layers}, but can be trained afterwards.",
+            )
+            require(
+                not is_norm or not (is_trained or layer.trainable),
+                f"{where}a batch normalization and can be trained afterwards. It would use the "
+                "statistics of its few images, and forget those of ImageNet.",
+            )
+
+
+def _network_with_norms():
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, name="conv_1"),
+            layers.BatchNormalization(name="norm_1"),
+            layers.ReLU(name="relu_1"),
+            layers.Conv2D(4, 3, name="conv_2"),
+            layers.BatchNormalization(name="norm_2"),
+            layers.ReLU(name="relu_2"),
+            layers.GlobalAveragePooling2D(name="mean"),
+            layers.Dense(5, name="dense"),
+        ]
+    )
+
+
+@unfreeze.accepts
+def _(model, num_layers):
+    from keras import layers
+
+    model.trainable = True
+    for layer in model.layers[:-num_layers]:
+        layer.trainable = False
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+    return model
+
+
+def _unfrozen(model, num_layers, *, norms=False, others=True):
+    from keras import layers
+
+    places = range(len(model.layers))
+    last = places[len(places) - num_layers :] if num_layers < len(places) else places
+    for place, layer in enumerate(model.layers):
+        is_norm = isinstance(layer, layers.BatchNormalization)
+        layer.trainable = (place in last or not others) and (norms or not is_norm)
+    return model
+
+
+for _message, _answer in (
+    ("return a Keras model", lambda model, number: model.layers[-number:]),
+    ("return another model", lambda model, number: _network_with_norms()),
+    ("changes the weights", lambda model, number: _unfrozen(_with_zeros(model), number)),
+    ("one of the last 5, but cannot", lambda model, number: model),
+    ("one of the last 5, but cannot", lambda model, number: _unfrozen(model, number - 1)),
+    ("not one of the last 5", lambda model, number: _unfrozen(model, number + 4)),
+    ("not one of the last 5", lambda model, number: _unfrozen(model, number, others=False)),
+    ("statistics of its few images", lambda model, number: _unfrozen(model, number, norms=True)),
+):
+    unfreeze.rejects(_message)(_answer)
 
 
 MOST_PARAMETERS = 100_000
@@ -620,12 +811,12 @@ _passed: list[LeaderboardEntry] = []
 @exercise(
     "Begin with the recipe of this lab: small batches, AdamW, one cycle with a large peak.",
     "`models.small_resnet(width=8)` has half as many channels in each layer as ours, and about a "
-    "quarter of the parameters. With the time saved it can see each image more often.",
-    "Where does a small network waste its parameters? `models.cost(model).show()` tells.",
+    "quarter of the parameters. In the time saved it can see each image more often.",
+    "Which layers have most of the parameters? `models.cost(model).show()` says it.",
     smoke={"num_images": 2_000, "bar": 0.3},
 )
-def train_classifier(answer, num_images=None, bar=0.90):
-    """Train on `shapes`; look at the number of parameters and the share of test images known."""
+def train_classifier(answer, num_images=None, bar=0.8):
+    """Train on `shapes`; look at the number of parameters and the accuracy on test images."""
     images, labels = (array[:num_images].copy() for array in _shapes("train"))
     test_images, test_labels = _shapes("test")
     start = perf_counter()
