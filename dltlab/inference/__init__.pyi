@@ -4,6 +4,7 @@ from .engine import Engine
 from .load_testing import load_test, predict
 from .manifest import engine_files
 from .optimization import optimize
+from .queue_testing import queue_test
 from .reporting import report
 from .samples import load_samples
 from .serving import address_of, curl_command, listener, serve
@@ -22,6 +23,7 @@ __all__ = [
     "load_test",
     "optimize",
     "predict",
+    "queue_test",
     "report",
     "serve",
     "step_engine",

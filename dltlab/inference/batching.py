@@ -14,6 +14,8 @@ from dltlab.inference.arrays import example_inputs, pad_batch
 from dltlab.inference.backends.base import Arrays, Runner
 from dltlab.inference.engine import Engine
 
+BATCH_WAIT = 0.002  # seconds to wait for as many examples as in the last batch; see `Batcher`
+
 _LOG = logging.getLogger(__name__)
 
 

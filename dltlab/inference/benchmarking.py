@@ -148,6 +148,7 @@ class Benchmark(Result):
             plot_tradeoff(axes, index, points, count_streams(streams))
             if self._has_repeats:
                 _plot_ranges(axes, index, rows)
+        axes.set_ylim(0)
         axes.set_title("What a larger batch costs in latency; numbers are batch sizes")
         axes.legend()
         return figure

@@ -15,7 +15,7 @@ import numpy as np
 
 from dltlab.errors import Invalid, Unavailable
 from dltlab.inference.backends.base import Arrays
-from dltlab.inference.batching import Batcher, compiled_sizes
+from dltlab.inference.batching import BATCH_WAIT, Batcher, compiled_sizes
 from dltlab.inference.engine import Engine
 from dltlab.inference.payloads import read_image_file, read_json, read_npy, to_json, to_npy
 
@@ -37,7 +37,6 @@ except ModuleNotFoundError as error:
 _JSON = "application/json"
 _IMAGE = "image/"
 _NPY = ("application/x-npy", "application/octet-stream")
-_BATCH_WAIT = 0.002  # seconds to wait for as many examples as in the last batch; see `Batcher`
 _MAX_EXAMPLES = 4096  # in a request
 _QUICKLY_READ = 2**20  # bytes of a .npy body that take less time to read than to hand to a thread
 _BODY_TIMEOUT = 20  # seconds for a body to arrive
@@ -166,7 +165,7 @@ class _Service:
         self._max_body, self._max_requests = max_body, max_requests
         self._requests = 0
         self._metrics = metrics = _Metrics(engine.settings.batch_size)
-        self._batcher = Batcher(engine, _BATCH_WAIT, metrics.batch.observe)
+        self._batcher = Batcher(engine, BATCH_WAIT, metrics.batch.observe)
         metrics.in_progress.set_function(lambda: self._requests)
         metrics.queue.set_function(lambda: len(self._batcher))
 

@@ -93,6 +93,8 @@ def test_error_bars_span_the_repeats():
     horizontal, vertical = (bars.get_paths()[0].vertices for bars in axes.collections)
     np.testing.assert_allclose(np.asarray(horizontal)[:, 0], (1, 2))
     np.testing.assert_allclose(np.asarray(vertical)[:, 1], (500, 900))
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] > 900
     assert "bars from the lowest to the highest repeat" in result.alt
     assert [line.get_label() for line in axes.lines if line.get_marker() == "o"] == ["1 stream"]
 
