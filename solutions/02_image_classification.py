@@ -168,14 +168,15 @@ ex.convolve.check(convolve)  # also ex.convolve.hint() and ex.convolve.solution(
 # yours by rounding alone.
 
 # %%
-gray = val_images[0].mean(axis=-1)
+number = int(np.argmax(val_images[:20].mean(axis=-1).std(axis=(1, 2))))  # of most contrast
+gray = val_images[number].mean(axis=-1)
 kernels = {
     "mean": np.full((3, 3), 1 / 9),
     "upper edges": np.array([[1, 1, 1], [0, 0, 0], [-1, -1, -1]]) / 3,
     "spots and lines": np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]) / 4,
 }
 apply = ex.convolve.or_reference(convolve)  # yours once it passes
-panels = {f"image: {class_names[val_labels[0]]}": gray}
+panels = {f"image: {class_names[val_labels[number]]}": gray}
 panels |= {name: apply(gray, kernel) for name, kernel in kernels.items()}
 largest = max(np.abs(panel).max() for panel in panels.values())
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
@@ -347,14 +348,14 @@ def compiled(model, rate):
     return model
 
 
-num_steps = max(2, min(STEPS, 60))
+num_steps = max(2, min(STEPS, 200))
 compiled(network, 0.001)
 test = training.lr_range_test(network, batches(), lowest=1e-4, highest=1, num_steps=num_steps)
 test.show()
 
 # %% [markdown]
-# Left of the dashed line the loss falls slowly. From the dotted line on it grows. Between them lie
-# the rates to choose from.
+# The dotted line is at the lowest smoothed loss. A constant rate should be well below it, as the
+# dashed line is: nearer to it, a training may diverge.
 #
 # But the best rate is not the same all the time. In the beginning, when the weights are random,
 # large steps do harm. Later, large steps are fast. At the end, small steps find the minimum. The
