@@ -878,7 +878,7 @@ lowest, rates, highest = rounds.min(), rounds.median(), rounds.max()
 best = list(engines)[-1]
 single = rounds[f"{BACKEND}, {best}"] / rounds["tf.function"]
 many = rounds.iloc[:, -1] / rounds[f"{BACKEND}, {precision}"]
-factors = rates / rates["tf.function"]
+factors = rounds.div(rounds["tf.function"], axis=0).median()  # of each round
 figure, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
 for place, name in enumerate(rates.index):
     color = BLUE if name in ways else GREEN
