@@ -12,6 +12,7 @@ from dltlab.devices import cgroups
 _EXTENSIONS = {
     "avx2": "AVX2",
     "fma": "FMA",
+    "avx_vnni": "AVX-VNNI",
     "avx512f": "AVX-512",
     "avx512_vnni": "AVX-512 VNNI",
     "avx512_bf16": "AVX-512 BF16",
@@ -52,6 +53,16 @@ class Cpu:
     ghz: float | None
     cache_bytes: int | None
     family: int | None = None
+
+    @property
+    def sums_int8_exactly(self) -> bool:
+        """Whether products of 8-bit numbers are summed in 32 bits, and not first in 16 bits.
+
+        x86 processors without VNNI or AMX sum two products in 16 bits, with saturation
+        (VPMADDUBSW, Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2).
+        """
+        exact = {"AVX-VNNI", "AVX-512 VNNI", "AMX-INT8"}
+        return "AVX2" not in self.extensions or bool(exact & {*self.extensions})
 
     @property
     def has_quota(self) -> bool:

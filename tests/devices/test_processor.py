@@ -82,6 +82,20 @@ def test_a_system_that_reports_neither_processor_nor_affinity(kernel_files, monk
     assert cpu.model
 
 
+@pytest.mark.parametrize(
+    ("extensions", "is_exact"),
+    [
+        (("AVX2", "FMA"), False),
+        (("AVX2", "AVX-512"), False),
+        (("AVX2", "AVX-VNNI"), True),
+        (("AVX2", "AVX-512", "AVX-512 VNNI"), True),
+        (("NEON",), True),
+    ],
+)
+def test_sums_of_8_bit_products_saturate_on_older_x86_processors(extensions, is_exact):
+    assert Cpu("a CPU", 2, 2, 2, extensions, None, None).sums_int8_exactly == is_exact
+
+
 @pytest.mark.parametrize(("cores", "text"), [(1, "1 core"), (0.5, "0.5 cores"), (8, "8 cores")])
 def test_the_number_of_cores_in_words(cores, text):
     assert Cpu("a CPU", cores, 8, 8, (), None, None).cores_text == text

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from dltlab.devices import cpu_info
 from dltlab.inference.backends.base import (
     Arrays,
     Backend,
@@ -28,6 +29,9 @@ _PROFILED_RUNS = 9
 _LAYOUT_CHANGES = ("ReorderInput", "ReorderOutput", "Transpose")
 _CASTS = ("QuantizeLinear", "DequantizeLinear")
 _SCALE_SUFFIXES = ("_scale", "_zero_point")  # added to the name of the tensor that they scale
+_NCHWC_SUFFIX = "_nchwc"  # of the name of a node whose tensors are in blocks of channels
+_SUM_INPUT = 3  # the place of the input that such a convolution adds to its result
+_SUMS = ("Add", "Sum")
 _LAYOUT_SUFFIX = re.compile(r"_token_\d+$")  # added to a name when the layout changes
 
 
@@ -56,22 +60,35 @@ class OnnxRuntime(Backend):
         """Write ONNX; for int8 after ONNX Runtime's static quantization."""
         (folder / FILE).write_bytes(to_onnx(model))
         if precision == "int8":
-            # Its kernels for x86 processors take unsigned activations.
+            # Its kernels for x86 processors take unsigned activations. Where sums saturate, weights
+            # of 7 bits keep them small (onnxruntime.ai, "Quantize ONNX models", reduce_range).
             with exporting(model, "quantized"):
-                quantize(folder / FILE, calibration, activations="QUInt8")
+                quantize(
+                    folder / FILE,
+                    calibration,
+                    activations="QUInt8",
+                    reduce_range=not cpu_info().sums_int8_exactly,
+                )
 
     def open(self, folder: Path, precision: Precision, settings: Settings) -> Session:
         """Let ONNX Runtime optimize the graph."""
         return OnnxSession(folder / FILE, settings, ["CPUExecutionProvider"])
 
 
-def quantize(path: Path, calibration: Sequence[Arrays], activations: str, **options: bool) -> None:
+def quantize(
+    path: Path,
+    calibration: Sequence[Arrays],
+    activations: str,
+    reduce_range: bool = False,
+    **options: bool,
+) -> None:
     """Replace a graph by a quantized one, with QuantizeLinear and DequantizeLinear nodes.
 
     Args:
         path: The ONNX file.
         calibration: Single examples, each with an array for every input.
         activations: The `QuantType` of activations; weights are QInt8, with a scale per channel.
+        reduce_range: Whether weights have 7 bits instead of 8.
         options: ONNX Runtime's `extra_options`.
     """
     from onnxruntime import quantization
@@ -87,6 +104,7 @@ def quantize(path: Path, calibration: Sequence[Arrays], activations: str, **opti
         quant_format=quantization.QuantFormat.QDQ,
         activation_type=quantization.QuantType[activations],
         weight_type=quantization.QuantType.QInt8,
+        reduce_range=reduce_range,
         extra_options=options,
     )
     prepared.unlink()
@@ -178,7 +196,7 @@ class OnnxSession(Session):
                 session.run(None, feed)
             events = json.loads(Path(session.end_profiling()).read_text())
             optimized = onnx.load(optimized_path).graph
-        sources = _sources(onnx.load(self._path).graph, optimized)
+        sources = sources_of(onnx.load(self._path).graph, optimized)
         seconds = _kernel_seconds(events)
         return [
             Operation(
@@ -202,7 +220,7 @@ def _kernel_seconds(events: list[dict[str, Any]]) -> dict[str, list[float]]:
     return seconds
 
 
-def _sources(graph: Any, optimized: Any) -> dict[str, tuple[str, ...]]:
+def sources_of(graph: Any, optimized: Any) -> dict[str, tuple[str, ...]]:
     """Return the names of the original nodes and tensors that each optimized node replaces.
 
     They are the original node of the same name, its constants (a neighbor may have been folded into
@@ -214,7 +232,7 @@ def _sources(graph: Any, optimized: Any) -> dict[str, tuple[str, ...]]:
     outputs = {node.name: list(node.output) for node in graph.node}
     constants = {tensor.name for tensor in graph.initializer}
     originals = {*producers, *constants, *(tensor.name for tensor in graph.input)}
-    original_of = _originals(optimized.node, originals)
+    original_of = _originals(graph.node, optimized.node, originals)
     no_data = {"", *(tensor.name for tensor in optimized.initializer)}
     sources = {}
     for node in optimized.node:
@@ -238,13 +256,38 @@ def _sources(graph: Any, optimized: Any) -> dict[str, tuple[str, ...]]:
     return sources
 
 
-def _originals(nodes: Any, originals: set[str]) -> dict[str, str]:
+def _originals(nodes: Any, optimized: Any, originals: set[str]) -> dict[str, str]:
     """Return the original tensor for each tensor that is the same in another layout."""
-    original_of: dict[str, str] = {}
+    consumers: dict[str, list[Any]] = {}
     for node in nodes:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    outputs = {node.name: node.output[0] for node in nodes if node.output}
+    original_of: dict[str, str] = {}
+    for node in optimized:
         if node.op_type in _LAYOUT_CHANGES:
             (before, *_), (after,) = node.input, node.output
             original, copy = (before, after) if before in originals else (after, before)
-            if copy not in originals:
-                original_of[copy] = original
+        else:
+            original, copy = _computed(node, outputs, consumers), node.output[0]
+        if original in originals and copy not in originals:
+            original_of.setdefault(copy, original)
     return original_of
+
+
+def _computed(node: Any, outputs: dict[str, str], consumers: dict[str, list[Any]]) -> str:
+    """Return the original tensor that an optimized node computes, or "" if its name does not tell.
+
+    A node in the layout NCHWc, in blocks of channels, is named after the tensor that it computed
+    when it was made. ONNX Runtime may fuse a sum and then its activation into a convolution later
+    (onnxruntime/core/optimizer/nchwc_transformer.cc).
+    """
+    if not node.name.endswith(_NCHWC_SUFFIX):
+        return outputs.get(node.name, "")
+    tensor = str(node.name.removesuffix(_NCHWC_SUFFIX))
+    if len(node.input) > _SUM_INPUT and node.input[_SUM_INPUT]:
+        activations = {a.s.decode() for a in node.attribute if a.name == "activation"}
+        for kinds in (_SUMS, activations):
+            following = [n.output[0] for n in consumers.get(tensor, ()) if n.op_type in kinds]
+            tensor = following[0] if following else tensor
+    return tensor

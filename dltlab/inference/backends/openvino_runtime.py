@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dltlab.devices import cpu_info
 from dltlab.inference.backends.base import (
     Arrays,
     Backend,
@@ -132,7 +133,10 @@ class OpenVino(Backend):
         if precision == "int8":
             with _quiet_nncf(model):
                 graph = nncf.quantize(
-                    graph, nncf.Dataset(list(calibration), _as_input), subset_size=len(calibration)
+                    graph,
+                    nncf.Dataset(list(calibration), _as_input),
+                    subset_size=len(calibration),
+                    advanced_parameters=_quantization(),
                 )
         _save(graph, folder)
 
@@ -169,6 +173,7 @@ class OpenVino(Backend):
                 max_drop=max_accuracy_drop,
                 drop_type=nncf.DropType.RELATIVE,
                 subset_size=len(calibration),
+                advanced_quantization_parameters=_quantization(),
             )
         _save(graph, folder)
 
@@ -176,6 +181,17 @@ class OpenVino(Backend):
         """Compile the IR for batches of one size."""
         config = {"INFERENCE_NUM_THREADS": settings.threads}
         return OpenVinoSession(folder, self.device, precision, settings, config)
+
+
+def _quantization() -> Any:
+    """Return NNCF's parameters: half the range of weights where sums of their products saturate."""
+    import nncf
+    from nncf.quantization.advanced_parameters import OverflowFix
+
+    is_exact = cpu_info().sums_int8_exactly
+    return nncf.AdvancedQuantizationParameters(
+        overflow_fix=None if is_exact else OverflowFix.ENABLE
+    )
 
 
 def _exported(model: "keras.Model", folder: Path) -> Any:
