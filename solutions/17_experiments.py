@@ -124,7 +124,7 @@ show(figure, "Twelve handwritten digits of 8 × 8 pixels, each under its class."
 #
 # keras.utils.set_random_seed(SEED)
 # x, y = data.arrays(DATASET, "train")
-# if "validation" in data.info(DATASET).split_names:  # imported images
+# if "validation" in data.info(DATASET).split_names:  # of shapes, or imported images
 #     x_val, y_val = data.arrays(DATASET, "validation")
 # else:
 #     order = np.random.default_rng(0).permutation(len(x))
