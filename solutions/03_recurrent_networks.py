@@ -40,8 +40,7 @@
 #
 # $$\frac{dx}{dt} = \frac{0.2\,x(t-17)}{1 + x(t-17)^{10}} - 0.1\,x(t)$$
 #
-# Cover the right half of the figure with your hand. Could you continue the curve? Where is the next
-# value easy to guess, and where is it not?
+# Cover the right half of the figure with your hand. How far could you continue the curve?
 #
 # A network that sees one value at a time needs a memory for this. In this lab you build such
 # networks, find out why they forget, and train them on symbols, sentences and this series.
@@ -153,7 +152,8 @@ ex.step_back.check(step_back)  # also ex.step_back.hint() and ex.step_back.solut
 
 # %% [markdown]
 # Now a hundred steps forward and a hundred back, with recurrent weights of three sizes, drawn three
-# times each. In the figure, each grid line is a factor of 100,000. Which curves fall, which rise?
+# times each; × 1 would be a standard deviation of $1/\sqrt{100}$, for 100 units. Which curves fall,
+# which rise?
 
 # %%
 back = ex.step_back.or_reference(step_back)  # yours once it passes
@@ -186,9 +186,12 @@ axis.grid(alpha=0.3)
 show(figure, "Relative lengths of gradients over 100 steps back, for three sizes of weights.")
 
 # %% [markdown]
-# From a gradient that has shrunk to almost nothing, the *vanishing* gradient, the network cannot
-# learn what happened then. One that has grown by many powers of ten, the *exploding* gradient,
-# hides all others, and causes a huge step.
+# $0.9^{100}$ is about 0.00003, and $1.1^{100}$ about 14,000. Here the recurrent kernel can make the
+# gradient longer; the slopes of the tanh, at most 1, cannot.
+#
+# From a *vanishing* gradient, which has shrunk to almost nothing, the network cannot learn what
+# happened then. An *exploding* gradient, grown by many powers of ten, hides all others, and causes
+# a huge step.
 #
 # ## Clipping
 # Against exploding gradients, *clipping* helps: where the gradient is too long, make it shorter and
@@ -218,7 +221,7 @@ ex.clip.check(clip)  # also ex.clip.hint() and ex.clip.solution()
 # it with and without your `clip`, from the same weights, on the same numbers.
 #
 # The left panel shows the loss; predicting 0 costs 1 on average. The right one shows the length of
-# the gradient before clipping. Look for its first large jump, and at the loss from there on.
+# the gradient before clipping. Does it jump, and what does the loss do from there on?
 
 # %%
 shorten = ex.clip.or_reference(clip)  # yours once it passes
@@ -273,7 +276,7 @@ show(figure, "Loss and gradient length over the training steps, with and without
 
 # %% [markdown]
 # A step along a very long gradient moves the weights far away, to where gradients may be longer
-# still. Clipping keeps the step short. In Keras, `global_clipnorm` does what you wrote; `clipnorm`
+# still. Clipping limits the step. In Keras, `global_clipnorm` does what you wrote; `clipnorm`
 # clips each array by itself.
 #
 # ## The LSTM
@@ -285,7 +288,7 @@ show(figure, "Loss and gradient length over the training steps, with and without
 # $$i, f, o = \sigma(x W + h U + b), \quad g = \tanh(x W + h U + b)$$
 # $$c_t = f \cdot c_{t-1} + i \cdot g, \qquad h_t = o \cdot \tanh(c_t)$$
 #
-# Each of the four has its own weights.
+# Each of the four has its own weights; $\cdot$ multiplies element by element.
 
 # %% [markdown]
 # The LSTM of 1997 (Hochreiter and Schmidhuber) had no $f$: its cell state kept everything. Gers,
@@ -325,10 +328,11 @@ print(f"largest difference in 50 steps: {difference:.1e}, below 1e-5: {differenc
 
 # %% [markdown]
 # Does its gradient vanish? There are two paths back from $c_t$ to $c_{t-1}$. The direct one, along
-# the cell state, multiplies by $f$. The other one leads through $h_{t-1}$, which changes all gates
-# of step $t$, and contains the recurrent kernel, as in a plain network. The figure shows the direct
-# path alone, and both together, for two biases of the forget gate and one draw of the weights.
-# Keras begins with a bias of 1, so that $f$ is about 0.73. Look at the solid curves first.
+# the cell state, multiplies by $f$. The other one leads through $h_{t-1}$, which changes the gates
+# and the candidate of step $t$, and contains the recurrent kernel, as in a plain network. The
+# figure shows the direct path alone, and both together, for two biases of the forget gate and one
+# draw of the weights. Keras begins with a bias of 1, so that $f$ is about 0.73; with 5 it is about
+# 0.99. Look at the solid curves first.
 
 
 # %%
@@ -372,19 +376,19 @@ ex.forgetting.answer("c")
 # The gradient along $h$ can still vanish or explode, so LSTMs need clipping, too.
 #
 # ## The GRU
-# The *gated recurrent unit* (Cho et al., 2014) has no cell state. A gate $z$ controls how much of
-# the old state stays, and how much of the candidate $g$ is added. The *reset* gate $r$ controls how
-# much of the old state the candidate sees.
+# The *gated recurrent unit* (Cho et al., 2014) has no cell state. Two gates are computed as in an
+# LSTM: $z$ controls how much of the old state stays, and how much of the candidate $g$ is added;
+# the *reset* gate $r$, how much of the old state the candidate sees.
 #
 # $$h_t = z \cdot h_{t-1} + (1 - z) \cdot g$$
 #
-# The weights of its two versions do not fit each other. Version 1 of the paper resets *after* the
-# matrix product, version 3 *before* it:
+# Version 1 of the paper resets *after* the matrix product, version 3 *before* it. Their weights do
+# not fit each other.
 #
 # $$\text{after:}\quad g = \tanh(x W + b_1 + r \cdot (h\, U + b_2))$$
 # $$\text{before:}\quad g = \tanh(x W + b + (r \cdot h)\, U)$$
 #
-# In the first, $h U$ is one product for all three parts. The fast kernel of GPUs does this, so it
+# In the first, $h U$ is one product for all three parts. NVIDIA's library for GPUs does this, so it
 # is Keras' default, `reset_after=True`.
 
 # %% [markdown]
@@ -514,15 +518,14 @@ ex.memoryless.ask()
 ex.memoryless.answer("b")
 
 # %% [markdown]
-# Without the mask, the GRU has to carry what it has read through up to fifty steps of padding. With
-# more training it may learn that.
+# Without the mask, the GRU has to carry what it has read through up to 55 steps of padding.
 #
 # ## The cost of padding
-# Masked steps are computed nevertheless. How many there are depends on which sequences share a
-# batch.
+# On a CPU, masked steps are computed nevertheless. How many there are depends on which sequences
+# share a batch.
 #
 # ### Exercise 6: the fraction of padding
-# Take sequences of these lengths in batches of `batch_size`, in the given order. Each batch is
+# Take sequences of the given `lengths` in batches of `batch_size`, in this order. Each batch is
 # padded to its own longest sequence; the last may have fewer sequences. What fraction of all
 # computed steps is padding?
 
@@ -541,7 +544,8 @@ ex.padded_share.check(padded_share)  # also ex.padded_share.hint() and .solution
 # %% [markdown]
 # Now three ways to make batches of the test sequences: pad all to the longest of all; pad each
 # batch to its own longest; or put sequences of similar length into *buckets*, and make batches of
-# these. The mask ensures that the network's answers are the same. Compare the padding and the time.
+# these. The mask ensures that the network's answers are the same. Compare the padding and the time;
+# other programs on the machine disturb the time.
 
 # %%
 fraction_of = ex.padded_share.or_reference(padded_share)  # yours once it passes
@@ -578,8 +582,8 @@ pd.DataFrame(table).T.rename_axis("padded").round(2)
 # %% [markdown]
 # ## Text: which library says this?
 # Now real sentences. The docstring of a function or class begins with a sentence about it. Which
-# library does such a sentence come from? We collect those of five libraries, without those that
-# name a library or occur in two: 70 % are for training, 15 % each for validation and test.
+# library does such a sentence come from? We collect equally many from five libraries, without those
+# that name a library or occur in two: 70 % are for training, 15 % each for validation and test.
 #
 # Each word that occurs at least twice in the training sentences gets a number, from 2 on. All other
 # words are 1, and 0 is padding.
@@ -668,7 +672,7 @@ ex.mean_embedding.check(mean_embedding)  # also ex.mean_embedding.hint() and .so
 # In Keras, that is `Embedding(…, mask_zero=True)` and `GlobalAveragePooling1D`. With a dense layer,
 # this is a classifier that ignores the order of the words (Joulin et al., 2016). A GRU sees the
 # order. Does it help here? The validation sentences choose the learning rate of each network, with
-# the first seed. The test sentences are used once, at the end.
+# the first seed. The test sentences are used once, at the end. Then try sentences of your own.
 
 
 # %%
@@ -731,9 +735,9 @@ pd.DataFrame(probabilities, index=own, columns=list(LIBRARIES)).round(2)
 # %% [markdown]
 # ## The fast path
 # The loop over the steps makes recurrent networks slow: each step is small, and waits for the one
-# before. NVIDIA's library cuDNN has the whole loop in one kernel. On a GPU, Keras uses it if the
-# layer needs nothing that the kernel cannot do; otherwise Keras computes step by step, without a
-# message.
+# before. NVIDIA's library cuDNN has the whole loop in one *kernel*, here a program for the GPU.
+# There, Keras uses it if the layer needs nothing that the kernel cannot do; otherwise Keras
+# computes step by step, without a message.
 #
 # `training.check_cudnn` reads the conditions from a layer. Which of them does the first layer
 # break? One condition depends on the data: a mask must be *right-padded*, first the steps that
@@ -791,9 +795,9 @@ timing = pd.DataFrame(rows, columns=["choice", "steps", "first call (s)", "later
 timing.pivot(index="choice", columns="steps").round(2)
 
 # %% [markdown]
-# The later calls take longer for longer sequences: the loop remains. Unrolling every step takes
-# time in the first call, too. Which later call is the fastest depends on the machine. On a
-# GPU, the row *layer* is cuDNN's kernel.
+# The later calls take longer for longer sequences: the loop remains. So does the first call of the
+# unrolled layer, which prepares the operations of every step. Which later call is the fastest
+# depends on the machine. On a GPU, the row *layer* is cuDNN's kernel.
 #
 # ## A forecast
 # Back to the curve, and to a well-known task: given the values up to now, what will be the value 84
@@ -826,7 +830,8 @@ ex.windows.check(windows)  # also ex.windows.hint() and ex.windows.solution()
 #
 # Then two networks. One without memory gets the last 100 values at once, through two dense layers.
 # An LSTM gets one value at a time and returns a forecast after each; the first 99 are cut off. Both
-# are trained for the same number of steps. The validation series chooses each one's learning rate.
+# are trained for the same number of steps, but a step of the LSTM computes much more. The
+# validation series chooses each one's learning rate.
 
 # %%
 HORIZON, PAST, FIRST = 84, 100, 200
@@ -938,14 +943,14 @@ show(figure, f"The series and three forecasts of it over 300 steps; NRMSE: {erro
 # %% [markdown]
 # ## Beside a published figure
 # In 2001, Herbert Jaeger published much smaller errors on this task. The recurrent weights of his
-# plain network with 400 units stayed random. Only the last layer, from the state to the next value,
-# was fitted, by least squares. This is an *echo state network*: its state contains traces of all
+# network with 400 units stayed random. Only the last layer, from the state to the next value, was
+# fitted, by least squares. This is an *echo state network*: its state contains traces of all
 # earlier inputs, and a linear layer reads them.
 #
 # Your `rnn_step` and a linear fit are enough for it. To look 84 steps ahead, the network takes its
 # own prediction as its next input, 84 times. Rounding errors are fed back, too, so we use float64.
-# A small number on the diagonal, the *ridge*, limits the weights of the last layer; the validation
-# series chooses it.
+# A small number, the *ridge*, is added on the diagonal of the least-squares equations and limits
+# the weights of the last layer; the validation series chooses it.
 #
 # Then all decisions are made, and the test series is used, once, for all methods. How far is each
 # from the published errors?
@@ -1041,10 +1046,11 @@ print(f"The LSTM is better than the dense network with {smaller.sum()} of {len(S
 # %% [markdown]
 # Source of the published errors: Jaeger, 2001, section 6.4; the local model as quoted there.
 #
-# Is the comparison fair? Equation and horizon are the same. But ours is another solution of the
-# equation, rounded to seven digits, and Jaeger passed the values through a tanh and tuned several
-# numbers by hand. We tuned only the ridge, and used 8,000 values. His errors are means over 20 to
-# 100 forecasts, ours over the whole test series.
+# Is the comparison fair? Equation and horizon are the same. But at each step Jaeger's units keep
+# 0.6 of their old state, ours nothing. He tuned five numbers by hand, for a delay of 30; we tuned
+# only the ridge, and used 8,000 values. His series was computed with Euler's method and passed
+# through a tanh; ours, from a Runge-Kutta method, is rounded to seven digits. His errors come from
+# 20 forecasts, ours from the whole test series.
 #
 # Also in 2001, Gers, Eck and Schmidhuber reported that on this series an LSTM was *not* better than
 # networks with a window of past values; compare the last line above. Nor are echo state networks
@@ -1055,8 +1061,9 @@ print(f"The LSTM is better than the dense network with {smaller.sum()} of {len(S
 # ## The challenge
 # Write the best forecaster of the series that you can. The check trains it from two seeds, gives it
 # 80 pieces of 500 values of the test series, and asks for the value 84 steps after the end of each.
-# The bar is a mean NRMSE of 0.0005, less than twice Jaeger's error with 3,000 values. Any method is
-# allowed; helpers go inside the function. Try your ideas on the validation series.
+# The bar is a mean NRMSE of 0.0005, less than twice Jaeger's error with 3,000 values. The values
+# are not scaled. Any method is allowed whose forecasts differ between the seeds; helpers go inside
+# the function. Try your ideas on the validation series.
 
 
 # %% tags=["exercise"]
@@ -1150,8 +1157,7 @@ show(figure, f"The true series and the network: {result}. Below, the attractors 
 # - Make the sequences of letters up to 200 long. Does a `SimpleRNN` instead of the GRU still learn
 #   which comes first?
 # - Read the sentences in both directions, with `layers.Bidirectional(layers.GRU(32))`, or shuffle
-#   their words. Does either change the accuracy?
-# - Give the LSTM the series in pieces, with `stateful=True`. What does `reset_state()` change?
+#   their words. Does either change the accuracy on the validation sentences?
 
 # %% [markdown]
 # ## References

@@ -24,8 +24,8 @@
 
 # %% [markdown]
 # ## The question
-# Finish this sentence: *The simple form is equivalen*. You did not look anything up: you have read
-# enough English to know which letter follows, and which two come after it.
+# Finish this sentence: *The simple form is equivalen*. You have read enough English to know which
+# letter follows, and which word comes after it.
 #
 # A program that predicts the next character well knows something about the text. If it also draws a
 # character from its predictions, it can write. How do we measure how much it knows, and does a
@@ -87,7 +87,8 @@ print(f"{''.join(vocabulary.symbols)!r}\n\n{train_text[:500]}")
 # %% [markdown]
 # By default, this is what Python prints when you ask `help()` about a topic. The network learns
 # from the first part of the text. The second part, the *validation* text, serves to make choices.
-# The last part, the *test* text, is used once, at the end. A *vocabulary* numbers the characters.
+# The last part, the *test* text, is used once, at the end. A *vocabulary* numbers the different
+# characters, the *symbols*.
 #
 # The next cell takes a frequent word and shows which characters follow its beginning: after no
 # letter, after one, two and three. How do the bars change?
@@ -120,10 +121,10 @@ show(figure, f"The most frequent next characters after 0 to 3 characters of “{
 
 # %% [markdown]
 # ## Bits
-# Ask a model for more than one character: ask for a probability for every symbol that may come
-# next. If it gave probability 1 to the character that came, its surprise is 0. For probability 1/2
-# the surprise is one *bit*, as for the toss of a coin; for 1/4 it is two bits. In general, the
-# surprise is $-\log_2 p$.
+# Ask a model for the probability of every symbol that may come next. If it gave probability 1 to
+# the character that came, its surprise is 0. For probability 1/2 the surprise is one *bit*, as for
+# the toss of a coin; for 1/4 it is two bits. In general, the surprise, or *surprisal*, is
+# $-\log_2 p$.
 #
 # ### Exercise 1: bits per character
 # The mean surprise over a text is the model's *bits per character*: the cross-entropy to base 2.
@@ -240,7 +241,7 @@ for length in (0, 2, best_length):
 
 # %% [markdown]
 # ## Compressors are models of text
-# Arithmetic coding turns any model into a code that spends $-\log_2 p$ bits on a character of
+# Arithmetic coding turns any model into a code that spends about $-\log_2 p$ bits on a character of
 # probability $p$. Conversely, any code implies probabilities. So every compressor contains a model
 # of text, and we can compare its bits per character with ours. For a fair comparison, it reads the
 # training text first: compress both texts together, then the training text alone. The difference is
@@ -290,8 +291,8 @@ ex.gzip_window.ask()
 ex.gzip_window.answer("b")
 
 # %% [markdown]
-# The comparison favors the compressors: they go on learning while they read the new text.
-# The n-gram does not, and our network will not either.
+# The comparison favors the compressors: they adapt to the new text, too. The n-gram does not, and
+# our network will not either.
 #
 # ## Windows
 # A recurrent network reads one character after another and keeps a state. After each character, it
@@ -330,10 +331,10 @@ print(repr(vocabulary.decode(targets[0])))
 
 # %% [markdown]
 # ## The network
-# The network has a vector for each symbol, one LSTM layer, and a dense layer that computes a score
-# for each symbol. How many parameters has it, compared with the characters of the training text?
-# A network with more parameters than characters could store the text. What do you expect of its
-# loss on the training text, and on the validation text?
+# The network has a vector for each symbol, one LSTM layer (lab 03 explains its steps), and a dense
+# layer that computes a score for each symbol. How many parameters does it have, compared with the
+# characters of the training text? With more parameters than characters it may store the text. What
+# do you expect of its loss on the training text, and on the validation text?
 
 # %%
 keras.utils.set_random_seed(1)
@@ -345,13 +346,14 @@ print(f"{network.count_params():,} parameters: {ratio:.1f} for each character of
 
 # %% [markdown]
 # Weight decay works against storing the text, and so does a choice: we divide the training into
-# twelve *epochs*, and measure the loss on the validation text after each. If it has not improved
-# for three epochs, the training ends. Then `fit` restores the best weights.
+# twelve *epochs*, here parts of equal length, and measure the loss on the validation text after
+# each. If it has not improved for three epochs, the training ends. Then `fit` restores the best
+# weights.
 #
 # `data.windows` does the same as your pipeline, with new windows in each pass through the text. The
 # learning rate rises, then falls (`one_cycle`). The figure shows the loss in nats (1 bit is 0.693
-# nats), and its title the time left; on two processor cores it takes about two minutes. Guess: does
-# the network need fewer bits than counting, and than the best compressor?
+# nats), and its title the time left; on two processor cores it takes two to three minutes. Guess:
+# does the network need fewer bits than counting, and than the best compressor?
 
 
 # %%
@@ -388,7 +390,8 @@ _ = training.fit(
 #
 # In the figure above, the training text is read in windows of 32 characters, the validation text in
 # windows of 256, which are easier. So its two curves cannot be compared. The last lines measure
-# both texts in the same way: has the network stored part of the training text?
+# both texts in the same way. Fewer bits on the training text are a sign that part of it is stored,
+# but no proof: the two texts have different contents.
 
 # %%
 figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -473,8 +476,8 @@ draw_text(
 
 # %% [markdown]
 # Where the next word could be one of many, no model can know it, so the bits never reach 0. Shannon
-# (1951) let people guess English letters, and concluded that they need between 0.6 and 1.3 bits for
-# each, in an alphabet of 27.
+# (1951) let people guess English letters, and estimated that each has between 0.6 and 1.3 bits, in
+# an alphabet of 26 letters and the space.
 #
 # ## Sampling
 # To write, one symbol must be chosen from the scores: always the most probable one, or each with
@@ -524,8 +527,9 @@ ex.top_k.check(top_k)  # also ex.top_k.hint() and ex.top_k.solution()
 # *Nucleus sampling*, also called top-p, takes the most probable symbol, then the next, until
 # together they reach a given probability, for example 0.9.
 #
-# Then compare the three at two places of the validation text: at one the network is quite certain,
-# at the other it is not. In each panel, how many symbols are left?
+# Then compare the three at two places of a validation passage. At one, the entropy of the
+# prediction, its mean surprise, is the median; at the other it is larger than at about 98 % of the
+# places. In each panel, how many symbols are left?
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -680,10 +684,11 @@ ex.two_halves.ask()
 ex.two_halves.answer("c")
 
 # %% [markdown]
-# So the first half of the text chooses the number, and the second half measures it again. We say
-# that a number tracks a property if the second correlation is at least 0.7 in size, so that one
-# explains half of the variance of the other. Which properties are tracked, by h or by c? And where
-# do the two halves differ most?
+# So the first half of the text chooses the number, and the second half measures it again. A single
+# correlation can also be larger there, since the halves differ. We say that a number tracks a
+# property if the second correlation is at least 0.7 in size, so that one explains about half of the
+# variance of the other. Which properties are tracked, by h or by c? And where do the two halves
+# differ most?
 #
 # The figures color a passage of the second half by the numbers of the two properties that are
 # tracked best. Where does the color follow the property, and where does it not?
@@ -765,7 +770,7 @@ print(f"keeping the state:         {fast:8,.1f} characters per second, {fast / s
 # minutes on a laptop's CPU, and 1.4697 after about 3 minutes on an A100. They can be compared with
 # ours only on the same text, with `DATASET = "tinyshakespeare"`: texts differ in how predictable
 # they are. Ours is one training with one seed, so do not read much into a difference of a few
-# hundredths.
+# hundredths. Is the order of the models the same as on the validation text?
 
 # %%
 tested = {"network": training.bits_per_character(network, test_ids, length=1024)}
@@ -786,6 +791,8 @@ else:
 table.round(3)
 
 # %% [markdown]
+# The test text is another text, so the order of the models can change.
+#
 # On the same text, the machines still differ, and nanoGPT's settings for a CPU are meant to be
 # quick to try. It also trains on all of the nine tenths from which we take our validation text, and
 # its losses are those of the text that also chooses its best weights.
@@ -891,6 +898,8 @@ if RUN_CHALLENGE:
 #   2015, [arXiv:1506.02078](https://arxiv.org/abs/1506.02078): cells that track quotations.
 # - A. Holtzman et al., *The curious case of neural text degeneration*, ICLR 2020,
 #   [arXiv:1904.09751](https://arxiv.org/abs/1904.09751): nucleus sampling.
+# - A. Fan, M. Lewis and Y. Dauphin, *Hierarchical neural story generation*, ACL 2018,
+#   [arXiv:1805.04833](https://arxiv.org/abs/1805.04833): top-k.
 # - A. Karpathy, [char-rnn](https://github.com/karpathy/char-rnn), 2015, and
-#   [nanoGPT](https://github.com/karpathy/nanoGPT), with the published losses.
-# - The Python Software Foundation, *The Python Language Reference*: the text.
+#   [nanoGPT](https://github.com/karpathy/nanoGPT), with published losses.
+# - Python Software Foundation, *The Python Language Reference*: the text.
