@@ -29,8 +29,7 @@
 # down the rule by which you tell a 3 from an 8, so precisely that a program could follow it.
 #
 # That is surprisingly hard. In this lab we do not write a rule. We show a program examples and let
-# it find one. Can forty lines of code do that? Run the next three cells, and look at the images
-# first.
+# it find one. Can forty lines of code do that? Run the next cells, and look at the images first.
 
 # %%
 import keras
@@ -143,8 +142,8 @@ print(f"{len(train_labels)} images for training, {len(val_labels)} for validatio
 # *score* of a class is the sum of weight × pixel over the image, plus a constant, the *bias*. The
 # class with the highest score is the answer.
 #
-# Scores, also called *logits*, can be any numbers. The *softmax* turns them into probabilities,
-# which are positive and add up to 1:
+# Scores $z_i$, also called *logits*, can be any numbers. The *softmax* turns them into
+# probabilities $p_i$, which are positive and add up to 1:
 #
 # $$p_i = \frac{e^{z_i}}{\sum_j e^{z_j}}$$
 #
@@ -221,13 +220,15 @@ print(f"loss of {num_classes} equal probabilities: ln {num_classes} = {np.log(nu
 # %% [markdown]
 # Training goes in small steps, each on 64 images; soon you will write such a step. `compile` says
 # how to train: with which loss, and with which *optimizer*, the rule that changes the weights.
-# `training.fit` is Keras' `fit` with a few checks and a live figure.
+# `training.fit` is Keras' `fit` with a few checks and a live figure. *Accuracy* is the fraction of
+# the images that are classified correctly.
 #
 # An *epoch* is usually one pass over the training images. Here it is a tenth of the steps, so that
 # every network makes exactly `STEPS` steps, however many images it has. The *learning rate*, which
 # scales the steps, falls to 0 along a cosine.
 #
-# Watch the loss of training and validation. Do the two curves separate?
+# Watch the loss of training and validation. Do the two curves separate at the end? (The training
+# loss is a mean over the epoch, so early on it may be the higher one.)
 
 
 # %%
@@ -368,14 +369,15 @@ for name, function in (("correlate2d", signal.correlate2d), ("convolve2d", signa
 
 # %% [markdown]
 # A convolutional network learns its kernels. A second layer of them works on the responses of the
-# first and detects combinations: corners, curves, ends of strokes. `MaxPooling2D` keeps the largest
-# response in each block of 2 × 2, so that small movements matter less. At the end, `Flatten` and
-# `Dense` compute the scores as before.
+# first and can detect combinations: corners, curves, ends of strokes. `MaxPooling2D` keeps the
+# largest response in each block of 2 × 2, so that small movements matter less. At the end,
+# `Flatten` and `Dense` compute the scores as before.
 #
 # ### Exercise 4: build one
-# Build a network with convolutions that have `activation="relu"`, a pooling layer, and one logit
-# for each class. The ReLU sets negative responses to 0. Without it, all layers together would still
-# be linear. Leave the softmax out: with `from_logits=True`, the loss applies it.
+# Build a network with convolutions, a pooling layer, and one logit for each class. For example,
+# `layers.Conv2D(16, 3, activation="relu")` has 16 kernels of 3 × 3. The ReLU sets negative
+# responses to 0. Without it, several convolutions would compute no more than a single linear layer.
+# Leave the softmax out: with `from_logits=True`, the loss applies it.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -414,13 +416,12 @@ build(train_images.shape[1:], num_classes).summary()
 # by how much the loss changes with each weight. *Back-propagation* computes it with the chain rule,
 # from the last layer back to the first. It starts at the logits, where softmax and cross-entropy
 # together have a simple gradient: $\partial L / \partial z_{nj} = (p_{nj} - y_{nj}) / N$. Here
-# $y_{nj}$ is 1 for the true class of image $n$ and 0 for the others, and $N$ is the number of
-# images.
+# $y_{nj}$ is 1 for the true class of image $n$, else 0, and there are $N$ images.
 #
 # ### Exercise 5: back-propagation through a dense layer
 # A dense layer computes $z_{nj} = \sum_i x_{ni} W_{ij} + b_j$. Given the gradients of the logits,
-# return those of $W$, $b$ and $x$. The layer before would need the gradient of $x$. Find all the
-# $z$ in which one $W_{ij}$ occurs, and add up.
+# return those of $W$, of $b$ and, for the layer before, of $x$. By the chain rule, add up the
+# gradients of all $z$ in which one $W_{ij}$ occurs, each times the factor of $W_{ij}$ there.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -460,7 +461,7 @@ for name, mine, theirs in zip(("kernel", "bias"), by_hand, by_tape, strict=False
 # ### Exercise 6: write the step
 # From here on, TensorFlow computes the gradients. It cannot record NumPy, so use Keras' loss, which
 # you saw in `train`. The optimizer moves the weights: `optimizer.apply_gradients(zip(gradients,
-# weights))`.
+# model.trainable_variables))`.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -483,9 +484,9 @@ ex.train_step.check(train_step)  # also ex.train_step.hint() and ex.train_step.s
 
 # %% [markdown]
 # Now repeat the step 50 times, each time with 64 random images. The optimizer is `SGD`, which
-# subtracts learning rate × gradient from each weight. The network has one hidden layer of 32 units.
-# We train it with three learning rates, and with three seeds each. With which rate does the loss
-# hardly fall, with which does it converge, and with which does it diverge?
+# subtracts learning rate × gradient from each weight. The network has one *hidden* layer, a dense
+# layer of 32 outputs (*units*) before the last one. We train it with three learning rates, and with
+# three seeds each. With which rate does the loss hardly fall, converge, and diverge?
 
 # %%
 step = ex.train_step.or_reference(train_step)  # yours once it passes
@@ -519,7 +520,7 @@ axis.legend(title="learning rate", fontsize=8, loc="center left", bbox_to_anchor
 show(figure, "The loss over the gradient steps, for three learning rates and three seeds each.")
 
 # %% [markdown]
-# With a small rate, training takes long. With too large a rate, each step goes past the minimum,
+# With too small a rate, training takes long. With too large a rate, steps go far past the minimum,
 # and the loss grows. If a training goes badly, change the learning rate first.
 #
 # ## Train the network
@@ -609,8 +610,7 @@ print(f"Best on the validation images as written: {best}")
 # ## Over-fitting
 # What if we have few examples and a large network? Take 50 images, and two layers of 512 units:
 # thousands of parameters for each image. *Over-fitting* means that the training loss goes on
-# falling while the validation loss rises. Do you see it? The lines below the curves give the
-# numbers.
+# falling while the validation loss rises. Do you see it?
 
 # %%
 few = (train_images[:50], train_labels[:50])
@@ -651,9 +651,9 @@ ex.overfitting.ask()
 ex.overfitting.answer("d")
 
 # %% [markdown]
-# What helps? Measure it. Each row of the table below changes one thing:
+# What helps? Measure it. The rows of the table below differ from the first, `large`, as follows:
 #
-# - *Dropout* sets half of the numbers in a layer to 0, at random, in each step of training.
+# - *Dropout* sets a part of a layer's numbers, here half, to 0, at random, in each training step.
 # - *Early stopping* ends the training when the validation loss has not improved for some epochs,
 #   and restores the best weights.
 # - The convolutional network replaces the large one; then it also gets the moved images.
@@ -701,15 +701,15 @@ print(f"An accuracy on {len(val_labels)} images has a standard error of about {n
 means.round(3)
 
 # %% [markdown]
-# The column of steps shows what early stopping saves. Its loss is a little too good, because the
-# same validation images chose its weights.
+# The column of steps shows what early stopping saves. Its loss is too optimistic, because the same
+# validation images chose its weights.
 #
 # ## A published result
 # How good are our networks? In scikit-learn's gallery, the example "Recognizing hand-written
 # digits" trains a support vector classifier (SVC), a strong method from before deep learning. It
-# learns from the first half of these digits and reports an accuracy of 0.97 on the second. First we
-# repeat this. Then we do the same with the digits in random order. (Some of these digits are our
-# test images, but we choose nothing by the result.) Does the order matter?
+# learns from the first half of `digits` and reports an accuracy of 0.97 on the second. First we
+# repeat this. Then we do the same with the digits in random order. (Some of them are test images
+# of this lab, but we choose nothing by the result.) Does the order matter?
 
 # %%
 digits, digit_labels = data.arrays("digits", "all")
@@ -725,14 +725,15 @@ print(f"in random order: {np.mean(halves[1:]):.4f}, from {min(halves[1:]):.4f}",
 print(f" to {max(halves[1:]):.4f}")
 
 # %% [markdown]
-# The same classifier scores much higher when the order is random. So digits near each other in the
-# file must resemble each other more than others do: 13 people wrote them, presumably one after the
-# other. In random halves, each person's digits are in both. Our split is random, too. So 0.97 is
-# not what our networks have to beat: the classifier has to be trained and tested on our images.
+# The same classifier scores much higher when the order is random. So the two halves of the file
+# must differ: 13 people wrote the digits, presumably one after the other. In random halves, and in
+# our random split, each person's digits are in both. So 0.97 is not what our networks have to beat:
+# the classifier has to be trained and tested on our images.
 #
 # It should also be tuned. We choose its `gamma` on the validation images, as we chose the network,
 # once for the training images and once with their neighbors. (Its time grows faster than the number
-# of images, so it learns from at most `SVC_IMAGES` of them.)
+# of images, so it learns from at most `SVC_IMAGES` of them, and from fewer if they are large. On
+# MNIST this favors the networks.)
 
 # %%
 limit = int(SVC_IMAGES * 8 / np.sqrt(train_images[0].size))
@@ -751,8 +752,9 @@ for name, examples in {"SVC": subset, "SVC, augmented": with_neighbors(*subset)}
 
 # %% [markdown]
 # Everything is chosen now, so we use the test images. For each kind of network the output has the
-# mean over the seeds. A difference of two accuracies is uncertain, because other test images would
-# give another one. The output says whether it is larger than twice its standard error.
+# mean over the seeds. A difference of two accuracies is uncertain, because other test images (and
+# other seeds) would give another one. The output says whether it is larger than twice its standard
+# error over the images.
 
 # %%
 test_images, test_labels = data.arrays(DATASET, "test")
@@ -772,8 +774,8 @@ for rival in classifiers:
     print("a difference" if known else "which cannot be told from 0")
 
 # %% [markdown]
-# State a result with its conditions: these images, this many of them, this tuning. Both methods may
-# gain from the moved images. A comparison in which only one of them gets these would be unfair.
+# State a result with its conditions: these images, this many of them, this tuning. A comparison in
+# which only one of the methods gets the moved images would be unfair.
 #
 # Where does the chosen network fail? We look at the one with the first seed. The *confusion matrix*
 # counts the images of each class (row) by prediction (column). Which two classes does it confuse
@@ -819,8 +821,8 @@ show_mistakes(f"The network ({best})", test_images, test_labels, test_scores)
 # ## The challenge
 # Write the function that trains the best network for the digits you can. The check calls it with
 # five seeds and the training images. It measures the five networks on the test images; their mean
-# accuracy must be 0.985. You may use everything above, but choose with validation images: after
-# many attempts at the check, its accuracy would be too good to be true.
+# accuracy must be at least 0.985. Choose with validation images: after many attempts at the check,
+# its accuracy would be too optimistic.
 
 
 # %% tags=["exercise"]
@@ -859,8 +861,8 @@ if RUN_CHALLENGE:
 # Click pixels to paint a digit, or press *Example* for one from the data. At each click a network
 # reads it. Which single pixel turns a 3 into an 8?
 #
-# The pad knows only ink and paper. A network is only as good as its training images resemble those
-# that it is used on, so this one was trained on digits in black and white.
+# The pad knows only ink and paper. A network works best on images that resemble its training
+# images, so this one is trained on digits in black and white.
 
 # %%
 pad_images, pad_labels = data.arrays("digits", "train")
@@ -887,8 +889,8 @@ pad.show()
 #
 # ## What to try next
 # - Set `DATASET = "mnist"` in the cell tagged `parameters`, and run all. Which conclusions change?
-# - Train the network of the pad on gray images. How much worse does it read your digits?
-# - Leave the pooling out of `build_cnn`, or double its kernels. What does that cost and gain?
+# - Train the network of the pad on gray images. Does it read your digits worse?
+# - Give `build_cnn` twice as many kernels. What does that cost and gain?
 # - Raise the bar of the challenge: what is the best mean of five seeds on validation images?
 
 # %% [markdown]

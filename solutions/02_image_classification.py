@@ -40,13 +40,13 @@
 
 # %% [markdown]
 # ## The question
-# In 2012 a network called AlexNet won a competition in which photographs had to be assigned to a
-# thousand classes. It had 61 million parameters and was trained for about six days on two graphics
-# cards. Three years later a network with less than half of the parameters made less than half of
-# the mistakes. What had changed?
+# In 2012 a network called AlexNet won the ImageNet competition, in which photographs had to be
+# assigned to a thousand classes. It had 61 million parameters and was trained for five to six days
+# on two graphics cards. Three years later a network with less than half of the parameters made less
+# than half of the mistakes. What had changed?
 #
 # In this lab you take such networks apart. Then you train one yourself: smaller, on the images
-# below, in about a minute on two processor cores. Find the shape in each image: some are small,
+# below, in a minute or two on two processor cores. Find the shape in each image: some are small,
 # some are rotated, and the backgrounds have nothing to do with them. Finally you take a network
 # that others trained on ImageNet, and teach it new classes.
 #
@@ -135,9 +135,8 @@ show_images(
 # ## A convolution by hand
 # A convolution lays a small table of weights, the *kernel*, on the image, multiplies each weight by
 # the pixel under it, and adds up the products. Then it moves one pixel on and does the same. The
-# sums, arranged as the places they belong to, are a new image. (In mathematics, a convolution also
-# rotates the kernel by 180°. What Keras and all networks compute is called *cross-correlation*
-# there. As the weights are learned, it makes no difference.)
+# sums, arranged as the places they belong to, are a new image. (As in lab 01, this is strictly a
+# *cross-correlation*: the kernel is not rotated.)
 #
 # ### Exercise 1: the convolution
 # Write it for one gray image and one kernel. Use only the places where the whole kernel lies in the
@@ -164,8 +163,7 @@ ex.convolve.check(convolve)  # also ex.convolve.hint() and ex.convolve.solution(
 # Three kernels, set by hand. The first takes the mean of nine pixels. The second compares the
 # pixels above with those below. The third compares a pixel with its four neighbors. What will each
 # make of the image on the left? All panels have the same scale, on which mid-gray is 0. The cell
-# after the figure gives the same image and kernels to Keras' layer. Its numbers should differ from
-# yours by rounding alone.
+# after the figure compares with Keras' layer: the numbers should differ by rounding alone.
 
 # %%
 number = int(np.argmax(val_images[:20].mean(axis=-1).std(axis=(1, 2))))  # of most contrast
@@ -250,19 +248,21 @@ table.round(2)
 
 # %% [markdown]
 # GoogLeNet has a ninth of AlexNet's parameters and half of its errors. VGG-16 does ten times the
-# multiply-adds of GoogLeNet for the same error. Neither number alone makes a network good. So
-# many operations for each byte suit processors that compute much faster than they load data.
+# multiply-adds of GoogLeNet for about the same error. Neither number alone makes a network good.
+# For AlexNet, our count is 4% above the claim. For VGG the same talk says 150,000, a fourth of our
+# count; what it counts, it does not say. With so many operations for each byte, even a processor
+# that computes much faster than it loads data stays busy.
 #
-# Where does VGG-16 spend its parameters and its multiply-adds? Look for the longest bar in each
-# panel.
+# Where does VGG-16 spend its parameters and its multiply-adds? (*Activations* are the numbers that
+# one layer passes on to the next.)
 
 # %%
 classic["VGG-16"].show()
 
 # %% [markdown]
-# Early layers cost compute, late layers hold the parameters. Most of those are in the first dense
-# layer, which sees all 7 × 7 × 512 numbers at once. GoogLeNet and ResNet-50 take the mean over the
-# 49 places first.
+# The convolutions cost the compute, and the dense layers hold the parameters. Most of those are in
+# the first dense layer, which sees all 7 × 7 × 512 numbers at once. GoogLeNet and ResNet-50 take
+# the mean over the 49 places first.
 #
 # ## The block that made networks deep
 # In 2015, a plain network of 34 layers was worse than one of 18, even on its training images. The
@@ -271,8 +271,8 @@ classic["VGG-16"].show()
 #
 # ### Exercise 3: the residual block
 # Build one in the order of its second version: normalize, ReLU, convolve; once more; then add the
-# input. *Batch normalization* brings each channel to mean 0 and variance 1 over the images of a
-# batch, then scales and shifts it. Convolutions before it need no bias: `use_bias=False`.
+# input. *Batch normalization* brings each channel to mean 0 and variance 1 over all places of a
+# batch, then scales and shifts it. So the convolutions need no bias: `use_bias=False`.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -302,13 +302,14 @@ models.cost(network).show()
 
 # %% [markdown]
 # ## The learning rate
-# The most important number of a recipe is the *learning rate*: how far a step goes. If it is too
-# small, the loss hardly falls; if it is too large, the loss grows.
+# Often the most important number of a recipe is the *learning rate*: how far a step goes. If it is
+# too small, the loss hardly falls; if it is too large, the loss grows.
 #
-# First the images. `data.load` gives them in batches. Each is shifted by a few pixels, and every
-# other one is mirrored, each time anew. This is *augmentation*. The next cell shows ten versions of
-# one image. The one after it runs a *range test*: for some seconds it trains with a rate that grows
-# from step to step. From which rate on does the loss fall, and where does it turn?
+# First the images. `data.load` gives them in batches. Each is shifted by a few pixels, and mirrored
+# with a probability of 1/2, each time anew. This is *augmentation*. The next cell shows ten
+# versions of one image. The one after it runs a *range test*: for up to 200 steps it trains with a
+# rate that grows from step to step. (AdamW is Adam with *weight decay*: each step also shrinks the
+# weights a little.) From which rate on does the loss fall, and where does it turn?
 
 # %%
 AUGMENTATION = data.augmentation(crop=max(1, shape[0] // 8), flip=True)
@@ -360,12 +361,12 @@ test.show()
 # But the best rate is not the same all the time. In the beginning, when the weights are random,
 # large steps do harm. Later, large steps are fast. At the end, small steps find the minimum. The
 # *one-cycle* schedule goes up along a line and down along half a cosine. It is at its peak only for
-# a moment, so the peak may be large: here it is 0.02.
+# a moment, so the peak may be larger than a good constant rate. Here it is 0.02.
 #
 # ### Exercise 4: the schedule
 # The rate begins at peak / 25, rises along a straight line to the peak during the first 30% of the
-# steps, and falls along half a cosine to 0 at the last step. (`training.one_cycle` is the same for
-# the optimizers of Keras.)
+# steps, and falls along half a cosine to 0 at step `num_steps`. (`training.one_cycle` is the same
+# for the optimizers of Keras.)
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -384,14 +385,14 @@ ex.one_cycle.check(one_cycle)  # also ex.one_cycle.hint() and ex.one_cycle.solut
 
 # %% [markdown]
 # ## Train it
-# `training.fit` is Keras' `fit` with checks of the data and a live figure, here with ten points. If
-# you press the stop button, the network is usable as it is then. When does the validation loss fall
-# fastest, and what happens at the end, when the rate goes to 0?
+# When does the validation loss fall fastest, and what happens at the end, when the rate goes to 0?
+# (Early on, it may jump far above the training loss: in validation, batch normalization uses moving
+# averages, which lag behind.) If you press the stop button, the network is usable as it is then.
 #
-# The second cell looks at each class: how many of its images were recognized (*recall*), and how
-# many of those assigned to it belong there (*precision*). Then come the confusion matrix and the
-# mistakes with the highest probability. Which two classes are confused most, and would you have
-# known better?
+# The second cell draws the confusion matrix and the mistakes with the highest probability. Its
+# table says for each class what fraction of its images was recognized (*recall*), and what fraction
+# of those assigned to it belong there (*precision*). Which two classes are confused most, and would
+# you have known better?
 
 # %%
 PEAK = 0.02
@@ -420,9 +421,9 @@ evaluation
 # %% [markdown]
 # ## Look inside
 # The *filters* are the kernels of the first convolution, as images. The *feature maps* are what
-# four of the layers make of one image. *Grad-CAM* shows which places in the image raised the score
-# of the predicted class. Here it looks at the mistake with the highest probability, if there is
-# one. Which part of the image led the network astray?
+# four of the layers make of one image. *Grad-CAM* estimates which places in the last of them raised
+# the score of the predicted class. Here it looks at the mistake with the highest probability, if
+# there is one. Which part of the image may have misled the network?
 
 # %%
 worst = evaluation.worst[0] if evaluation.worst else None
@@ -437,8 +438,7 @@ training.inspect(network, inspected, class_names=class_names).show()
 # buys, leave it out and train again, with the same number of steps. One training of each variant is
 # not enough: another seed gives another accuracy. So that each can be repeated, these trainings are
 # small: the same network with half of the channels, on the handwritten digits of 8 × 8 pixels from
-# lab 01. The function below trains a network once for each seed, with new weights and another order
-# of the images.
+# lab 01.
 
 
 # %%
@@ -480,9 +480,10 @@ def show_seeds(runs, title):
 
 # %% [markdown]
 # Leaving the shortcuts out removes their projections, too, and with them a few of the parameters:
-# the next cell prints how many. Everything else is as before; the constant rate is a tenth of the
-# peak, and the digits are shifted by a pixel, but not mirrored. In the figure, a point is a seed,
-# and a bar their mean. Which parts matter after so few steps? Write down your guess first.
+# the next cell prints the numbers. Everything else is as before. The constant rate is a tenth of
+# the peak; no variant has a rate of its own, with which it might do better. The digits are shifted
+# by a pixel, but not mirrored, and their test images serve for validation here. In the figure, a
+# point is a seed, and a bar their mean. Which parts matter after so few steps? Guess first.
 
 # %%
 digit_images, digit_labels = data.arrays("digits", "test")  # here only for validation
@@ -513,11 +514,12 @@ for name, run in ablation.items():
     print(f"{name:17} {run.model.count_params():,} parameters")
 
 # %% [markdown]
-# A part that helps here need not help elsewhere. Augmentation makes every image harder, and pays
-# off only when a network has seen its images so often that it memorizes them. Shortcuts were made
-# for *deep* networks, and this one has seven convolutions in a row. So go deeper: chains of blocks
-# with 24 channels, without shortcuts and with yours, which are the input itself here. A plain deep
-# network could compute all that a plain shallow one can. Does it learn to?
+# A part that helps here need not help elsewhere. Augmentation makes every image harder, and usually
+# pays off once a network has seen its images so often that it begins to memorize them. Shortcuts
+# were made for *deep* networks, and this one has seven convolutions in a row. So go deeper: chains
+# of blocks with 24 channels, without shortcuts and with yours, which are the input itself here. A
+# plain deep network could compute all that a plain shallow one can. Does it learn to? (For a
+# shallow chain, set `BLOCKS = 2`.)
 
 
 # %%
@@ -562,9 +564,9 @@ ex.why_shortcut.answer("b")
 #
 # ### Exercise 5: McNemar's test
 # Return the two-sided p-value of the exact test: how probable a result at least as uneven would be
-# if the coin were fair. `stats.binomtest` does the arithmetic, from one toss on; with none, p is 1.
-# The next cell tests the networks of each seed. Does the same one win each time, with a small p?
-# Then the recipe is better, not just one trained network.
+# if the coin were fair. For k heads in n tosses it is `stats.binomtest(k, n).pvalue`; with no toss,
+# p is 1. The next cell tests the networks of each seed. Does the same one win each time, with a
+# small p? That speaks for the recipe, not just for one trained network.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -597,10 +599,9 @@ ex.which_is_better.answer("c")
 
 # %% [markdown]
 # ## A network that was trained on ImageNet
-# In practice, few people begin with random weights. EfficientNet-Lite0 was trained on 1.28 million
-# photographs of the 1,000 classes of ImageNet. Its authors published 4.7 million parameters, 407
-# million multiply-adds, and 75.1% of the validation images classified correctly. What does
-# `models.cost` count?
+# EfficientNet-Lite0 was trained on 1.28 million photographs of the 1,000 classes of ImageNet. Its
+# authors published 4.7 million parameters, 407 million multiply-adds, and 75.1% of the validation
+# images classified correctly. What does `models.cost` count?
 
 
 # %%
@@ -628,7 +629,7 @@ print(f"{statistics:,} means and variances, {cost.macs / 1e6:.0f} million multip
 
 # %% [markdown]
 # The parameters agree. `models.cost` counts the multiply-adds of convolutions and dense layers, not
-# those of normalization, activations and sums, so its number is a little smaller.
+# those of normalization, activations and sums, which may be why its number is a little smaller.
 #
 # A pretrained network needs its pixels exactly as they were in its training, and every network has
 # its own convention.
@@ -639,9 +640,9 @@ print(f"{statistics:,} means and variances, {cost.macs / 1e6:.0f} million multip
 #
 # The cells after the exercise classify two photographs that come with scikit-learn, or yours: set
 # `PHOTOS` to a file or a folder. The network sees the middle of each, at 224 × 224, and gives each
-# of the 1,000 classes a probability. What would you say is in them? The last cell preprocesses the
-# same photographs wrongly. Nothing fails: which mistakes would you notice, and which would only
-# cost accuracy?
+# of the 1,000 classes a probability; it knows no others. What would you say is in them? The last
+# cell preprocesses the same photographs wrongly. Nothing fails: which mistakes would you notice,
+# and which would only cost accuracy?
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -711,12 +712,11 @@ pd.DataFrame(rows).T
 
 # %% [markdown]
 # ## Few images
-# You rarely have a thousand images of each class. Say you have 25. Can a network that was trained
-# on photographs help with the classes of `DATASET`, which it has never seen?
+# Say you have 25 images of each class. Can a network that was trained on photographs help with the
+# classes of `DATASET`?
 #
-# A forward pass through all of it for every step would be slow. So the network is cut in two. The
-# *trunk*, all but its last block, stays as it is. We compute its feature maps once for each image.
-# Only the *tail* is trained.
+# To save time, the network is cut in two. The *trunk*, all but its last block, stays as it is. We
+# compute its feature maps once for each image. Only the *tail* is trained.
 
 
 # %%
@@ -777,12 +777,12 @@ ex.with_new_head.check(with_new_head)  # also ex.with_new_head.hint() and .solut
 
 # %% [markdown]
 # ### Exercise 8: staged unfreezing
-# A new head begins with random weights, so its first gradients would spoil the features below it.
-# So train in stages: first the head alone, all else *frozen*, then also the block below it, with a
+# A new head begins with random weights, so its first gradients can spoil the features below it. So
+# train in stages: first the head alone, all else *frozen*, then also the block below it, with a
 # smaller rate.
 #
 # Batch normalization needs care. In training, it uses the mean and variance of the batch and
-# updates its moving averages. Frozen, a Keras layer runs in *inference mode* and keeps the
+# updates its moving averages. Frozen, Keras' layer for it runs in *inference mode* and keeps the
 # statistics of ImageNet, which rest on far more images than yours. So it stays frozen.
 
 
@@ -802,9 +802,9 @@ ex.unfreeze.check(unfreeze)  # also ex.unfreeze.hint() and ex.unfreeze.solution(
 # %% [markdown]
 # Five trainings, on the same images for each seed: `small_resnet` from scratch, augmented, with
 # three times as many steps; the new head alone; the head on features of raw pixels, from 0 to 255;
-# the whole tail after the head; and the same with batch normalization in training mode. Both
-# trainings of the tail have the better of two rates on these validation images, 0.002 and 0.0005.
-# Order the five before you run the cells.
+# the whole tail after the head; and the same with batch normalization in training mode. Each
+# training of the tail has the better of two rates on the validation images of `shapes`, 0.002 and
+# 0.0005. Guess the order of the five before you run the cells.
 
 
 # %%
@@ -865,13 +865,14 @@ transfer["tail, norms trained"] = repeat(model, after_head, train, FEW_STEPS, **
 show_seeds(transfer, f"25 images of each class of {DATASET}, {SEEDS} seeds")
 
 # %% [markdown]
-# Is the order the same for each seed? Where the points of two rows overlap, three seeds do not tell
-# which is better. How much the features help depends on how similar the new images are to
-# photographs; set `DATASET` to photographs of your own, and compare.
+# Where the points of two rows overlap, so few seeds do not tell which is better. How much the
+# features help depends on how similar the new images are to those of ImageNet (see Yosinski et
+# al.).
 #
 # ## The test images, once
-# Every choice has been made. Now, and only now, the test images: for the network that was trained
-# on all images, and for the transfer of each seed.
+# Every choice has been made. Now the test images: for the network that was trained on all images,
+# and for the transfer of each seed. An accuracy on n images has a standard error of up to 0.5 / √n.
+# Which differences are much larger?
 
 # %%
 finals = {"small_resnet, all images": [is_correct(network, test_images, test_labels)]}
@@ -894,14 +895,15 @@ print(f"test accuracy on {len(test_labels):,} images")
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
-# You may not compare these errors with those of the classic networks: another task, other images,
-# and one guess in place of five. The costs may be compared.
+# Do not compare these accuracies with the errors of the classic networks: another task, other
+# images, and one guess in place of five. The costs can be compared.
 #
 # ## Something to show a friend
-# Take a photograph of something on your desk, set `PHOTOS` to its path, and run the lab again from
-# there. Or teach it your own classes, from 25 photographs of each or a few more: put them in a
-# folder for each class, run `dltlab data import FOLDER --name NAME`, and set `DATASET = "NAME"`.
-# A network that you have saved as a file classifies a folder of image files with `dltlab classify`.
+# Take a photograph of something on your desk, set `PHOTOS` to its path, run that cell, and then
+# those that classify photographs. Or teach it your own classes, from 40 photographs of each, of
+# which 30% are held out: put them in a folder for each class, run
+# `dltlab data import FOLDER --name NAME`, and set `DATASET = "NAME"`. A network that you have saved
+# as a file classifies a folder of image files with `dltlab classify`.
 
 # %% [markdown]
 # ## The challenge
@@ -942,15 +944,15 @@ if RUN_CHALLENGE:
 # multiply-adds, and both can be counted before any training. Whether normalization, shortcuts,
 # augmentation or a schedule helps depends on the network and the training; several seeds tell, and
 # for two given networks McNemar's test. A network that was trained on many images gives features
-# for few, if its pixels are preprocessed as in its training, and it is unfrozen in stages.
+# for few: preprocess its pixels as in its training, and unfreeze it in stages.
 
 # %% [markdown]
 # ## What to try next
 # - Import a folder of photographs, such as the JPEGs of CIFAR-10, set `DATASET` to its name, and
 #   run all. Which of the five trainings with few images profits most?
-# - Set `DATASET = "cifar10"` and `STEPS = 4000`. Which parts of the recipe matter now?
+# - Set `SHORT_STEPS = 400`. Which parts of the recipe matter now?
 # - Replace `small_resnet` by `models.small_vgg` or `models.small_inception`. Which is best for its
-#   multiply-adds?
+#   multiply-adds? Does this hold with `DATASET = "cifar10"` and `STEPS = 4000`?
 # - Set `SIDE = 160`. Are features of larger images better?
 # - Where Keras may download weights, set `PRETRAINED = "mobilenet_v2.MobileNetV2"`,
 #   `CUT = "block_16"` and `SIDE = 224`.
@@ -958,7 +960,7 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # ## References
 # - A. Krizhevsky, I. Sutskever and G. Hinton, *ImageNet classification with deep convolutional
-#   neural networks*, NeurIPS 2012: AlexNet, and its six days on two graphics cards.
+#   neural networks*, NeurIPS 2012: AlexNet, and its five to six days on two graphics cards.
 # - C. Szegedy et al., *Going deeper with convolutions*, CVPR 2015,
 #   [arXiv:1409.4842](https://arxiv.org/abs/1409.4842): GoogLeNet; K. Simonyan and A. Zisserman,
 #   *Very deep convolutional networks for large-scale image recognition*, ICLR 2015,
@@ -976,8 +978,8 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # - L. Smith and N. Topin, *Super-convergence*, 2017,
 #   [arXiv:1708.07120](https://arxiv.org/abs/1708.07120): the one-cycle schedule; L. Smith,
-#   *Cyclical learning rates*, 2015, [arXiv:1506.01186](https://arxiv.org/abs/1506.01186): the range
-#   test.
+#   *Cyclical learning rates for training neural networks*, 2015,
+#   [arXiv:1506.01186](https://arxiv.org/abs/1506.01186): the range test.
 # - Q. McNemar, *Note on the sampling error of the difference between correlated proportions or
 #   percentages*, Psychometrika 12, 1947; T. Dietterich, *Approximate statistical tests for
 #   comparing supervised classification learning algorithms*, Neural Computation 10, 1998.
