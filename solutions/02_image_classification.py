@@ -622,8 +622,9 @@ except Unavailable as error:
     print(f"{error}. Until then the weights are random, and the results below mean nothing.")
     pretrained, keras_preprocess = models.efficientnet_lite0(input_shape=(None, None, 3)), None
     imagenet_names = [f"class {label}" for label in range(1000)]
-cost = models.cost(models.efficientnet_lite0())
-statistics = cost.params - sum(v.numpy().size for v in pretrained.trainable_variables)
+lite0 = models.efficientnet_lite0()
+cost = models.cost(lite0)
+statistics = cost.params - sum(v.numpy().size for v in lite0.trainable_variables)
 print(f"EfficientNet-Lite0: {(cost.params - statistics) / 1e6:.2f} million parameters,")
 print(f"{statistics:,} means and variances, {cost.macs / 1e6:.0f} million multiply-adds")
 
@@ -790,6 +791,7 @@ ex.with_new_head.check(with_new_head)  # also ex.with_new_head.hint() and .solut
 def unfreeze(model, num_layers):
     """`model`, with only its last layers trainable, and no batch normalization."""
     ### BEGIN SOLUTION
+    model.trainable = True  # the model as a whole, and all of its layers
     for place, layer in enumerate(model.layers):
         is_last = place >= len(model.layers) - num_layers
         layer.trainable = is_last and not isinstance(layer, layers.BatchNormalization)
@@ -977,7 +979,8 @@ if RUN_CHALLENGE:
 
 # %% [markdown]
 # - L. Smith and N. Topin, *Super-convergence*, 2017,
-#   [arXiv:1708.07120](https://arxiv.org/abs/1708.07120): the one-cycle schedule; L. Smith,
+#   [arXiv:1708.07120](https://arxiv.org/abs/1708.07120): the one-cycle schedule, with straight
+#   lines; its half cosine is that of the library [fastai](https://docs.fast.ai); L. Smith,
 #   *Cyclical learning rates for training neural networks*, 2015,
 #   [arXiv:1506.01186](https://arxiv.org/abs/1506.01186): the range test.
 # - Q. McNemar, *Note on the sampling error of the difference between correlated proportions or

@@ -341,25 +341,25 @@ def _(inputs, channels):
 
 @question
 def why_shortcut():
-    """Set every kernel of a block without the shortcut to nearly 0, then of one with it.
+    """Set every kernel of a block without the shortcut to 0, then of one with it.
 
-    What does a stack of fifty such blocks hand on from the image, and from the error back?
+    What does a stack of fifty such blocks pass on from the image, and from the gradient back?
     """
     return [
         wrong(
-            "In both cases nearly nothing: the kernels are nearly 0.",
+            "In both cases nothing: the kernels are 0.",
             "Follow the sum at the end of a block once more. Which of its two parts goes through "
             "no kernel?",
         ),
         correct(
-            "Without it nearly nothing. With it the image itself, and the error back to the "
-            "first layer.",
+            "Without it nothing. With it the image itself, and the gradient back to the first "
+            "layer.",
             "A block with the shortcut begins as the identity and learns what to add. So a deeper "
             "network need not be worse than a shallow one, which plain stacks of layers were.",
         ),
         wrong(
-            "Without it nearly nothing. With it fifty times the image.",
-            "The sum of a block is its input plus nearly 0. What goes in to the next block?",
+            "Without it nothing. With it fifty times the image.",
+            "The sum of a block is its input plus 0. What is the input of the next block?",
         ),
     ]
 
@@ -663,7 +663,7 @@ def which_is_better():
 
 @exercise(
     "`data.arrays` has divided the pixels by 255. Undo that first.",
-    "Then subtract the mean that the network was trained with, and divide by its spread.",
+    "Then subtract the mean that the network was trained with, and divide by its scale.",
     returns=Array("array", atol=0.01),
     otherwise="Your array is not (pixel - 127) / 128, with pixels from 0 to 255.",
 )
@@ -689,7 +689,7 @@ def _(images):
         ((pixels - 127) / 128)[..., ::-1],
     )
     yield (
-        "That is how networks of PyTorch are fed, with a mean and a deviation for each channel. "
+        "That is how torchvision's networks are fed, with a mean and a deviation for each channel. "
         "This one was trained with (pixel - 127) / 128.",
         (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
     )
@@ -706,7 +706,8 @@ def _(images):
 
 
 @exercise(
-    "Go through `model.layers` and set `layer.trainable` of each, to True or to False.",
+    "Set `model.trainable = True`, for the model as a whole: that sets all of its layers, too. "
+    "Then go through `model.layers` and freeze those that must not be trained.",
     "The last layers are `model.layers[-num_layers:]`.",
     "`isinstance(layer, layers.BatchNormalization)` tells which layers must stay frozen.",
 )
@@ -725,6 +726,11 @@ def unfreeze(answer):
             len(before) == len(model.get_weights())
             and all(map(np.array_equal, before, model.get_weights())),
             "Your function changes the weights of the model.",
+        )
+        require(
+            model.trainable,
+            "The model as a whole is frozen, so nothing in it is trained, whatever its layers say: "
+            "set `model.trainable = True` first.",
         )
         for place, layer in enumerate(model.layers):
             if not layer.weights:
@@ -780,9 +786,10 @@ def _(model, num_layers):
     return model
 
 
-def _unfrozen(model, num_layers, *, norms=False, others=True):
+def _unfrozen(model, num_layers, *, norms=False, others=True, whole=True):
     from keras import layers
 
+    model.trainable = model.trainable or whole
     places = range(len(model.layers))
     last = places[len(places) - num_layers :] if num_layers < len(places) else places
     for place, layer in enumerate(model.layers):
@@ -795,7 +802,8 @@ for _message, _answer in (
     ("return a Keras model", lambda model, number: model.layers[-number:]),
     ("return another model", lambda model, number: _network_with_norms()),
     ("changes the weights", lambda model, number: _unfrozen(_with_zeros(model), number)),
-    ("one of the last 5, but cannot", lambda model, number: model),
+    ("as a whole is frozen", lambda model, number: model),
+    ("as a whole is frozen", lambda model, number: _unfrozen(model, number, whole=False)),
     ("one of the last 5, but cannot", lambda model, number: _unfrozen(model, number - 1)),
     ("not one of the last 5", lambda model, number: _unfrozen(model, number + 4)),
     ("not one of the last 5", lambda model, number: _unfrozen(model, number, others=False)),

@@ -53,7 +53,7 @@ def test_a_learner_gets_the_parameters_of_the_workshops_profile(serve, tmp_path)
     serve("smoke")
 
     notebook = (tmp_path / "dltlab" / "01_first_network.ipynb").read_text()
-    assert "STEPS = 20  # steps in each training" in notebook
+    assert "STEPS = 20  # " in notebook
     assert "RUN_CHALLENGE = False  #" in notebook
 
 
