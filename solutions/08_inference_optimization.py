@@ -43,8 +43,8 @@
 # fuse layers, eliminate concatenation layers, specialize kernels (the routines that compute a
 # layer), auto-tune for the target platform, and tune for the batch size.
 #
-# How much faster can a compiler make a network without changing its answers? Take a network that
-# you have just trained and find out on your own processor. It classifies images like these:
+# How much faster can a compiler make a network, and how many of its answers change? Take a network
+# that you have just trained and find out on your own processor. It classifies images like these:
 
 # %%
 import os
@@ -123,7 +123,7 @@ show(figure, "Eight validation images, each under the name of its class.")
 # images are used once, at the end.
 #
 # ## A trained network
-# It is the small relative of GoogLeNet from lab 02. A module has four parallel branches, with
+# It is a small relative of GoogLeNet (lab 02). A module has four parallel branches, with
 # convolutions of 1 × 1, 3 × 3 and 5 × 5 and a pooling, whose outputs are concatenated. Batch
 # normalization and ReLU follow each convolution. How many layers does that make?
 
@@ -154,13 +154,13 @@ print(f"validation accuracy {np.mean(np.argmax(expected, axis=1) == labels):.4f}
 
 # %% [markdown]
 # ## Measure first
-# The first call of anything compiles code and allocates memory, so it says nothing about later
-# calls. And calls do not all take the same time: if users wait for the answers, look at the *99th
+# The first call often compiles code and allocates memory, so it says nothing about later calls.
+# And calls do not all take the same time: if users wait for the answers, look at the *99th
 # percentile*, which one call in a hundred exceeds, as well as at the median.
 #
 # ### Exercise 1: measure
-# First call `call` without timing it, as a *warm-up*. Then time each of the next calls separately
-# with `time.perf_counter()`.
+# First call `call` `warmup` times without timing it, as a *warm-up*. Then time each of the next
+# `repeats` calls separately with `time.perf_counter()`.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -210,8 +210,8 @@ record("model(x)", lambda: network(one, training=False).numpy(), CALLS)
 
 # %% [markdown]
 # Is that slow? The arithmetic is known: two operations per multiply-add. `devices.measure_peaks`
-# measures how many operations per second this processor can do at most. How many times as long as
-# the arithmetic alone does `model(x)` take?
+# measures how many operations per second this processor does in its fastest matrix product. How
+# many times as long as the arithmetic alone does `model(x)` take?
 
 # %%
 peak = devices.measure_peaks(["float32"], seconds=SECONDS).flops["float32"]
@@ -246,15 +246,15 @@ print(f"largest difference of a logit: {np.abs(compiled(tensor) - expected[:1]).
 # From here on `tf.function` is the baseline: nobody has to run a network slower than this.
 #
 # ## Fuse by hand
-# During training, batch normalization uses the mean and variance of the batch. Afterwards both are
-# constants, so for each channel it computes:
+# During training, batch normalization uses the mean and variance of the batch. Afterwards it uses
+# constants instead, and for each channel it computes:
 #
 # $$y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$
 #
 # $\mu$ and $\sigma^2$ are the mean and variance stored during training, $\gamma$ and $\beta$ were
-# learned, and $\epsilon$ prevents a division by 0. This is a linear function of $x$, and $x$, the
-# output of a convolution, is itself a linear function of the pixels. Two linear steps can be merged
-# into one: the convolution alone, with another kernel and bias.
+# learned, and $\epsilon$ prevents a division by 0. That is $x$ times a factor, plus a constant. And
+# $x$, the output of a convolution, is a linear function of the convolution's input, plus its bias.
+# So both can be merged into one convolution with another kernel and bias.
 #
 # ### Exercise 2: fold
 # Which kernel and bias make the convolution alone compute what both did?
@@ -295,6 +295,7 @@ print(f"{len(foldable)} of {num_norms} normalizations can be folded.")
 # %% [markdown]
 # `clone_model` copies the network without them, and adds a bias to each of their convolutions. Then
 # your function computes the new weights. Does the copy return the same logits? And is it faster?
+# Single measurements can mislead: the last figure repeats them in turns.
 
 # %%
 folding = ex.fold.or_reference(fold)  # yours once it passes
@@ -417,8 +418,8 @@ if not operations["BatchNormalization"]:
 # ## Fewer bits
 # A float32 has 32 bits, a bfloat16 16, an int8 8. With half as many bits, memory delivers twice as
 # many numbers per second, and many processors have instructions that multiply small numbers much
-# faster (Intel's are called VNNI and AMX). An int8 holds only the integers from -128 to 127, so it
-# comes with a *scale*: the integer q stands for the number `scale * q`.
+# faster (with VNNI, AMX, BF16 or I8MM in their names). An int8 holds only the integers from -128 to
+# 127, so it comes with a *scale*: the integer q stands for the number `scale * q`.
 #
 # ### Exercise 3: quantize
 # Divide by the scale, round, and limit the result to the range -127 to 127, which is symmetric.
@@ -456,8 +457,8 @@ ex.calibrate.check(calibrate)  # also ex.calibrate.hint() and ex.calibrate.solut
 # %% [markdown]
 # Apply both functions to the outputs of two convolutions, the first and one near the end, after
 # three calibrations: with training images, with noise, and with images that are ten times too dark.
-# The vertical lines mark the range of the int8 numbers. The error is the root mean square as a
-# fraction of the standard deviation. Would noise do for calibration?
+# The vertical lines mark the range of the int8 numbers. The error is the root mean square error as
+# a fraction of the standard deviation. Would noise do for calibration?
 
 # %%
 to_int8 = ex.quantize.or_reference(quantize)
@@ -511,11 +512,11 @@ print(f"float32 {'':23} validation accuracy {trial.accuracy.reference:.4f}")
 # backend can mix them), then bfloat16, then float32.
 #
 # Compilers refine the scale in two ways. **Per channel**: folding has multiplied each output
-# channel of a kernel by another factor, so with one scale for the whole kernel, channels with small
-# weights get few integers. A scale for each output channel costs nothing at run time, because each
-# output is multiplied by one number anyway. **Zero point**: after a ReLU no value is negative, so
-# half of the range from -127 to 127 is unused. A zero point z shifts the range: q stands for
-# `scale * (q - z)`. How much does each reduce the error?
+# channel of a kernel by a different factor, so with one scale for the whole kernel, channels with
+# small weights get few integers. A scale for each output channel costs next to nothing at run time,
+# because each output is multiplied by a scale anyway. **Zero point**: after a ReLU no value is
+# negative, so half of the range from -127 to 127 is unused. A zero point z shifts the range: q
+# stands for `scale * (q - z)`. How much does each reduce the error?
 
 # %%
 rows = []
@@ -537,7 +538,7 @@ errors.groupby(["of", "scale"])["relative error"].agg(["mean", "max"]).round(4)
 
 # %% [markdown]
 # Compilers use both. Now build engines in all three precisions, with training images for
-# calibration. Does this processor have instructions for small numbers, and are they faster? One
+# calibration. Does the first line have one of the names from above, and are fewer bits faster? One
 # accuracy for all images can hide that one class has suffered, so look at each class, and at single
 # images: some answers become wrong, and some become correct by chance.
 
@@ -559,15 +560,15 @@ pd.concat([table, pd.DataFrame(right).mean().to_frame("all").T]).round(3)
 # accuracies do: check them again for each network.
 #
 # ## Batch and latency
-# Several images in a call, a *batch*, use the processor better, because each weight is read once
-# for all of them. But the first image waits for the last. `benchmark` measures both for several
-# batch sizes and numbers of *streams*, which are calls that run at the same time. MLPerf, the
+# Several images in a call, a *batch*, use the processor better: each operation starts, and each
+# weight is read, once for all. But the first image waits for the last. `benchmark` measures both
+# for several batch sizes and numbers of *streams*, calls that run at the same time. MLPerf, the
 # industry's benchmark, has a scenario for each: *single stream*, the latency of one image at a
 # time, and *offline*, the images per second when all images are there from the start.
 #
-# We continue with the precision that computes most images per second in batches of eight. Each
-# point is measured three times; the error bars span the three results. From which batch size on is
-# there little to gain?
+# We continue with the precision that computes the most images per second in batches of eight. Each
+# point is measured three times; the error bars span the results. From which batch size on is there
+# little to gain?
 
 
 # %%
@@ -585,7 +586,7 @@ measured
 # %% [markdown]
 # ### Exercise 5: the best batch within a bound
 # Your service promises that 99 of 100 calls take no longer than a bound. Which batch size do you
-# choose?
+# choose? The latency of each point is its 99th percentile.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -616,9 +617,9 @@ for factor in (0.5, 1.5, 4, 16):
     print(f"within {1e3 * bound:7.2f} ms: batch {choose(points, bound) or 'none'}")
 
 # %% [markdown]
-# `inference.tune` does the same and also tries streams and threads. Then the cell measures the
-# settings that it chose once more, because the best of many noisy measurements tends to be too
-# good.
+# `inference.tune` does the same for about the last bound, and also tries streams and threads. Then
+# the cell measures the settings that it chose once more, because the best of many noisy
+# measurements tends to be too good.
 
 # %%
 bound_ms = np.ceil(1e3 * 16 * shortest)
@@ -667,8 +668,8 @@ ex.answer_together.check(answer_together)  # also .hint() and .solution()
 # `dltlab serve` does this. It accepts connections from this machine only and requires a token. The
 # cell starts it in a process of its own, on any free port. Then it sends one image, and a request
 # that makes no sense: two numbers instead of an image. A bad request must not disturb the others.
-# Then 1, 8 and 32 users each send one request after another. How do the requests per second and the
-# latency change?
+# Then more and more users each send one request after another. How do the requests per second and
+# the latency change?
 
 # %%
 token = secrets.token_urlsafe()
@@ -787,17 +788,17 @@ table["× tf.function"] = table["images per second"] / table["images per second"
 table.round(1)
 
 # %% [markdown]
-# Is that more or less than the slide's 36? The slide names neither the network nor the baseline,
-# so the numbers cannot be compared. Divide by the first row of the table instead of the second, and
-# the factor grows by itself: **a speedup means nothing without its baseline.** Part of most large
-# factors is also a change of precision, of the batch size, or of the machine.
+# Are the factors in the table larger or smaller than the slide's 36? The text of the slide names
+# neither the network nor the baseline, so the numbers cannot be compared. Divide by the first row
+# of the table instead of the second, and the factors grow by themselves: **a speedup means nothing
+# without its baseline.** A large factor often includes another precision, batch size or machine.
 #
 # ## The challenge
 # Compute as many images per second as you can and keep 99 % of the accuracy: with any backend,
 # precision, batch size and number of streams. The check calls your function with the network of
 # this lab, images for calibration, and half of the validation images. It judges the accuracy on the
 # other half. Then it measures your engine and `tf.function` at batch size 32, in turns. To pass,
-# compute twice as many images per second.
+# compute twice as many images per second as `tf.function`.
 
 
 # %% tags=["exercise"]
@@ -824,8 +825,8 @@ if RUN_CHALLENGE:
 
 # %% [markdown]
 # ## The test images, once
-# Calibration used training images, and every choice used validation images. Only images that had
-# no part in any choice give an unbiased accuracy. Does the engine that you served keep 99 % of the
+# Calibration used training images, and every choice used validation images. Only images without a
+# part in any choice give an unbiased accuracy. Does the engine that you served keep 99 % of the
 # network's?
 
 # %%
@@ -842,9 +843,9 @@ print(f"The engine {verdict} 99 % of it on {len(test_labels):,} test images.")
 # ## Something to show a friend
 # All ways to classify images in one figure. They are measured once more, in rounds in which
 # each way has its turn, so that a busy moment of the machine does not hit only one of them. The
-# upper points compute one image per call; the lower ones compute batches, which is a different
-# comparison: more images per second, at a longer latency. Lines span the rounds. What is the factor
-# for one image, and what do batches add?
+# upper points (blue) are for one image per call; the lower ones (green) for batches, which is a
+# different comparison: more images per second, at a longer latency. Lines span the rounds. What is
+# the factor for one image, and what do batches add?
 
 # %%
 size = settings.batch_size
