@@ -174,7 +174,7 @@ def where_time_goes():
         ),
         correct(
             "To Python, which looks up, checks and starts each of the many operations.",
-            "Each operation costs some tens of microseconds before the first number is multiplied.",
+            "Each layer costs some hundred microseconds before the first number is multiplied.",
         ),
         wrong(
             "To the first call, which compiles.",
@@ -622,8 +622,8 @@ def judge_by(model, calibration, images, labels):
 
 
 @exercise(
-    "int8 does most on nearly every processor; `inference.tune(engine, latency_ms=…).engine` "
-    "has the best batch size, streams and threads.",
+    "In batches, int8 does most on nearly every processor; "
+    "`inference.tune(engine, latency_ms=…).engine` has the best batch size, streams and threads.",
     "`inference.BACKENDS` names them all. `engine.configured(batch_size=64, streams=2)` sets an "
     "engine by hand.",
     smoke={"bar": 0.06, "seconds": 0.05},
