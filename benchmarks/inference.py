@@ -130,7 +130,7 @@ def trained_network() -> tuple[Any, Any, Any]:
     model.compile(keras.optimizers.AdamW(rate, weight_decay=0.02), loss)
     images = data.load("shapes", batch_size=64, seed=1).repeat()
     model.fit(images, steps_per_epoch=STEPS, shuffle=False, verbose=0)
-    return model, data.arrays("shapes", "train")[0][:300], data.arrays("shapes", "test")
+    return model, data.arrays("shapes", "train")[0][:300], data.arrays("shapes", "validation")
 
 
 def share_of_benchmark_app(engine: Any, batch_size: int, streams: int) -> float:
