@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _NPY, _JSON = "application/x-npy", "application/json"
 _FAILURES = (OSError, httptools.HttpParserError)  # of a connection, and of an answer
+_HTTP_PORT = 80
 _CHUNK = 2**16  # bytes to receive at a time
 _TIMEOUT = 30  # seconds for an answer
 _MAX_CONCURRENCY = 256
@@ -163,19 +164,23 @@ def load_test(
 class _Client:
     """One request, to be sent over any number of connections.
 
-    It is a socket and httptools' parser: `http.client` needs three times as much processor time
-    for a request, and httpx fifteen times, which the service on the same machine would lack.
+    It is a socket and httptools' parser: `http.client` and httpx need more processor time for a
+    request, which the service on the same machine would lack.
     """
 
     def __init__(self, address: str, token: str, inputs: Any, media_type: str = _NPY) -> None:
         url = urlsplit(address)
-        if url.scheme != "http" or address.rstrip("/") != f"http://{url.netloc}":
+        try:
+            port = url.port or _HTTP_PORT
+        except ValueError:  # not a number from 0 to 65535
+            port = None
+        if not port or url.scheme != "http" or address.rstrip("/") != f"http://{url.netloc}":
             raise Invalid(
                 f"The address is '{address}': pass http://HOST:PORT, as dltlab serve prints it."
             )
         if not (token.isascii() and token.isprintable()):
             raise Invalid("The token has characters that an HTTP header cannot hold: use ASCII.")
-        self._host, self._address = url.netloc, (url.hostname or "", url.port or 80)
+        self._host, self._address = url.netloc, (url.hostname or "", port)
         body = _body(np.asarray(inputs), media_type)
         lines = [
             "POST /predict HTTP/1.1",

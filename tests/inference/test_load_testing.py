@@ -53,7 +53,15 @@ def test_a_failure_of_the_service_is_not_the_callers_fault(client):
 
 
 @pytest.mark.parametrize(
-    "address", ["https://127.0.0.1:8000", "127.0.0.1:8000", "http://127.0.0.1:8000/predict", ""]
+    "address",
+    [
+        "https://127.0.0.1:8000",
+        "127.0.0.1:8000",
+        "http://127.0.0.1:8000/predict",
+        "",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:port",
+    ],
 )
 def test_another_address_is_refused_before_the_token_is_sent(address):
     with pytest.raises(Invalid, match="pass http://HOST:PORT"):
