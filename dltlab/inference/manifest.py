@@ -10,7 +10,7 @@ from dltlab.files import sha256_of, write_atomically
 from dltlab.inference.backends.base import CACHE_FOLDER, Precision
 
 MANIFEST = "engine.json"
-_FORMAT = 3  # of the manifest and of what backends write
+_FORMAT = 4  # of the manifest and of what backends write
 
 
 class TensorSpec(BaseModel):
