@@ -35,6 +35,7 @@ def test_the_lock_has_only_pins_and_one_for_each_requirement(repository):
         *extras["test"],
         *extras["inference"],
         *extras["batch"],
+        *extras["profile"],
     ]
     for requirement in map(Requirement, requirements):
         versions = pins[canonicalize_name(requirement.name)]

@@ -3,6 +3,7 @@ from .datasheets import compare, cpu_spec, gpu_spec, green500, specs
 from .gpu_support import tensorflow_build, unused_gpu_reasons, visible_gpus
 from .machine import inventory
 from .nvml import list_gpus, nvidia_info
+from .peak_memory import peak_memory
 from .peaks import Point, measure_peaks, roofline
 from .processes import gpu_processes
 from .processor import cpu_info, memory_info
@@ -24,6 +25,7 @@ __all__ = [
     "measure_peaks",
     "memory_info",
     "nvidia_info",
+    "peak_memory",
     "roofline",
     "setup",
     "specs",

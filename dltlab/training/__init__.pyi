@@ -9,6 +9,7 @@ from .lr_finder import lr_range_test
 from .monitor import Monitor
 from .schedules import one_cycle
 from .text_metrics import bits_per_character
+from .trace import read_trace
 
 __all__ = [
     "Monitor",
@@ -22,6 +23,7 @@ __all__ = [
     "inspect",
     "lr_range_test",
     "one_cycle",
+    "read_trace",
     "resume",
     "until_interrupted",
 ]

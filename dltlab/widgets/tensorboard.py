@@ -22,7 +22,7 @@ _START_SECONDS = 120  # TensorBoard imports TensorFlow, which takes long on a bu
 _HEIGHT = 600
 
 
-def tensorboard(logdir: str = "runs") -> None:
+def tensorboard(logdir: str = "runs", *, page: str = "") -> None:
     """Show TensorBoard for the runs in `logdir`, below the cell.
 
     JupyterLab starts TensorBoard at the first request, for the folder `runs` of the workspace.
@@ -31,6 +31,8 @@ def tensorboard(logdir: str = "runs") -> None:
 
     Args:
         logdir: The folder `runs` of the workspace, or a folder in it to show only its runs.
+        page: The page to open, such as "profile" for traces, which the package `xprof` (extra
+            `profile`) shows; by default the first one that has something to show.
     """
     server = _server()
     command = f'python -m tensorboard.main --logdir "{logdir}"'
@@ -45,6 +47,8 @@ def tensorboard(logdir: str = "runs") -> None:
     if folder != root:
         run = re.escape(folder.relative_to(root).as_posix())
         url += f"?runFilter={quote(f'^{run}(/|$)')}"
+    if page:
+        url += f"#{quote(page)}"
     _show_page(url, f"TensorBoard for {logdir}")
 
 

@@ -65,6 +65,11 @@ def test_folder_in_runs_shows_only_its_runs(outputs: list[dict[str, str]]) -> No
     assert "/tensorboard/?runFilter=%5Ea%5C%2Bb%28/%7C%24%29" in outputs[0]["text/html"]
 
 
+def test_a_page_is_opened_by_its_name(outputs: list[dict[str, str]]) -> None:
+    tensorboard("runs/a", page="profile")
+    assert "/tensorboard/?runFilter=%5Ea%28/%7C%24%29#profile" in outputs[0]["text/html"]
+
+
 def test_command_is_printed_for_runs_in_other_folders(
     outputs: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
