@@ -121,8 +121,8 @@ def _(num_rows, rank, size):
     "`if rank == 0:` comes first: the other workers have nothing to do.",
     "Write into another file in the same folder, such as `path.with_name('beside')`. It may be "
     "incomplete.",
-    "`beside.replace(path)` gives it the name of the old file in one step: whoever opens `path` "
-    "gets the old file or the new one, and nothing in between.",
+    "`beside.replace(path)` gives it the name of the old file in one step: a program that opens "
+    "`path` gets the old file or the new one, and nothing in between.",
 )
 def save(answer):
     """Let the answer write files, and look at them while it does."""
