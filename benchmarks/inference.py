@@ -1,6 +1,6 @@
 """Speed of inference: every backend and precision, beside Keras and OpenVINO's own tool.
 
-    python benchmarks/inference.py [resnet50 googlenet … small char_rnn loading] [--json]
+    python benchmarks/inference.py [resnet50 googlenet … small char_rnn loading serving] [--json]
 
 The classic networks at 224×224 have random weights, because only their speed is measured. `small`
 is `models.small_inception`, trained on `shapes` for 314 steps; its engines must keep 0.99 of the
@@ -12,6 +12,9 @@ model called eagerly and `tf.function` the model as a graph, measured by the sam
 precision, in turns with ours; the medians count. Precisions that a processor only emulates are left
 out: float16 in TensorFlow, and in XLA all but float32. `char_rnn` is `models.char_rnn`, one symbol
 at a time with its state. `loading` is the time to build an engine, and to open it once it is built.
+`serving` sends images to `dltlab serve` with the small network in int8, as lab 08 does: with one
+stream on all cores, and with the settings that `inference.tune` chooses. The queue that forms the
+batches and the engine alone, with full batches, are measured in the same turns; the medians count.
 """
 
 import json
@@ -22,12 +25,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from turns import Worker, parse_arguments, serve_results
 
 CLASSICS = ("resnet50", "googlenet", "vgg16", "alexnet", "efficientnet_lite0")
@@ -36,7 +41,9 @@ LOADED = ("alexnet", "googlenet", "resnet50", "small_inception")
 BATCH_SIZES = (1, 8, 32)
 STEPS = 314  # of the small network's training
 SECONDS = 1.0  # for each measurement
-TURNS = 5  # with benchmark_app
+TURNS = 5  # with benchmark_app, and of a service
+LOADS = ((1, 1), (32, 1), (32, 8))  # users of a service, and images in each request
+LATENCY_MS = 15  # the bound that a service is tuned for
 TARGETS = (
     "Targets, with AMX: ResNet-50 ≥ 60 × eager at batch 1, ≥ 12 × tf.function at its best batch, "
     "≥ 0.95 of benchmark_app; anywhere: a step of char_rnn ≥ 5 × that of Keras, loading ≥ 10 × "
@@ -54,8 +61,6 @@ Row = dict[str, Any]
 
 def measure_images(name: str) -> Iterator[Row]:
     """Yield a row for each backend, precision, batch size and number of streams."""
-    import numpy as np
-
     from dltlab import devices, inference, models
     from dltlab.errors import Unavailable
 
@@ -169,7 +174,6 @@ def benchmark_app(engine: Any) -> float:
 
 def measure_steps() -> Iterator[Row]:
     """Yield a row for each way to run one step of the character network."""
-    import numpy as np
     import tensorflow as tf
 
     from dltlab import devices, inference, models
@@ -207,8 +211,6 @@ def measure_steps() -> Iterator[Row]:
 
 def measure_loading() -> Iterator[Row]:
     """Yield a row for each engine: seconds to build it, to find it in the cache, to open it."""
-    import numpy as np
-
     from dltlab import devices, inference, models
 
     devices.setup(precision="float32", seed=1)
@@ -236,6 +238,94 @@ def measure_loading() -> Iterator[Row]:
             }
 
 
+def measure_serving() -> Iterator[Row]:
+    """Yield a row for each turn, way to set the engine, number of users and size of requests."""
+    from dltlab import devices, inference
+
+    devices.setup(precision="float32", seed=1)
+    model, calibration, validation = trained_network()
+    engine = inference.optimize(
+        model,
+        backend="openvino",
+        precision="int8",
+        calibration=calibration,
+        validation=validation,
+        max_accuracy_drop=0.01,
+        batch_size=8,
+    )
+    tuned = inference.tune(engine, latency_ms=LATENCY_MS, seconds=SECONDS).engine
+    image = validation[0][:1]
+    with TemporaryDirectory() as folder, ExitStack() as running:
+        engine.save(Path(folder, "engine"))
+        sides = []
+        for name, served in {"one stream, all cores": engine, "tuned": tuned}.items():
+            service = running.enter_context(serving(Path(folder, "engine"), served.settings))
+            sides.append((f"{name}: {settings_of(served)}", served, *service))
+        for _, (name, served, process, address) in product(range(TURNS), sides):
+            settings = served.settings
+            alone = inference.benchmark(
+                served,
+                batch_sizes=[settings.batch_size],
+                streams=[settings.streams],
+                seconds=SECONDS,
+            ).offline.images_per_second
+            for users, count in LOADS:
+                images = np.repeat(image, count, axis=0)
+                before = cpu_seconds(process)
+                load = inference.load_test(address, "", images, concurrency=users, seconds=SECONDS)
+                used = cpu_seconds(process) - before
+                queue = inference.queue_test(served, images, concurrency=users, seconds=SECONDS)
+                yield {
+                    "settings": name,
+                    "users": users,
+                    "images": count,
+                    "rate": count * load.requests_per_second,
+                    "queue": count * queue.requests_per_second,
+                    "engine": alone,
+                    "p50": load.percentile(50),
+                    "p99": load.percentile(99),
+                    "cpu": used / len(load.latencies),
+                    "load": os.getloadavg()[0],
+                }
+
+
+def settings_of(engine: Any) -> str:
+    """Return the settings of an engine in words."""
+    settings = engine.settings
+    return f"batch {settings.batch_size}, streams {settings.streams}, threads {settings.threads}"
+
+
+@contextmanager
+def serving(folder: Path, settings: Any) -> Iterator[tuple[Any, str]]:
+    """Run `dltlab serve` and yield its process and its address, after a warm-up."""
+    import psutil
+
+    from dltlab import inference
+
+    command = [
+        *(str(Path(sys.executable).with_name("dltlab")), "serve", str(folder)),
+        *("--port", "0", "--token", "", "--batch-size", str(settings.batch_size)),
+        *("--streams", str(settings.streams), "--threads", str(settings.threads)),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            address = process.stdout.readline().partition("/predict")[0]
+            shape = inference.Engine.load(folder).manifest.inputs[0].shape
+            example = np.zeros((1, *shape), "float32")
+            inference.load_test(address, "", example, concurrency=8, seconds=SECONDS)
+            yield psutil.Process(process.pid), address
+        finally:
+            process.terminate()
+
+
+def cpu_seconds(process: Any) -> float:
+    """Return what a process has used of the processor so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
     """Return the seconds that a call takes, and its result."""
     start = time.perf_counter()
@@ -259,6 +349,8 @@ def report(rows: list[Row]) -> Iterator[str]:
         part_rows = [row for row in rows if row["part"] == part]
         if part == "loading":
             yield from loading_table(part_rows)
+        elif part == "serving":
+            yield from serving_table(part_rows)
         elif part == "char_rnn":
             yield from step_table(part_rows)
         else:
@@ -330,12 +422,45 @@ def loading_table(rows: list[Row]) -> Iterator[str]:
         )
 
 
+def serving_table(rows: list[Row]) -> Iterator[str]:
+    """Yield the table of a service: a line for each way to set the engine, and each load."""
+
+    def cell(number: float) -> str:
+        return f"{number:,.0f}"
+
+    yield "\n### Serving, the small network on OpenVINO in int8\n"
+    yield (
+        "| settings | users | images in a request | HTTP, images/s | queue alone, images/s "
+        "| engine alone, images/s | engine / HTTP, from lowest to highest | p50 / p99 ms "
+        "| processor time of the service for a request, ms |"
+    )
+    yield "|---" * 9 + "|"
+    for key in dict.fromkeys((row["settings"], row["users"], row["images"]) for row in rows):
+        turns = [row for row in rows if (row["settings"], row["users"], row["images"]) == key]
+        median = {
+            name: statistics.median(row[name] for row in turns)
+            for name in ("rate", "queue", "engine", "p50", "p99", "cpu")
+        }
+        ratios = sorted(row["engine"] / row["rate"] for row in turns)
+        cells = [*key, *(cell(median[name]) for name in ("rate", "queue", "engine"))]
+        cells.append(f"{statistics.median(ratios):.1f}, {ratios[0]:.1f} to {ratios[-1]:.1f}")
+        cells.append(f"{1e3 * median['p50']:.3g} / {1e3 * median['p99']:.3g}")
+        cells.append(f"{1e3 * median['cpu']:.2f}")
+        yield f"| {' | '.join(map(str, cells))} |"
+    loads = [row["load"] for row in rows]
+    yield f"\nLoad average of the machine: {min(loads):.1f} to {max(loads):.1f}."
+
+
 def main() -> None:
     """Measure, and print a page or JSON."""
-    arguments = parse_arguments(__doc__, (*NETWORKS, "loading"))
+    arguments = parse_arguments(__doc__, (*NETWORKS, "loading", "serving"))
     if arguments.worker:
         (part,) = arguments.parts
-        others = {"char_rnn": measure_steps, "loading": measure_loading}
+        others = {
+            "char_rnn": measure_steps,
+            "loading": measure_loading,
+            "serving": measure_serving,
+        }
         serve_results(others[part]() if part in others else measure_images(part))
         return
     from dltlab.devices import inventory

@@ -105,6 +105,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
     batch_size: Annotated[int, typer.Option(help="Examples that share a call, at most.")] = 8,
     streams: Annotated[int, typer.Option(help="Calls at the same time.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Of all calls together; by default as many as cores.")
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(envvar=TOKEN, help="By default a new one; '' for none."),
@@ -121,7 +124,8 @@ def serve(
 
     secret = secrets.token_urlsafe() if token is None else token
     with inference.listener(host, port, secret) as listener:
-        engine = inference.Engine.load(folder, batch_size=batch_size).configured(streams=streams)
+        engine = inference.Engine.load(folder, batch_size=batch_size)
+        engine = engine.configured(streams=streams, threads=threads)
         address = inference.address_of(listener)
         typer.echo(f"{engine}\n{address}/predict, token: {secret or 'none'}")
         typer.echo(f"Try it: {inference.curl_command(engine, address, secret)}")

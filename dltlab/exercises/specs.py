@@ -291,10 +291,11 @@ class Several(Spec):
     def _unpack(self, value: Any) -> list[Any]:
         expected = f"return {_count(len(self.parts), 'value')}: {self.name}."
         values = _unpack(value, expected)
-        require(
-            len(values) == len(self.parts),
-            f"You return {_count(len(values), 'value')}; {expected}",
-        )
+        if len(values) != len(self.parts):
+            rows = ""
+            if shape := tuple(getattr(value, "shape", ())):
+                rows = f" One array of shape {shape} counts as its {_count(shape[0], 'row')}."
+            raise NotYet(f"You return {_count(len(values), 'value')}; {expected}{rows}")
         return values
 
     def agrees(self, value: list[Any], expected: list[Any]) -> bool:
@@ -340,7 +341,8 @@ class ListOf(Spec):
     def fault(self, value: list[Any], expected: list[Any]) -> str | None:
         """Describe a wrong number of items, or the first item with a fault."""
         if len(value) != len(expected):
-            return f"Your list has {_count(len(value), 'entry')}; expected {len(expected)}."
+            entries = _count(len(value), "entry")
+            return f"You return {entries} instead of {len(expected)}, one {self._item.name} each."
         return next(filter(None, map(self._item.fault, value, expected)), None)
 
     def altered(self, value: list[Any]) -> list[Any]:

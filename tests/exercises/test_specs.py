@@ -206,6 +206,8 @@ def test_the_rows_of_an_array_are_several_values():
         ({1: 1, 2: 2}, "You return an object of type `dict`; return 2 values: state and loss."),
         (np.array(3.0), "You return an object of type `ndarray`; return 2 values: state and loss."),
         ([1.0], "You return 1 value; return 2 values: state and loss."),
+        (np.zeros((3, 5)), "You return 3 values; return 2 values: state and loss. One array of "
+         "shape (3, 5) counts as its 3 rows."),
         ([[1.0], "no"], "Your loss cannot be converted to a number: it is an object of type "
          "`str`."),
     ],
@@ -249,7 +251,7 @@ def test_a_list_holds_as_many_items_as_the_solutions():
     assert spec.agrees(spec.convert((np.ones((3, 2)), [1.0] * 4)), expected)
     assert not spec.agrees(spec.convert([np.ones((3, 2))]), expected)
     assert spec.fault(spec.convert([np.ones((3, 2))]), expected) == (
-        "Your list has 1 entry; expected 2."
+        "You return 1 entry instead of 2, one gradient each."
     )
     assert spec.fault(spec.convert([np.ones(3), np.ones(4)]), expected) == (
         "Your gradient has the shape (3,); expected (3, 2)."

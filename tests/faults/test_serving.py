@@ -347,7 +347,7 @@ def test_an_engine_or_host_that_cannot_be_served_is_one_sentence_and_exit_code_2
     assert result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--batch-size", "--streams"])
+@pytest.mark.parametrize("option", ["--batch-size", "--streams", "--threads"])
 def test_numbers_below_one_are_refused(engine, dltlab, option):
     result = dltlab("serve", engine, option, "0", "--port", "0")
 
