@@ -60,7 +60,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def progress_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _state_of_process() -> Iterator[None]:
+    """Leave environment variables and TensorFlow's global seed as they were before the test."""
+    variables = dict(os.environ)
+    yield
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+    if tensorflow := sys.modules.get("tensorflow"):
+        tensorflow.random.set_seed(None)
+
+
+@pytest.fixture(autouse=True)
+def progress_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _state_of_process: None) -> Path:
     """Use a new progress file and no course of the user in every test."""
     path = tmp_path / "progress" / "progress.jsonl"
     monkeypatch.setenv("DLTLAB_PROGRESS", str(path))

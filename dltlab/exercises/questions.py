@@ -20,7 +20,7 @@ _STYLE = """<style>
 .dltlab-question .widget-radio-box label { display: flex; flex-direction: row-reverse;
   justify-content: flex-end; gap: 6px; height: auto; line-height: 1.5; margin-bottom: 2px; }
 .dltlab-question .widget-radio-box input { flex: none; margin: 0 !important; }
-.dltlab-question .dltlab-check { display: none; }
+.dltlab-question .dltlab-check, .dltlab-question .dltlab-verdict { display: none; }
 .dltlab-question:not(:has(input:checked)) .dltlab-check:first-of-type { display: inline-block; }
 </style>"""
 
@@ -121,29 +121,22 @@ class Question:
 
         prompt = ipywidgets.HTML()
         text = html.escape(_without_backticks(self.text))
-        prompt.value = f"{_STYLE}{_show_buttons(len(self.options))}<b>{text}</b>"
+        prompt.value = f"{_STYLE}{_show_chosen(len(self.options))}<b>{text}</b>"
         choices = ipywidgets.RadioButtons(
             options=[(_label(letter, option), letter) for letter, option in self.options.items()],
             index=None,
             layout=ipywidgets.Layout(width="max-content", max_width="100%"),
         )
         message = ipywidgets.HTML()
-        checked: str | None = None
-
-        def forget(change: Any) -> None:
-            if choices.value != checked:
-                message.value = ""
 
         def check(letter: str) -> None:
-            nonlocal checked
-            checked = letter
             result = self.evaluate(letter)
-            message.value = result._repr_html_()
+            text = result._repr_html_()
+            message.value = f'<div class="dltlab-verdict" data-option="{letter}">{text}</div>'
             choice = html.escape(_label(letter, self.options[letter]))
-            store(f"{prompt.value}<p>You chose {choice}</p>{message.value}")
+            store(f"{prompt.value}<p>You chose {choice}</p>{text}")
             self._record(result, letter)
 
-        choices.observe(forget, "value")
         buttons = [ipywidgets.Button(description="Check", disabled=True)]
         for letter in self.options:
             buttons.append(ipywidgets.Button(description="Check"))
@@ -163,15 +156,17 @@ def _without_backticks(text: str) -> str:
     return text.replace("`", "")
 
 
-def _show_buttons(num_options: int) -> str:
-    """Return the style that shows the button of the chosen option.
+def _show_chosen(num_options: int) -> str:
+    """Return the style that shows the button of the chosen option, and the verdict on it.
 
-    The first button, which is disabled, belongs to no option. A single button could not tell which
-    option was chosen: a busy kernel receives a click before the last change of the options.
+    The first button, which is disabled, belongs to no option. With a single button, and with a
+    verdict that the kernel clears when another option is chosen, the result would depend on the
+    order in which a busy kernel handles the click and the changes of the options.
     """
     rules = (
         f".dltlab-question:has(label:nth-of-type({place}) input:checked) "
-        f".dltlab-check:nth-of-type({place + 1}) {{ display: inline-block; }}"
-        for place in range(1, num_options + 1)
+        f":is(.dltlab-check:nth-of-type({place + 1}), .dltlab-verdict[data-option={letter}]) "
+        "{ display: block; }"
+        for place, letter in enumerate(ascii_lowercase[:num_options], start=1)
     )
     return f"<style>{' '.join(rules)}</style>"

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from dltlab.kernels import protocol
 from dltlab.kernels.late_variables import LateVariables
+from dltlab.kernels.messages import handle_messages_in_order
 from dltlab.kernels.pool import NO_MARK
 from dltlab.kernels.ports import end_where_port_is_taken
 from dltlab.kernels.preload import Preloaded
@@ -172,6 +173,7 @@ def _run_kernel(server: int, launch: Launch) -> NoReturn:
 
     app.log_connection_info = report_listening
     end_where_port_is_taken(app)
+    handle_messages_in_order(app)
     ipkernel.sys = _EarlySys(launch.preloaded.modules)
     app.initialize()
     ipkernel.sys = sys

@@ -26,6 +26,7 @@ def main() -> None:
         del sys.path[0]  # IPython puts it back
     from ipykernel.kernelapp import IPKernelApp
 
+    from dltlab.kernels.messages import handle_messages_in_order
     from dltlab.kernels.ports import end_where_port_is_taken
     from dltlab.kernels.room import turn_debugger_off
 
@@ -38,6 +39,7 @@ def main() -> None:
     sys.orig_argv[sys.orig_argv.index("-m") + 1] = LAUNCHER
     app = IPKernelApp.instance()
     end_where_port_is_taken(app)
+    handle_messages_in_order(app)
     app.initialize()
     app.start()
 
