@@ -4,10 +4,11 @@ from .gpu_support import tensorflow_build, unused_gpu_reasons, visible_gpus
 from .machine import inventory
 from .nvml import list_gpus, nvidia_info
 from .peak_memory import peak_memory
-from .peaks import Point, measure_peaks, roofline
+from .peaks import Point, measure_peaks, roofline, specified_peaks
 from .processes import gpu_processes
 from .processor import cpu_info, memory_info
 from .sampler import PowerMeter, Sampler
+from .step_time import predict_step_time
 from .watcher import watch
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "memory_info",
     "nvidia_info",
     "peak_memory",
+    "predict_step_time",
     "roofline",
     "setup",
+    "specified_peaks",
     "specs",
     "tensorflow_build",
     "unused_gpu_reasons",

@@ -129,7 +129,7 @@ def compare(first: str = "P100", second: str = "V100") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    devices = {name: _find_spec(name) for name in (first, second)}
+    devices = {name: find_spec(name) for name in (first, second)}
     slide = {name: _table()["slide"].get(name, {}) for name in devices}
     rows = {}
     for key, label in _COMPARED.items():
@@ -170,7 +170,12 @@ _COMPARED = {
 }
 
 
-def _find_spec(name: str) -> Spec:
+def find_spec(name: str) -> Spec:
+    """Return a device of the table.
+
+    Raises:
+        NotFound: The table has no such device.
+    """
     specs = all_specs()
     if name not in specs:
         raise NotFound(f"There is no device {name!r}; choose from {', '.join(specs)}.")

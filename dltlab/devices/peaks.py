@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dltlab.devices import processor
+from dltlab.devices import datasheets, processor
+from dltlab.devices.layer_rates import Rates, measure_layer_rates
+from dltlab.devices.timing import Clock, fastest_call
 from dltlab.display import NEUTRAL, PALETTE, Result
-from dltlab.errors import Invalid, NotFound
+from dltlab.errors import Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,19 +25,22 @@ _ARRAY_BYTES = {"CPU": 256 << 20, "GPU": 2 << 30}  # much more than any cache
 
 @dataclass(frozen=True, repr=False)
 class Peaks(Result):
-    """Measured peaks of one device.
+    """Peaks of one device, measured or from its data sheet.
 
     Attributes:
         device: Its name.
-        flops: FLOP/s of a product of two square matrices, by dtype.
-        bytes_per_second: Memory traffic in adding one large array to another.
-        size: Rows of the matrices, by dtype.
+        flops: FLOP/s by dtype; measured ones are those of a product of two square matrices.
+        bytes_per_second: Memory traffic; a measured one is that of adding one large array to
+            another.
+        size: Rows of the matrices, by dtype; empty for a data sheet.
+        layers: Rates of layers in float32, by kind and pass; empty unless they were measured.
     """
 
     device: str
     flops: dict[str, float]
     bytes_per_second: float
     size: dict[str, int]
+    layers: Rates = field(default_factory=dict)
 
     _formats: ClassVar[Mapping[str, Callable[[Any], str]]] = {"GFLOP/s": "{:,.0f}".format}
 
@@ -50,7 +55,7 @@ class Peaks(Result):
         """A row for each dtype: columns `dtype`, `GFLOP/s` and `matrix rows`."""
         import pandas as pd
 
-        rows = [(name, peak / 1e9, self.size[name]) for name, peak in self.flops.items()]
+        rows = [(name, peak / 1e9, self.size.get(name)) for name, peak in self.flops.items()]
         return pd.DataFrame(rows, columns=["dtype", "GFLOP/s", "matrix rows"])
 
 
@@ -174,17 +179,28 @@ class Roofline(Result):
 
 
 def measure_peaks(
-    dtypes: Sequence[str] | None = None, device: str | None = None, seconds: float = 1.0
+    dtypes: Sequence[str] | None = None,
+    device: str | None = None,
+    seconds: float = 1.0,
+    *,
+    layers: bool = False,
+    clock: Clock = perf_counter,
 ) -> Peaks:
     """Measure the fastest of several matrix products in each dtype, and the memory traffic.
 
     The matrices grow until a product takes 20 ms; all of it takes a few seconds.
 
+    A layer is slower than a product of large matrices. With `layers`, typical layers of seven kinds
+    are measured, too, forward and backward, in float32, and `predict_step_time` predicts from them.
+
     Args:
         dtypes: Names from `DTYPES`; by default all that the device computes in hardware. "float32"
             is without TensorFloat-32, "tensorfloat32" is float32 with it.
         device: "CPU:0", "GPU:1", …; by default the first GPU, or else the CPU.
-        seconds: Spent on each dtype and on memory.
+        seconds: Spent on each dtype and on memory, and a twentieth of it on each pass of a layer.
+        layers: Measure layers; "float32" must be among the dtypes.
+        clock: Tells the time. On a busy machine, with a single thread, `time.process_time` gives
+            about the times of an idle one.
 
     Raises:
         NotFound: There is no such device.
@@ -200,12 +216,32 @@ def measure_peaks(
             raise Invalid(
                 f"{device} cannot measure dtype {name!r}; choose from {', '.join(known)}."
             )
+    if layers and "float32" not in names:
+        raise Invalid(f"Layers are measured in float32, which is not among {', '.join(names)}.")
     flops, sizes = {}, {}
     with tf.device(device):
         for name in names:
-            sizes[name], flops[name] = _measure_product(tf, name, seconds)
-        bandwidth = _measure_bandwidth(tf, _ARRAY_BYTES[device[:3]], seconds)
-    return Peaks(_device_name(tf, device), flops, bandwidth, sizes)
+            sizes[name], flops[name] = _measure_product(tf, name, seconds, clock)
+        bandwidth = _measure_bandwidth(tf, _ARRAY_BYTES[device[:3]], seconds, clock)
+        rates = {}
+        if layers:
+            rates = measure_layer_rates(tf, flops["float32"], seconds / 20, clock)
+    return Peaks(_device_name(tf, device), flops, bandwidth, sizes, rates)
+
+
+def specified_peaks(name: str) -> Peaks:
+    """Return the peaks of a device according to its data sheet, as "P100"; see `specs`.
+
+    Raises:
+        NotFound: The table has no such device.
+        Unavailable: Its data sheet does not say how fast its memory is.
+    """
+    spec = datasheets.find_spec(name)
+    if spec.memory_gbps is None:
+        raise Unavailable(f"No data sheet says how fast the memory of {name} is: measure_peaks().")
+    rates = {dtype: getattr(spec, dtype) for dtype in DTYPES}
+    flops = {dtype: 1e12 * rate for dtype, rate in rates.items() if rate}
+    return Peaks(spec.full_name, flops, 1e9 * spec.memory_gbps, {})
 
 
 def roofline(points: Sequence[Point] = (), peaks: Peaks | None = None) -> Roofline:
@@ -219,22 +255,6 @@ def roofline(points: Sequence[Point] = (), peaks: Peaks | None = None) -> Roofli
         peaks: The roof; by default this machine is measured.
     """
     return Roofline(tuple(points), measure_peaks() if peaks is None else peaks)
-
-
-def fastest_call(call: Callable[[], object], seconds: float) -> float:
-    """Return the seconds of the fastest call, of as many as fit into `seconds`.
-
-    The first call does not count: it warms up.
-    """
-    call()
-    fastest, end = float("inf"), perf_counter() + seconds
-    while True:
-        start = perf_counter()
-        call()
-        now = perf_counter()
-        fastest = min(fastest, now - start)
-        if now >= end:
-            return fastest
 
 
 def _flops_text(value: float) -> str:
@@ -259,7 +279,7 @@ def _device_name(tf: Any, device: str) -> str:
     return name
 
 
-def _measure_product(tf: Any, name: str, seconds: float) -> tuple[int, float]:
+def _measure_product(tf: Any, name: str, seconds: float, clock: Clock) -> tuple[int, float]:
     """Return the rows of matrices whose product takes long enough, and the FLOP/s of it."""
     dtype = "float32" if name == "tensorfloat32" else name
     with _tensorfloat32(tf, name == "tensorfloat32"):
@@ -267,11 +287,12 @@ def _measure_product(tf: Any, name: str, seconds: float) -> tuple[int, float]:
         size = _MIN_ROWS
         while True:
             a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
-            once = fastest_call(lambda: multiply(a, b)[0, 0].numpy(), 0.0)  # noqa: B023
+            once = fastest_call(lambda: multiply(a, b)[0, 0].numpy(), 0.0, clock)  # noqa: B023
             if once >= _MIN_SECONDS or size >= _MAX_ROWS:
                 break
             size *= 2
-        return size, 2 * size**3 / fastest_call(lambda: multiply(a, b)[0, 0].numpy(), seconds)
+        best = fastest_call(lambda: multiply(a, b)[0, 0].numpy(), seconds, clock)
+        return size, 2 * size**3 / best
 
 
 @contextmanager
@@ -284,9 +305,9 @@ def _tensorfloat32(tf: Any, enabled: bool) -> Iterator[None]:
         tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
-def _measure_bandwidth(tf: Any, num_bytes: int, seconds: float) -> float:
+def _measure_bandwidth(tf: Any, num_bytes: int, seconds: float, clock: Clock) -> float:
     """Return bytes per second in adding one large array to another: two are read, one written."""
     total = tf.Variable(tf.zeros(num_bytes // 4))
     ones = tf.ones_like(total)
     add = tf.function(lambda: total.assign_add(ones)[0])
-    return 3 * num_bytes / fastest_call(lambda: add().numpy(), seconds)
+    return 3 * num_bytes / fastest_call(lambda: add().numpy(), seconds, clock)

@@ -121,6 +121,19 @@ class PowerMeter:
         return sum(watts) if watts else None
 
 
+def no_power_reason() -> str | None:
+    """Return why the CPU's power is not known here, and the fix; None where it is known."""
+    zones = list((cgroups.ROOT / "sys/class/powercap").glob("intel-rapl:*"))
+    if not zones:
+        return "the system has no energy counters of the processor; virtual machines have none"
+    if any(map(_is_readable, zones)):
+        return None
+    return (
+        "this user may not read the processor's energy counters; as root, "
+        "chmod o+r /sys/class/powercap/intel-rapl:*/energy_uj allows it"
+    )
+
+
 class _CpuEnergy:
     """The energy counters (RAPL) of the processor's packages, where this user may read them.
 

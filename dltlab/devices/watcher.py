@@ -6,7 +6,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
-from dltlab.devices import gpu_support, nvml, watch_view
+from dltlab.devices import gpu_support, nvml, sampler, watch_view
 from dltlab.devices.nvml import Gpu
 from dltlab.devices.sampler import Row, Sampler
 from dltlab.display import Result, in_notebook, plain, show, show_html
@@ -125,7 +125,8 @@ class Watch(Result):
 
     def _energy_text(self) -> str:
         if self.joules is None:
-            return "No device here reports its power"
+            reason = sampler.no_power_reason()
+            return "No device here reports its power" + (f": {reason}" if reason else "")
         images = self.images_per_joule
         per_joule = f", {images:.3g} images per joule" if images is not None else ""
         return f"{self.joules:,.0f} J{per_joule}"

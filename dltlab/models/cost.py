@@ -12,6 +12,7 @@ from dltlab.display import PALETTE, Result, printable
 from dltlab.errors import Invalid
 from dltlab.models.flop_rules import Shape, counts_inner_layers, has_no_macs, rule_for, shape_of
 from dltlab.models.layer_calls import LayerCall, record_layer_calls
+from dltlab.models.training_cost import FLOAT32_BYTES, MAX_SLOTS, LayerTraining, TrainingCost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _MAX_NAMED_BARS = 24  # of a figure that has room for their names
 _MAX_NAME = 22  # characters
-_FLOAT32_BYTES = 4
 _PANELS = {
     "macs": "multiply-adds",
     "params": "parameters",
@@ -40,6 +40,11 @@ class LayerCost:
         macs: Multiply-adds; NaN if they are not known.
         activation_bytes: The size of all outputs, in the dtype that the layer computes in.
         input_bytes: The size of all inputs.
+        output_bytes: The size of all outputs; other than `activation_bytes`, also if they are the
+            outputs of a layer inside this one.
+        weight_gradients: 1 if the layer itself has weights to train, else 0.
+        input_gradients: The gradients of inputs that the backward pass computes: 0 if no layer
+            before this one has weights to train; 2 for a product of two inputs, as in attention.
     """
 
     name: str
@@ -49,11 +54,26 @@ class LayerCost:
     macs: float
     activation_bytes: int
     input_bytes: int
+    output_bytes: int
+    weight_gradients: int
+    input_gradients: int
 
     @property
     def flops_per_input_byte(self) -> float:
         """Arithmetic intensity: two operations per multiply-add, for each byte of input."""
         return 2 * self.macs / self.input_bytes if self.input_bytes else math.nan
+
+    def training(self, batch_size: int) -> LayerTraining:
+        """Return what the call costs in a training step with `batch_size` examples."""
+        return LayerTraining(
+            name=self.name,
+            kind=self.kind,
+            macs=batch_size * self.macs,
+            weight_bytes=FLOAT32_BYTES * self.params,
+            activation_bytes=batch_size * (self.input_bytes + self.output_bytes),
+            weight_gradients=self.weight_gradients,
+            input_gradients=self.input_gradients,
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,21 +119,47 @@ class Cost(Result):
         """Operations of a forward pass, two per multiply-add, for each byte of input."""
         return 2 * self.macs / self.input_bytes
 
-    def training_bytes(self, batch_size: int, slots: int = 2) -> int:
-        """Return the least memory that training needs, in bytes.
+    def training(self, batch_size: int = 1, slots: int = 2) -> TrainingCost:
+        """Count the FLOPs, the memory and the bytes moved of a training step.
 
-        4 bytes for each parameter; for each trainable one 4 more for its gradient and for each of
-        the optimizer's `slots`; the activations of all examples, which the backward pass needs; and
-        one gradient of the largest activation. A framework's own workspace comes on top.
+        FLOPs are two for each multiply-add, in the forward pass, in the gradients of the weights
+        and in those of the inputs; a network's first layer needs no gradient of its input. As in
+        `macs`, normalization, activations and pooling are not counted; the update of the weights
+        is.
+
+        Bytes moved are a lower bound: each of these passes reads or writes the inputs, outputs and
+        weights of a layer once, as if nothing stayed in a cache between two layers, and nothing had
+        to be moved twice within one. The optimizer reads the gradients, the weights and its state,
+        and writes the last two.
+
+        Memory: 4 bytes for each parameter; for each trainable one 4 more for its gradient and for
+        each of the optimizer's `slots`; the outputs of all layers, which the backward pass needs;
+        and the gradient of the largest of them.
 
         Args:
-            batch_size: Examples per step.
+            batch_size: Examples in a step.
             slots: Numbers that the optimizer keeps for each parameter: 2 for Adam, 1 for SGD with
-                momentum.
+                momentum, 0 for SGD.
+
+        Raises:
+            Invalid: An argument is out of its range.
         """
-        weights = _FLOAT32_BYTES * (self.params + (1 + slots) * self.trainable_params)
-        largest = max((row.activation_bytes for row in self.layers), default=0)
-        return weights + batch_size * (self.activation_bytes + largest + self.input_bytes)
+        if batch_size < 1 or slots not in range(MAX_SLOTS + 1):
+            raise Invalid(
+                f"batch_size is {batch_size} and slots {slots}; a batch has 1 example or more, and "
+                f"an optimizer 0 to {MAX_SLOTS} slots."
+            )
+        return TrainingCost(
+            name=self.name,
+            batch_size=batch_size,
+            layers=tuple(row.training(batch_size) for row in self.layers),
+            params=self.params,
+            trainable_params=self.trainable_params,
+            slots=slots,
+            activation_bytes=batch_size * (self.activation_bytes + self.input_bytes),
+            workspace_bytes=batch_size * max((r.activation_bytes for r in self.layers), default=0),
+            uncounted=self.uncounted,
+        )
 
     @property
     def table(self) -> "pd.DataFrame":
@@ -279,6 +325,7 @@ class _Counter:
         self.uncounted: list[str] = []
         self._calls = calls
         self._counted_weights: set[int] = set()
+        self._has_trainable = False  # one of the layers so far
         for place in self._outermost(0, len(calls)):
             self._count(place)
 
@@ -299,11 +346,16 @@ class _Counter:
             self._count(inner_place)
         macs = rule(call) if rule else 0.0 if has_no_macs(call) else math.nan
         params = self._new_params(call.layer)
+        weights, trainable = self._own_weights(call.layer, inner)
+        is_product = macs > 0 and not weights
+        input_gradients = (2 if is_product else 1) if self._has_trainable else 0
+        self._has_trainable |= trainable
         if math.isnan(macs):
             self.uncounted.append(call.layer.name)
         if inner and macs == 0 and not params:
             return
         outputs = keras.tree.flatten(call.output)
+        output_bytes = sum(map(_num_bytes, outputs))
         self.rows.append(
             LayerCost(
                 name=call.layer.name,
@@ -311,10 +363,22 @@ class _Counter:
                 output_shape=shape_of(outputs[0]),
                 params=params,
                 macs=macs,
-                activation_bytes=0 if inner else sum(map(_num_bytes, outputs)),
+                activation_bytes=0 if inner else output_bytes,
                 input_bytes=sum(map(_num_bytes, call.inputs)),
+                output_bytes=output_bytes,
+                weight_gradients=int(trainable),
+                input_gradients=input_gradients,
             )
         )
+
+    def _own_weights(self, layer: keras.layers.Layer, inner: list[int]) -> tuple[bool, bool]:
+        """Return whether a layer has weights, and weights to train, besides those of `inner`."""
+        others = {id(w) for place in inner for w in self._calls[place].layer.weights}
+        weights, trainable = (
+            any(id(weight) not in others for weight in group)
+            for group in (layer.weights, layer.trainable_weights)
+        )
+        return weights, trainable
 
     def _new_params(self, layer: keras.layers.Layer) -> int:
         """Return the number of a layer's parameters that no row has counted yet."""

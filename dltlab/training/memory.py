@@ -25,7 +25,8 @@ def require_memory(model: keras.Model, batch_size: int) -> None:
     free = free_bytes()
 
     def needed(batch_size: int) -> float:  # the weights are in memory already
-        return model_cost.training_bytes(batch_size, slots) - 4 * model_cost.params
+        step = model_cost.training(batch_size, slots)
+        return step.memory_bytes - step.weight_bytes
 
     if needed(batch_size) <= free:
         return

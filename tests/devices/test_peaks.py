@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from dltlab.devices import Point, peaks, roofline
+from dltlab.devices import Point, peaks, roofline, specified_peaks
 from dltlab.devices.peaks import Peaks
+from dltlab.errors import NotFound, Unavailable
 from tests.deadlines import HANG_SECONDS
 
 PEAKS = Peaks("a CPU (2 cores)", {"float32": 100e9, "bfloat16": 1.5e12}, 20e9, {"float32": 1024,
@@ -25,7 +26,8 @@ from dltlab.devices import measure_peaks
 from dltlab.errors import Invalid, NotFound
 
 peaks = measure_peaks(["float32"], seconds=0)
-for arguments in ({"dtypes": ["int4"]}, {"dtypes": ["tensorfloat32"]}, {"device": "GPU:9"}):
+for arguments in ({"dtypes": ["int4"]}, {"dtypes": ["tensorfloat32"]}, {"device": "GPU:9"},
+                  {"dtypes": ["float64"], "layers": True}):
     try:
         measure_peaks(**arguments)
     except (Invalid, NotFound) as error:
@@ -51,25 +53,13 @@ def test_a_cpu_is_measured_and_invalid_arguments_are_refused():
         "CPU:0 cannot measure dtype 'int4'; choose from float64, float32, bfloat16.",
         "CPU:0 cannot measure dtype 'tensorfloat32'; choose from float64, float32, bfloat16.",
         "There is no device 'GPU:9'; choose from CPU:0.",
+        "Layers are measured in float32, which is not among float64.",
     ]
     measured = json.loads(result)
     assert measured["device"]
     assert measured["flops"]["float32"] > 1e8
     assert measured["size"]["float32"] >= 512
     assert measured["bytes_per_second"] > 1e7
-
-
-def test_the_fastest_call_that_fits_counts_and_the_first_does_not(monkeypatch):
-    durations = iter([0.1, 0.5, 0.2, 0.4, 0.1])
-    now = 0.0
-
-    def call() -> None:
-        nonlocal now
-        now += next(durations)
-
-    monkeypatch.setattr(peaks, "perf_counter", lambda: now)
-
-    assert peaks.fastest_call(call, 1.0) == pytest.approx(0.2)
 
 
 def test_peaks_are_listed_by_dtype():
@@ -122,3 +112,14 @@ def test_a_roofline_measures_this_machine_by_default(monkeypatch):
     monkeypatch.setattr(peaks, "measure_peaks", lambda: PEAKS)
 
     assert roofline().peaks is PEAKS
+
+
+def test_peaks_of_a_data_sheet():
+    peaks = specified_peaks("V100")
+    assert peaks.flops == {"float64": 7.8e12, "float32": 15.7e12, "float16": 125e12}
+    assert peaks.bytes_per_second == 900e9
+    assert "125.0 TFLOP/s in float16" in repr(peaks)
+    with pytest.raises(NotFound, match="no device 'V101'"):
+        specified_peaks("V101")
+    with pytest.raises(Unavailable, match=r"the memory of this CPU is: measure_peaks\(\)"):
+        specified_peaks("this CPU")

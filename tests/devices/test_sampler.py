@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from dltlab.devices import PowerMeter, cgroups, cpu_info, list_gpus, sampler
-from dltlab.devices.sampler import Sampler
+from dltlab.devices.sampler import Sampler, no_power_reason
 
 GIB = 1 << 30
 ZONE = "sys/class/powercap/intel-rapl:0"
@@ -102,6 +102,19 @@ def test_an_energy_counter_that_cannot_be_read_is_left_out(no_nvml, energy_count
 
     with Sampler(()) as readings:
         assert "cpu_watts" not in readings.sample()
+
+
+def test_why_the_power_of_the_cpu_is_not_known(energy_counter, kernel_files):
+    assert no_power_reason() is None
+    (cgroups.ROOT / ZONE / "energy_uj").unlink()  # root may read any file
+    (cgroups.ROOT / "sys/class/powercap/intel-rapl:0:0/energy_uj").unlink()
+    assert "may not read the processor's energy counters; as root, chmod o+r" in str(
+        no_power_reason()
+    )
+    (cgroups.ROOT / ZONE / "max_energy_range_uj").unlink()
+    (cgroups.ROOT / ZONE).rmdir()
+    (cgroups.ROOT / f"{ZONE}:0").rmdir()
+    assert "has no energy counters" in str(no_power_reason())
 
 
 def test_the_temperature_of_the_cpu_is_that_of_its_hottest_sensor(no_nvml, monkeypatch):

@@ -101,7 +101,10 @@ def test_without_a_device_that_reports_its_power_there_is_no_energy(no_nvml, clo
     watched = watch(2, num_images=5)
 
     assert (watched.joules, watched.images_per_joule) == (None, None)
-    assert watched.summary.endswith("No device here reports its power.")
+    assert watched.summary.endswith(
+        "No device here reports its power: the system has no energy counters of the processor; "
+        "virtual machines have none."
+    )
 
 
 def test_an_unknown_gpu_is_refused(two_gpus):

@@ -1,7 +1,6 @@
 """`cost` agrees with the program that XLA compiles, and names what it cannot count."""
 
 import math
-import re
 from typing import Any
 
 import keras
@@ -12,42 +11,7 @@ from keras import layers, ops
 
 from dltlab import models
 from dltlab.errors import Invalid
-
-
-def xla_macs(model: keras.Model) -> int:
-    """Count the multiply-adds of the convolutions and products in the program that XLA gets."""
-    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
-    run = tf.function(
-        lambda *x: model(x[0] if len(x) == 1 else list(x), training=False),
-        jit_compile=True,
-        autograph=False,
-    )
-    zeros = [tf.zeros(spec.shape, spec.dtype) for spec in specs]
-    program = run.experimental_get_compiler_ir(*zeros)(stage="hlo")
-    shapes = {
-        name: [int(side) for side in sides.split(",") if side]
-        for name, sides in re.findall(r"(?m)^\s*(?:ROOT )?%?([\w.-]+) = \w+\[([\d,]*)\]", program)
-    }
-    total = 0
-    for line in program.splitlines():
-        if match := re.search(r"%?([\w.-]+) = .*? (convolution|dot)\((.*?)\)", line):
-            output = math.prod(shapes[match[1]])
-            left, right = (text.split("%")[-1].split()[-1] for text in _arguments(match[3]))
-            if match[2] == "dot":
-                axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line)
-                assert axes is not None
-                total += output * math.prod(shapes[left][int(axis)] for axis in axes[1].split(","))
-            else:
-                labels = re.search(r"dim_labels=\w+_(\w+)->", line)
-                assert labels is not None
-                features = shapes[right][labels[1].index("o")]
-                total += output * math.prod(shapes[right]) // features
-    assert total, program[:2000]
-    return total
-
-
-def _arguments(text: str) -> list[str]:
-    return re.sub(r"\[[\d,]*\](\{[\d,]*\})?", "", text).split(", ")
+from tests.xla_programs import xla_macs
 
 
 def separable() -> keras.Model:
@@ -101,7 +65,9 @@ def test_total_equals_that_of_the_program_that_xla_compiles(build: Any) -> None:
     model = build()
     counted = models.cost(model)
     assert counted.uncounted == ()
-    assert counted.macs == xla_macs(model)
+    assert counted.macs == xla_macs(
+        lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), model.inputs
+    )
 
 
 def test_shared_layer_has_a_row_per_call_and_its_parameters_once() -> None:
@@ -152,14 +118,6 @@ def test_counting_does_not_change_the_weights() -> None:
     before = model.get_weights()
     models.cost(model)
     assert all(map(np.array_equal, before, model.get_weights()))
-
-
-def test_training_bytes_are_weights_gradients_slots_and_activations() -> None:
-    model = keras.Sequential([keras.Input((10,)), layers.Dense(20), layers.Dense(5)])
-    counted = models.cost(model)
-    params = 220 + 105
-    assert counted.training_bytes(8, slots=2) == 4 * 4 * params + 8 * 4 * (25 + 20 + 10)
-    assert counted.training_bytes(8, slots=0) == 2 * 4 * params + 8 * 4 * (25 + 20 + 10)
 
 
 @pytest.mark.parametrize("build", [models.small_resnet, models.resnet50, nested])
