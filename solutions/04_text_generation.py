@@ -396,8 +396,8 @@ _ = training.fit(
 #
 # Has the network stored part of the training text? The curves above cannot tell: they are measured
 # in windows of 32 and of 256 characters, and longer ones are easier. Also, one text can be easier
-# than another. So the second cell measures nine parts of the training text, each as long as the
-# validation text: how much do they differ? The 1-gram has too few numbers to store a text, and the
+# than another. So the second cell measures nine parts of the training text, each as long as
+# the validation text: how do they differ? The 1-gram has too few numbers to store a text, and the
 # longer n-gram stores what it has read. Which of the two does the network resemble?
 
 # %%
@@ -613,7 +613,8 @@ ex.which_knob.answer("b")
 # %% [markdown]
 # `training.generate` takes these three settings and yields one character after another, without
 # end. Compare five settings with the same beginning; of many blanks in a row, only the first four
-# are shown. Which text repeats itself, which is the most like the original, which falls apart?
+# are shown, so a text that seems to end goes on in blanks. Which repeats itself, which is the
+# most like the original, which falls apart?
 
 # %%
 PROMPTS = {
@@ -818,7 +819,7 @@ else:
 table.round(3)
 
 # %% [markdown]
-# The test text is another text, so the order of the models can change.
+# The test text is another text, so the order can change.
 #
 # On the same text, the machines still differ, and nanoGPT's settings for a CPU are meant to be
 # quick to try. It also trains on all of the nine tenths from which we take our validation text, and
