@@ -43,7 +43,7 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter
+from timeit import timeit
 
 import keras
 import matplotlib.pyplot as plt
@@ -145,15 +145,17 @@ def tensorflow(images, kernel):
 
 
 # %%
+seconds_of = partial(timeit, number=1)  # calls a function once
+
+
 def in_turns(calls, rounds=ROUNDS):
     """The shortest seconds of each of `calls`, a dict of functions, after a warm-up."""
     seconds = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
-            start = perf_counter()
-            call()
+            elapsed = seconds_of(call)
             if number:
-                seconds[name].append(perf_counter() - start)
+                seconds[name].append(elapsed)
     return {name: min(values) for name, values in seconds.items()}
 
 
@@ -171,12 +173,11 @@ axes.set(xscale="log", xlabel="time per multiply-add (ns)", ylabel="written with
 axes.set(xlim=(min(values) / 2, 20 * max(values)), title="One convolution, three times")
 axes.set_yticks(range(3), list(times))
 axes.set_ylim(2.5, -0.5)
-axes.grid(axis="x", alpha=0.3)
 text = ", ".join(f"{name} {value:.2f} ns" for name, value in zip(times, values, strict=True))
 show(figure, f"Three points, the time per multiply-add: {text}.")
 
 # %% [markdown]
-# On such a small layer, both libraries spend most of their time on starting their work. The rest of
+# On such a small layer, both libraries spend much of their time on starting their work. The rest of
 # the lab is about larger layers, where the way of computing matters.
 #
 # ## Layouts and strides
@@ -208,8 +209,18 @@ show(
 
 # %% [markdown]
 # NumPy describes an array by an address, a shape and *strides*: for each axis, how far apart two
-# neighbors are in memory. A new view of the same memory needs only new strides. Which of these
-# operations copy the numbers? Guess before you run the cell.
+# neighbors are in memory. A *view* of the same memory needs only a new address, shape and strides.
+# If no strides lead from each element to the next, the numbers must be copied.
+
+# %%
+ex.free_transform.ask()
+
+# %% tags=["solution"]
+ex.free_transform.answer("c")
+
+# %% [markdown]
+# The next cell tries these operations and more. Compare the strides with the figure: why are those
+# of NCHW the ones of NHWC in another order?
 
 # %%
 batch = random(8, 32, 32, 16)  # NHWC
@@ -234,24 +245,17 @@ pd.DataFrame(rows, columns=["operation", "shape", "strides (elements)", ""]).set
 
 # %% [markdown]
 # Sub-regions and changes of the layout are views, as in cuDNN, whose tensor descriptors hold
-# strides. Even all 3 × 3 windows, nine times as many numbers, are a view. Only one operation
-# copies: a result in which no strides lead from one element to the next.
+# strides. Even all 3 × 3 windows, nine times as many numbers, are a view. A view is free to make,
+# but its numbers may lie far apart. A library needs them side by side for fast code. That is why
+# cuDNN also has transformation functions that do copy.
 #
-# A view is free to make, but its numbers may lie far apart. A library needs them side by side for
-# fast code. That is why cuDNN also has transformation functions that do copy.
-
-# %%
-ex.free_transform.ask()
-
-# %% tags=["solution"]
-ex.free_transform.answer("c")
+# ## Convolution as a matrix product
+# Matrix products come closer to the peak of a processor than nearly all other routines, so a
+# convolution is often turned into a single one. Each window of the images becomes one row of a
+# matrix, and the kernel becomes a matrix with one column per output channel. The method is called
+# *im2col*.
 
 # %% [markdown]
-# ## Convolution as a matrix product
-# A matrix product is the fastest routine on any processor, so a convolution is often turned into a
-# single one. Each window of the images becomes one row of a matrix, and the kernel becomes a matrix
-# with one column per output channel. The method is called *im2col*.
-#
 # ### Exercise 1: im2col
 # The rows follow the order of the results: image, row, column. Within a row of the matrix, the
 # order is that of the kernel: row and column of the window, then the channel.
@@ -283,12 +287,16 @@ def by_matrix(images, kernel, im2col):
     return (im2col(images, height, width) @ kernel.reshape(-1, outputs)).reshape(shape)
 
 
+def error(result, expected):
+    """The largest error, relative to the largest expected value."""
+    return np.abs(result - expected).max() / np.abs(expected).max()
+
+
 images, kernel = random(8, 34, 34, 32), random(3, 3, 32, 32)
 matrix = windows_of(images, 3, 3)
 print(f"The images take {images.nbytes / 1e6:.1f} MB, their matrix {matrix.nbytes / 1e6:.1f} MB.")
-expected = direct(images, kernel)
-difference = np.abs(by_matrix(images, kernel, windows_of) - expected).max()
-print(f"Largest difference {difference:.0e}, of results up to {np.abs(expected).max():.0f}")
+difference = error(by_matrix(images, kernel, windows_of), direct(images, kernel))
+print(f"Largest difference from the direct result, relative to the largest: {difference:.0e}")
 
 # %% [markdown]
 # The price is memory: with a 3 × 3 kernel, each number is copied up to nine times. cuDNN avoids
@@ -296,9 +304,10 @@ print(f"Largest difference {difference:.0e}, of results up to {np.abs(expected).
 #
 # ## Convolution with the FFT
 # The convolution theorem: after a Fourier transform, a convolution becomes a product of numbers,
-# frequency by frequency. The size of the kernel then does not matter at all. What a layer computes
-# is a correlation (its kernel is not flipped), so we take the complex conjugate of the kernel's
-# transform. Over the channels we still have to sum: one small matrix product for each frequency.
+# frequency by frequency. The size of the kernel hardly matters, since it is padded with zeros to
+# the size of the images. What a layer computes is a correlation (its kernel is not flipped), so we
+# take the complex conjugate of the kernel's transform. Over the channels we still have to sum: one
+# small matrix product for each frequency.
 
 
 # %%
@@ -314,22 +323,14 @@ def by_fft(images, kernel):
     return result[:rows, :columns].transpose(2, 0, 1, 3)
 
 
+algorithms = {"direct": direct, "matrix": partial(by_matrix, im2col=windows_of), "fft": by_fft}
+
 # %% [markdown]
 # Do all three agree with TensorFlow? We state the tolerance first: float32 keeps about seven digits
 # and a result is a sum of many products, so an error of 10⁻⁵ of the largest result is acceptable.
 
 # %%
 TOLERANCE = 1e-5
-algorithms = {
-    "direct": direct,
-    "matrix": partial(by_matrix, im2col=windows_of),
-    "fft": by_fft,
-}
-
-
-def error(result, expected):
-    """The largest error, relative to the largest expected value."""
-    return np.abs(result - expected).max() / np.abs(expected).max()
 
 
 def layer(shape):
@@ -348,17 +349,11 @@ def label(shape):
 
 
 layers = {label(shape): layer(shape) for shape in SHAPES}
-
-# %%
-errors = pd.DataFrame(
-    {
-        name: {
-            algorithm: error(call(*arrays), tensorflow(*arrays))
-            for algorithm, call in algorithms.items()
-        }
-        for name, arrays in layers.items()
-    }
-).T
+errors = {
+    way: {name: error(call(*arrays), tensorflow(*arrays)) for name, arrays in layers.items()}
+    for way, call in algorithms.items()
+}
+errors = pd.DataFrame(errors)
 print("All within the tolerance:", bool((errors < TOLERANCE).all(axis=None)))
 errors.map("{:.0e}".format)
 
@@ -589,29 +584,24 @@ ex.pick.check(pick)  # also ex.pick.hint() and ex.pick.solution()
 def routines(name):
     """The calls of each routine of a layer: forward, data gradient and filter gradient."""
     (images, kernel), gradient = layers[name], output_gradients[name]
-    every = dict(algorithms)
-    if kernel.shape[:2] == (3, 3):
-        every["winograd"] = winograd
+    every = algorithms | ({"winograd": winograd} if kernel.shape[:2] == (3, 3) else {})
+    arguments = {
+        "forward": (images, kernel),
+        "data gradient": (kernel, gradient),
+        "filter gradient": (images, gradient),
+    }
+    of_kind = {
+        "forward": every,
+        "data gradient": {w: partial(data_gradient_by, call) for w, call in every.items()},
+        "filter gradient": {w: partial(filter_gradient, call) for w, call in algorithms.items()},
+    }
     return {
-        "forward": {way: partial(call, images, kernel) for way, call in every.items()},
-        "data gradient": {
-            way: partial(data_gradient_by, call, kernel, gradient) for way, call in every.items()
-        },
-        "filter gradient": {
-            way: partial(filter_gradient, call, images, gradient)
-            for way, call in algorithms.items()
-        },
+        kind: {way: partial(call, *arguments[kind]) for way, call in calls.items()}
+        for kind, calls in of_kind.items()
     }
 
 
 # %%
-def seconds_of(call):
-    """The seconds of one call."""
-    start = perf_counter()
-    call()
-    return perf_counter() - start
-
-
 picker = ex.pick.or_reference(pick)
 memory = {}
 choices = {
@@ -656,9 +646,11 @@ print(
 
 # %% [markdown]
 # ## The other layers
-# Each layer is a pair of functions. `forward` returns the result and what `backward` needs of it.
-# cuDNN is *stateless*, too: it stores nothing between the two calls, and the framework passes all
-# arrays. Activation and pooling choose elements, so the gradient goes where the chosen ones were:
+# Each function below returns the result of a layer, and a second function for the backward pass,
+# which turns the gradient of the results into that of the inputs. It remembers the arrays that it
+# needs. cuDNN is *stateless*: the framework keeps these arrays and passes them again.
+#
+# Activation and pooling choose elements, so the gradient goes where the chosen ones were:
 
 
 # %%
@@ -681,8 +673,8 @@ def max_pool(x):
 
 # %% [markdown]
 # Softmax and batch normalization are harder, since each result depends on many inputs. Both
-# gradients subtract a mean: adding a constant to all inputs changes nothing, so the gradient has no
-# part in that direction.
+# gradients subtract a mean, in the softmax one weighted by p: adding a constant to all inputs
+# changes nothing, so the gradient has no part in that direction.
 
 
 # %%
@@ -885,7 +877,7 @@ ex.two_threads.answer("a")
 # ## Something to show a friend
 # A map of this machine: for each kernel size and number of channels, the color tells which of your
 # algorithms is the fastest, and the number compares it with TensorFlow on the same core. Above 1,
-# your NumPy code is faster. Where is it, and where is TensorFlow's C++ code far ahead?
+# your NumPy code is faster. In which corners of the map is it?
 
 # %%
 chart = {}
@@ -919,6 +911,10 @@ faster = sum(min(seconds, key=seconds.get) != "TensorFlow" for seconds in chart.
 print(f"In {faster} of {len(chart)} fields, one of your algorithms is faster than TensorFlow.")
 
 # %% [markdown]
+# With few channels, the fixed cost of a call decides: checks, and memory for the result. With many
+# channels, matrix products take nearly all the time. With large kernels, the FFT needs much less
+# arithmetic, as long as there are few channels.
+#
 # In 2018, Zlateski and others compared optimized versions of both fast algorithms on modern CPUs.
 # For the layers of VGG and AlexNet, their FFT-based convolutions were generally faster than
 # Winograd's. Do we find that, too?
