@@ -22,6 +22,7 @@
 #     MAP_CHANNELS: [2, 4]
 #     MAP_KERNELS: [1, 3]
 #     MAP_SIZE: 10
+#     WINOGRAD_CHANNELS: [2, 4]
 #     THREAD_SIZES: [8]
 #   workshop: {}
 #   full: {ROUNDS: 21, MAP_CHANNELS: [1, 2, 4, 8, 16, 32, 64], MAP_KERNELS: [1, 3, 5, 7, 9, 11, 15]}
@@ -68,9 +69,10 @@ SHAPES = [  # of convolutions: images, rows and columns of each, channels in, ch
     [2, 64, 8, 8, 15],
 ]
 ROUNDS = 7  # of each measurement
+WINOGRAD_CHANNELS = [4, 16, 64, 256]  # in and out, of layers that are timed with both algorithms
 MAP_CHANNELS = [2, 8, 32, 64]  # of the map at the end: channels in and out
 MAP_KERNELS = [1, 3, 5, 9, 15]
-MAP_SIZE = 32  # rows and columns of the result, of two images
+MAP_SIZE = 48  # rows and columns of the two images; products of 2, 3 and 5 suit the FFT
 THREAD_SIZES = [8, 64]  # channels of two layers on two threads
 
 # %%
@@ -526,18 +528,26 @@ print("float32 within the tolerance:", bool((accuracy["float32"] < TOLERANCE).al
 accuracy.map("{:.1e}".format)
 
 # %% [markdown]
-# How many multiplications do the 3 × 3 layers need, compared with a matrix product, and how much
-# time? The last two columns would be equal if only multiplications counted.
+# Now count the multiplications of layers with more and more channels, and time them. The last two
+# columns would be equal if only multiplications counted.
 
 # %%
-three = {name: arrays for name, arrays in layers.items() if arrays[1].shape[:2] == (3, 3)}
 rows = {}
-for name, arrays in three.items():
-    calls = {"matrix": algorithms["matrix"], "Winograd": winograd}
-    seconds = in_turns({way: partial(call, *arrays) for way, call in calls.items()})
-    _, height, width, _ = output_shape(*arrays)
-    rows[name] = {f"{way} (ms)": 1e3 * value for way, value in seconds.items()} | {
-        "times fewer products": 9 * height * width / (16 * -(-height // 2) * -(-width // 2)),
+for channels in WINOGRAD_CHANNELS:
+    images, kernel = layer([4, 18, channels, channels, 3])
+    seconds = in_turns(
+        {
+            "matrix": partial(by_matrix, images, kernel, windows_of),
+            "Winograd": partial(winograd, images, kernel),
+        }
+    )
+    n, height, width, outputs = output_shape(images, kernel)
+    direct_products = n * height * width * kernel.size
+    winograd_products = n * (height // 2) * (width // 2) * 16 * channels * outputs
+    rows[f"{channels} channels"] = {
+        "matrix (ms)": 1e3 * seconds["matrix"],
+        "Winograd (ms)": 1e3 * seconds["Winograd"],
+        "times fewer multiplications": direct_products / winograd_products,
         "times as fast": seconds["matrix"] / seconds["Winograd"],
     }
 pd.DataFrame(rows).T.round(2)
@@ -882,11 +892,11 @@ ex.two_threads.answer("a")
 # %%
 chart = {}
 for width, channels in itertools.product(MAP_KERNELS, MAP_CHANNELS):
-    arrays = layer((2, MAP_SIZE + width - 1, channels, channels, width))
+    arrays = layer((2, MAP_SIZE, channels, channels, width))
     calls = dict(algorithms) | ({"winograd": winograd} if width == 3 else {})
     calls["TensorFlow"] = tensorflow
     chart[width, channels] = in_turns(
-        {name: partial(call, *arrays) for name, call in calls.items()}, rounds=min(ROUNDS, 5)
+        {name: partial(call, *arrays) for name, call in calls.items()}
     )
 
 # %%

@@ -593,7 +593,7 @@ def _(memory, key, calls, measure, repeats):
 @pick.rejects("you pick winograd. That is the slowest")
 def _(memory, key, calls, measure, repeats):
     shortest = {name: min(measure(call) for _ in range(repeats)) for name, call in calls.items()}
-    return max(shortest, key=shortest.get)
+    return max(shortest, key=lambda name: shortest[name])
 
 
 @pick.rejects("Return one of the names in `calls`")
