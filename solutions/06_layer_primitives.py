@@ -413,11 +413,12 @@ output_gradients = {name: random(*output_shape(*arrays)) for name, arrays in lay
 
 def expected_gradients(images, kernel, output_gradient):
     """Both gradients by TensorFlow."""
-    x, k = tf.constant(images), tf.constant(kernel)
-    with tf.GradientTape() as tape:
+    with tf.device("CPU"), tf.GradientTape() as tape:
+        x, k = tf.constant(images), tf.constant(kernel)
         tape.watch([x, k])
         total = tf.reduce_sum(tf.nn.conv2d(x, k, 1, "VALID") * output_gradient)
-    return [part.numpy() for part in tape.gradient(total, [x, k])]
+    with tf.device("CPU"):
+        return [part.numpy() for part in tape.gradient(total, [x, k])]
 
 
 checked = {way: {"data gradient": 0.0, "filter gradient": 0.0} for way in algorithms}
@@ -497,7 +498,7 @@ def by_winograd(images, kernel, transforms, store=lambda factors: factors):
 
 # %% [markdown]
 # The results differ by rounding, because different numbers are added and multiplied. How much is
-# lost? The exact result is computed in float64. For bfloat16, which keeps about three digits, the
+# lost? The exact result is computed in float64. For bfloat16, which keeps two to three digits, the
 # factors of all products are rounded and the sums stay in float32, as matrix units compute.
 
 # %%
@@ -561,8 +562,8 @@ ex.fewer_multiplications.answer("b")
 # %% [markdown]
 # ## Pick by measuring
 # No algorithm is the fastest for every shape. cuDNN offers a function that measures all algorithms
-# for a shape, and TensorFlow calls it ("autotuning") when it meets a new shape, and remembers the
-# result.
+# for a shape. TensorFlow, too, measures them on a GPU when it meets a new shape, and remembers the
+# fastest ("autotuning").
 #
 # ### Exercise 4: measure once, remember
 # `calls` is a dict from names to functions, `measure(call)` returns the seconds of one call, and
@@ -625,8 +626,8 @@ pd.DataFrame(choices).T
 # %% [markdown]
 # Is picking better than always using the same algorithm? The picker chose by its own measurements.
 # To compare fairly, we measure all routines again. "Perfect" is the fastest of each row in this
-# second measurement, which no picker can know beforehand. The other columns use one algorithm
-# wherever it applies, and the matrix product elsewhere.
+# second measurement, which no picker can know beforehand. The lower bars use one algorithm wherever
+# it applies, and the matrix product elsewhere.
 
 # %%
 again = {(name, kind): in_turns(calls) for name in layers for kind, calls in routines(name).items()}
@@ -670,7 +671,7 @@ def relu(x):
 
 
 def max_pool(x):
-    """The largest of each 2 × 2 pixels of (n, rows, columns, channels)."""
+    """The largest of each 2 × 2 pixels; rows and columns (n, rows, columns, channels) are even."""
     n, rows, columns, channels = x.shape
     blocks = x.reshape(n, rows // 2, 2, columns // 2, 2, channels)
     result = blocks.max(axis=(2, 4), keepdims=True)
@@ -745,10 +746,10 @@ for function in (relu, max_pool, softmax, batch_norm, faulty_norm):
 
 # %% [markdown]
 # ## Recurrent cells, fused
-# An LSTM cell (lab 03) has four gates. Written down one by one, a step takes eight matrix products:
-# input and old state, for each gate. Eight small products are slower than one large product of the
-# same arithmetic, so libraries store the weights of the gates side by side. Keras has the order
-# input gate, forget gate, new values, output gate.
+# An LSTM cell (lab 03) computes four parts: three gates, and new values. Written down one by one, a
+# step takes eight matrix products: input and old state, for each part. One large product does the
+# same arithmetic in a single call, so libraries store the weights of the parts side by side. Keras
+# has the order input gate, forget gate, new values, output gate.
 #
 # ### Exercise 5: one matrix product
 # Put `x` and `h` side by side, and their weights below each other. Then a single product gives all
@@ -777,12 +778,15 @@ ex.lstm_step.check(lstm_step)  # also ex.lstm_step.hint() and ex.lstm_step.solut
 
 # %% [markdown]
 # Compare it with Keras' cell, and time its product against the eight small ones.
+# (The slide's *persistent RNNs* go further: they keep the recurrent weights on the chip from step
+# to step, instead of reading them again.)
 
 # %%
 fused = ex.lstm_step.or_reference(lstm_step)
 cell = keras.layers.LSTMCell(64)
 x, h, c = random(16, 32), random(16, 64), random(16, 64)
-expected, _ = cell(x, [h, c])
+with tf.device("CPU"):
+    expected, _ = cell(x, [h, c])
 weights = cell.get_weights()
 print(f"Error against Keras: {error(fused(x, h, c, *weights)[0], np.array(expected)):.0e}")
 
@@ -830,7 +834,8 @@ def in_cudnn_order(array):
 
 
 gru = keras.layers.GRUCell(64, bias_initializer="random_normal")
-expected, _ = gru(x, [h])
+with tf.device("CPU"):
+    expected, _ = gru(x, [h])
 kernel, recurrent_kernel, biases = gru.get_weights()
 for order, convert in (("Keras' order", np.asarray), ("cuDNN's order", in_cudnn_order)):
     converted = map(convert, (kernel, recurrent_kernel, *biases))
@@ -921,9 +926,10 @@ faster = sum(min(seconds, key=seconds.get) != "TensorFlow" for seconds in chart.
 print(f"In {faster} of {len(chart)} fields, one of your algorithms is faster than TensorFlow.")
 
 # %% [markdown]
-# With few channels, the fixed cost of a call decides: checks, and memory for the result. With many
-# channels, matrix products take nearly all the time. With large kernels, the FFT needs much less
-# arithmetic, as long as there are few channels.
+# With few channels, there is little arithmetic, and the fixed costs of a call decide. With large
+# kernels, the FFT saves arithmetic in the products. But it transforms one kernel for each pair of
+# channels, padded to the size of an image, and only two images share this work. So with many
+# channels, it loses.
 #
 # In 2018, Zlateski and others compared optimized versions of both fast algorithms on modern CPUs.
 # For the layers of VGG and AlexNet, their FFT-based convolutions were generally faster than
@@ -939,9 +945,9 @@ if (3, MAP_CHANNELS[-1]) in chart:
 
 # %% [markdown]
 # If Winograd is faster here, this does not contradict them. They wrote both algorithms for the
-# vector units and caches of these CPUs. Ours pass all data through memory in each step, and we
-# transform whole images, so with many channels the spectra of the kernels alone are larger than a
-# cache. **An algorithm is only as fast as its implementation on a given machine,** so measure.
+# vector units and caches of these CPUs. Ours pass all data through memory in each step, and with
+# many channels, our spectra of the kernels alone are larger than a cache. **An algorithm is only as
+# fast as its implementation on a given machine,** so measure.
 #
 # ## The same layers on a GPU
 # On an NVIDIA GPU, TensorFlow calls the real cuDNN. How many times as fast is it?
@@ -1003,7 +1009,8 @@ ex.winograd_points.check(winograd_points)  # also ex.winograd_points.hint() and 
 # - Add layers of your own networks to `SHAPES`. How much does the picker save there?
 # - Write the picker's memory to a file, so that tomorrow's training need not measure again. When
 #   would its choices be wrong?
-# - Let `by_fft` transform tiles of 16 × 16 pixels (*overlap-save*). Where in the map does it win?
+# - Draw the map with 32 images instead of two, or let `by_fft` transform tiles of 16 × 16 pixels
+#   (*overlap-save*). Where does the FFT win then?
 # - Put your five points into `by_winograd`, with tiles of 6 × 6. Is it faster than F(2 × 2, 3 × 3)?
 
 # %% [markdown]
