@@ -247,20 +247,18 @@ pd.DataFrame(rows, columns=["operation", "shape", "strides (elements)", ""]).set
 
 # %% [markdown]
 # Sub-regions and changes of the layout are views, as in cuDNN, whose tensor descriptors hold
-# strides. Even all 3 × 3 windows, nine times as many numbers, are a view. A view is free to make,
-# but its numbers may lie far apart. A library needs them side by side for fast code. That is why
-# cuDNN also has transformation functions that do copy.
+# strides. Even all 3 × 3 windows, nine times as many numbers, are a view. A view is free, but its
+# numbers may lie far apart, and fast code needs them side by side. That is why cuDNN also has
+# transformation functions that copy.
 #
 # ## Convolution as a matrix product
-# Matrix products come closer to the peak of a processor than nearly all other routines, so a
-# convolution is often turned into a single one. Each window of the images becomes one row of a
-# matrix, and the kernel becomes a matrix with one column per output channel. The method is called
-# *im2col*.
-
-# %% [markdown]
+# Matrix products come closer to the peak of a processor than most routines, so a convolution is
+# often turned into a single one. Each window of the images becomes one row of a matrix, and the
+# kernel becomes a matrix with one column per output channel. The method is called *im2col*.
+#
 # ### Exercise 1: im2col
-# The rows follow the order of the results: image, row, column. Within a row of the matrix, the
-# order is that of the kernel: row and column of the window, then the channel.
+# The rows of the matrix follow the order of the results: image, row, column. Its columns follow the
+# order of the kernel: row and column of the window, then the channel.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -440,18 +438,17 @@ checked.map("{:.0e}".format)
 # Fewer multiplications are possible. Take one row of an image, $d_0 … d_3$, and a kernel of three
 # numbers. Two results need six multiplications, or only these four:
 #
-# $$m_0 = (d_0 - d_2)\, g_0 \qquad m_1 = (d_1 + d_2)\,\tfrac{g_0 + g_1 + g_2}{2} \qquad
-# m_2 = (d_2 - d_1)\,\tfrac{g_0 - g_1 + g_2}{2} \qquad m_3 = (d_1 - d_3)\, g_2$$
+# $$m_0=(d_0-d_2)\,g_0 \qquad m_1=(d_1+d_2)\,\tfrac{g_0+g_1+g_2}{2} \qquad
+# m_2=(d_2-d_1)\,\tfrac{g_0-g_1+g_2}{2} \qquad m_3=(d_1-d_3)\,g_2$$
 #
-# $$y_0 = m_0 + m_1 + m_2 \qquad y_1 = m_1 - m_2 - m_3$$
+# $$y_0=m_0+m_1+m_2 \qquad y_1=m_1-m_2-m_3$$
 #
-# Multiply out $y_0$ to see that it is $d_0 g_0 + d_1 g_1 + d_2 g_2$. The factors with $g$ are
-# computed once per kernel.
+# Multiply out $y_0$ to see that it is $d_0g_0+d_1g_1+d_2g_2$. The factors with $g$ are computed
+# once per kernel.
 #
-# In two dimensions, the same is done to columns and rows: a *tile* of
-# 4 × 4 pixels gives 2 × 2 results with 16 multiplications instead of 36, which is 2.25 times fewer.
-
-# %% [markdown]
+# In two dimensions, the same is done to columns and rows: a *tile* of 4 × 4 pixels gives 2 × 2
+# results with 16 multiplications instead of 36, which is 2.25 times fewer.
+#
 # ### Exercise 3: the transforms
 # Compute the factors with $d$ from tiles (4, 4, …), and those with $g$ from a kernel (3, 3, …).
 # Transform along the first axis, then along the second.
@@ -612,7 +609,6 @@ def routines(name):
     }
 
 
-# %%
 picker = ex.pick.or_reference(pick)
 memory = {}
 choices = {
@@ -661,7 +657,10 @@ print(
 # which turns the gradient of the results into that of the inputs. It remembers the arrays that it
 # needs. cuDNN is *stateless*: the framework keeps these arrays and passes them again.
 #
-# Activation and pooling choose elements, so the gradient goes where the chosen ones were:
+# ReLU and max pooling choose elements, so the gradient goes where the chosen ones were. Softmax and
+# batch normalization are harder, since each result depends on many inputs. Both gradients subtract
+# a mean, in the softmax one weighted by p: adding a constant to all inputs changes nothing, so the
+# gradient has no part in that direction.
 
 
 # %%
@@ -680,12 +679,6 @@ def max_pool(x):
         return ((blocks == result) * gradient.reshape(result.shape)).reshape(x.shape)
 
     return result[:, :, 0, :, 0], backward
-
-
-# %% [markdown]
-# Softmax and batch normalization are harder, since each result depends on many inputs. Both
-# gradients subtract a mean, in the softmax one weighted by p: adding a constant to all inputs
-# changes nothing, so the gradient has no part in that direction.
 
 
 # %%
@@ -850,8 +843,8 @@ for order, convert in (("Keras' order", np.asarray), ("cuDNN's order", in_cudnn_
 # same time. Our functions have no state either.
 #
 # We compute two layers one after the other and on two Python threads, once with one core for each
-# matrix product, and once with all. Where do two threads help? If your machine has a single core,
-# nowhere.
+# matrix product, and once with all. Where do two threads help? A single core cannot compute
+# both at once.
 
 
 # %%
@@ -876,10 +869,9 @@ table = pd.DataFrame(
 )
 table["times as fast"] = table["one by one (ms)"] / table["two threads (ms)"]
 print(f"This machine has {cores:g} cores.")
-for threads, speedups in table.groupby("cores per product")["times as fast"]:
-    print(
-        f"Cores per product: {threads}. Two threads are {speedups.max():.2f} times as fast at best."
-    )
+for row in table.itertuples(index=False):
+    verdict = "help" if row[4] > 1.1 else "hurt" if row[4] < 0.9 else "make little difference"
+    print(f"{row[0]} channels, cores per product: {row[1]}. Two threads {verdict}.")
 table.round(2)
 
 # %%
@@ -904,7 +896,6 @@ for width, channels in itertools.product(MAP_KERNELS, MAP_CHANNELS):
         {name: partial(call, *arrays) for name, call in calls.items()}
     )
 
-# %%
 COLORS = {"direct": BLUE, "matrix": ORANGE, "fft": GREEN, "winograd": PINK}
 figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
 description = []
@@ -926,28 +917,33 @@ faster = sum(min(seconds, key=seconds.get) != "TensorFlow" for seconds in chart.
 print(f"In {faster} of {len(chart)} fields, one of your algorithms is faster than TensorFlow.")
 
 # %% [markdown]
-# With few channels, there is little arithmetic, and the fixed costs of a call decide. With large
-# kernels, the FFT saves arithmetic in the products. But it transforms one kernel for each pair of
-# channels, padded to the size of an image, and only two images share this work. So with many
-# channels, it loses.
+# With few channels, there is little arithmetic, and the fixed costs of a call decide. The time of
+# the FFT hardly depends on the kernel's size, so large kernels favor it. Many channels favor the
+# matrix product, which comes closer to the peak of the processor then. The FFT still transforms one
+# kernel for each pair of channels, padded to the size of an image, and only two images share this.
 #
 # In 2018, Zlateski and others compared optimized versions of both fast algorithms on modern CPUs.
 # For the layers of VGG and AlexNet, their FFT-based convolutions were generally faster than
 # Winograd's. Do we find that, too?
 
 # %%
-if (3, MAP_CHANNELS[-1]) in chart:
-    shares = [
-        chart[3, channels]["fft"] / chart[3, channels]["winograd"] for channels in MAP_CHANNELS
-    ]
-    for channels, share in zip(MAP_CHANNELS, shares, strict=True):
-        print(f"3 × 3, {channels:2} channels: the FFT takes {share:.1f} times as long as Winograd")
+for channels in MAP_CHANNELS:
+    widths = []
+    for width in MAP_KERNELS:
+        ours = {way: chart[width, channels][way] for way in algorithms}
+        if min(ours, key=ours.get) == "fft":
+            widths.append(f"{width} × {width}")
+    kernels = ", ".join(widths) or "no kernel"
+    print(f"{channels} channels: the FFT is faster than direct and matrix with {kernels}.")
+    if "winograd" in chart.get((3, channels), {}):
+        share = chart[3, channels]["fft"] / chart[3, channels]["winograd"]
+        print(f"  With 3 × 3, it takes {share:.1f} times as long as Winograd.")
 
 # %% [markdown]
 # If Winograd is faster here, this does not contradict them. They wrote both algorithms for the
 # vector units and caches of these CPUs. Ours pass all data through memory in each step, and with
-# many channels, our spectra of the kernels alone are larger than a cache. **An algorithm is only as
-# fast as its implementation on a given machine,** so measure.
+# many channels, our spectra of the kernels are larger than the cache of a core. **An algorithm is
+# only as fast as its implementation on a given machine,** so measure.
 #
 # ## The same layers on a GPU
 # On an NVIDIA GPU, TensorFlow calls the real cuDNN. How many times as fast is it?
@@ -1001,17 +997,15 @@ ex.winograd_points.check(winograd_points)  # also ex.winograd_points.hint() and 
 # A layer is a few lines of mathematics, and many ways to compute them: which one is the fastest
 # depends on the shape and on the machine, so libraries measure and remember. Both gradients of a
 # convolution are convolutions, strides make many layouts free, and one large matrix product is
-# faster than many small ones. Fewer multiplications do not mean the same factor in time, and they
-# cost accuracy.
-
-# %% [markdown]
+# usually faster than many small ones. Fewer multiplications do not mean the same factor in time,
+# and they cost accuracy.
+#
 # ## What to try next
 # - Add layers of your own networks to `SHAPES`. How much does the picker save there?
-# - Write the picker's memory to a file, so that tomorrow's training need not measure again. When
-#   would its choices be wrong?
-# - Draw the map with 32 images instead of two, or let `by_fft` transform tiles of 16 × 16 pixels
-#   (*overlap-save*). Where does the FFT win then?
-# - Put your five points into `by_winograd`, with tiles of 6 × 6. Is it faster than F(2 × 2, 3 × 3)?
+# - Write the picker's memory to a file. When would its choices be wrong tomorrow?
+# - Draw the map with 32 images, or let `by_fft` transform tiles of 16 × 16 pixels (*overlap-save*).
+#   Where does the FFT win then?
+# - Put your five points into `by_winograd`, with tiles of 6 × 6. Is it faster?
 
 # %% [markdown]
 # ## References

@@ -402,11 +402,14 @@ def _(tiles, kernel):
 
 @question
 def fewer_multiplications():
-    """Winograd's algorithm multiplies 2.25 times less. Why is our code not 2.25 times as fast?"""
+    """Winograd's algorithm needs 2.25 times fewer multiplications.
+
+    Why is our code not 2.25 times as fast?
+    """
     return [
         wrong(
-            "The factors of the kernel must be computed in each call.",
-            "That is a little work: a kernel is small, and its factors are used for all tiles.",
+            "Tiles reach beyond the border, so many results are computed for nothing.",
+            "At most one row and one column of each image. Here none: both numbers are even.",
         ),
         correct(
             "The transforms and the sums are extra work, and it moves arrays much larger than the "
@@ -844,16 +847,16 @@ def _(x, h, c, kernel, recurrent_kernel, bias):
 
 @question
 def two_threads():
-    """Each of your layers already uses all cores for its matrix product.
+    """Each of your layers keeps all cores busy with its matrix product for nearly all of its time.
 
     Does it help to compute two of them at once, on two threads?
     """
     return [
         correct(
             "Hardly: all cores are busy already, and the threads compete for them and for caches.",
-            "It may help a little, while one layer copies its windows on one core only. Two "
-            "threads pay off where a layer cannot fill the machine by itself, as a small layer on "
-            "a large GPU.",
+            "What remains to gain are parts on one core, such as copies of windows. Two threads "
+            "pay off where a layer cannot fill the machine by itself, as a small layer on a large "
+            "GPU. A busy machine changes these times, too.",
         ),
         wrong(
             "Yes, two threads always take half the time.",
@@ -861,8 +864,8 @@ def two_threads():
         ),
         wrong(
             "No, because Python's lock lets only one thread compute.",
-            "NumPy releases the lock during a matrix product. With one core for each product, two "
-            "threads on two cores do run at the same time.",
+            "NumPy releases the lock during a matrix product, so two threads can compute at the "
+            "same time, if a second core is free.",
         ),
     ]
 
