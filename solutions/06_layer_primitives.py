@@ -254,7 +254,7 @@ pd.DataFrame(rows, columns=["operation", "shape", "strides (elements)", ""]).set
 # ## Convolution as a matrix product
 # Matrix products come closer to the peak of a processor than most routines, so a convolution is
 # often turned into a single one. Each window of the images becomes one row of a matrix, and the
-# kernel becomes a matrix with one column per output channel. The method is called *im2col*.
+# kernel becomes a matrix with one column per output channel. This method is *im2col*.
 #
 # ### Exercise 1: im2col
 # The rows of the matrix follow the order of the results: image, row, column. Its columns follow the
