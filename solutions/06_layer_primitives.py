@@ -50,6 +50,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import psutil
 import tensorflow as tf
 from numpy.lib.stride_tricks import sliding_window_view
 from threadpoolctl import threadpool_limits
@@ -843,12 +844,13 @@ for order, convert in (("Keras' order", np.asarray), ("cuDNN's order", in_cudnn_
 # same time. Our functions have no state either.
 #
 # We compute two layers one after the other and on two Python threads, once with one core for each
-# matrix product, and once with all. Where do two threads help? A single core cannot compute
-# both at once.
+# matrix product, and once with all. Where do two threads help? They need a second core that no other
+# program uses.
 
 
 # %%
 cores = devices.inventory(ask_tensorflow=False).cpu.cores
+busy = psutil.cpu_percent(interval=0.5) / 100  # by other programs: this one waits
 rows = []
 with ThreadPoolExecutor(2) as pool:
     for channels in THREAD_SIZES:
@@ -868,7 +870,7 @@ table = pd.DataFrame(
     rows, columns=["channels", "cores per product", "one by one (ms)", "two threads (ms)"]
 )
 table["times as fast"] = table["one by one (ms)"] / table["two threads (ms)"]
-print(f"This machine has {cores:g} cores.")
+print(f"This machine has {cores:g} cores. Other programs kept them {busy:.0%} busy just before.")
 for row in table.itertuples(index=False):
     verdict = "help" if row[4] > 1.1 else "hurt" if row[4] < 0.9 else "make little difference"
     print(f"{row[0]} channels, cores per product: {row[1]}. Two threads {verdict}.")
