@@ -844,8 +844,8 @@ for order, convert in (("Keras' order", np.asarray), ("cuDNN's order", in_cudnn_
 # same time. Our functions have no state either.
 #
 # We compute two layers one after the other and on two Python threads, once with one core for each
-# matrix product, and once with all. Where do two threads help? They need a second core that no other
-# program uses.
+# matrix product, and once with all. Where do two threads help? They need a second core that no
+# other program uses.
 
 
 # %%
@@ -871,6 +871,10 @@ table = pd.DataFrame(
 )
 table["times as fast"] = table["one by one (ms)"] / table["two threads (ms)"]
 print(f"This machine has {cores:g} cores. Other programs kept them {busy:.0%} busy just before.")
+if busy > 0.2:
+    print(
+        "So these times say little about an idle machine: close other programs, and run it again."
+    )
 for row in table.itertuples(index=False):
     verdict = "help" if row[4] > 1.1 else "hurt" if row[4] < 0.9 else "make little difference"
     print(f"{row[0]} channels, cores per product: {row[1]}. Two threads {verdict}.")
