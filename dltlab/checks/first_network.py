@@ -142,6 +142,11 @@ def _(probabilities, labels):
         "You take the mean over all n × 10 entries, also those that are 0. There are n images.",
         -np.mean(one_hot * np.log(probabilities)),
     )
+    yield (
+        "You take the mean over all ten probabilities of each image. Only that of its true digit "
+        "enters the loss.",
+        -np.mean(np.log(probabilities)),
+    )
     yield base, -np.mean(np.log10(true))
     yield base, -np.mean(np.log2(true))
     yield (
@@ -234,6 +239,10 @@ def _(images, down, right):
     yield "`{call}` moves the images up instead of down.", move(images, -down, right)
     yield "`{call}` moves the images left instead of right.", move(images, down, -right)
     yield "`{call}` does not move the images.", images
+    yield (
+        "`{call}` empties the edges, but what remains is where it was. Move it, too.",
+        move(move(images, -down, -right), down, right),
+    )
     yield "`{call}`: the rows do not move.", move(images, 0, right)
     yield "`{call}`: the columns do not move.", move(images, down, 0)
     yield (
@@ -281,11 +290,11 @@ def why_shift():
         ),
         wrong(
             "It was not trained for long enough.",
-            "Its curves were nearly flat at the end. More of the same training would not help.",
+            "No training image is moved, so longer training would not teach it to read moved ones.",
         ),
         wrong(
             "It has learned the training images by heart.",
-            "Then it would fail on the test digits as they were written. It does well on those.",
+            "Then it would fail on the validation digits as they were written; it does not.",
         ),
     ]
 
@@ -694,7 +703,8 @@ def overfitting():
 
 
 @exercise(
-    "What helped most above? Neighbors, and a learning rate that falls. Begin with both.",
+    "What did moved images change in the comparison above? Begin with a convolutional network and "
+    "the neighbors of the training images.",
     "A rate that falls along a cosine: `keras.optimizers.schedules.CosineDecay(0.004, steps)` in "
     "the place of the learning rate.",
     "Two convolutions of 32 kernels before the pooling and one of 64 after it, with "
@@ -724,10 +734,10 @@ def train_reader(answer, num_images=None, num_seeds=5, bar=0.985):
         listed = ", ".join(f"{accuracy:.4f}" for accuracy in accuracies)
         require(
             np.mean(accuracies + [1] * (num_seeds - len(accuracies))) >= bar,
-            f"The share of the held-out digits that your networks read: {listed}. A mean of {bar} "
-            f"over {num_seeds} seeds can no longer be reached.",
+            f"Test accuracy of your networks, seed by seed: {listed}. A mean of {bar} over "
+            f"{num_seeds} seeds can no longer be reached.",
         )
-    return f"A mean of {np.mean(accuracies):.4f} ({listed}); the bar is {bar}."
+    return f"A mean test accuracy of {np.mean(accuracies):.4f} ({listed}); the bar is {bar}."
 
 
 @train_reader.rejects("Seeds 0 and 1 give the same network")

@@ -21,13 +21,11 @@ import pytest
 from nbformat import NotebookNode
 from sklearn.datasets import load_digits
 
-from dltlab import data
 from dltlab.course import Course, Lab, learner_notebook, notebook_text
 from dltlab.exercises import Outcome
 from dltlab.exercises.progress import read_records
 from tests.course_cards import write_card
 from tests.deadlines import HANG_SECONDS
-from tests.image_sources import image_files, write_files
 
 LEARNERS_FILES = (
     *("mine.txt", "empty.txt", "latin.txt", "notes.txt", "leaderboard.csv", "model.keras"),
@@ -190,28 +188,6 @@ def test_papermill_runs_lab_01_on_mnist(tmp_path: Path, short_mnist: Path, cold_
 
     assert done.returncode == 0, done.stderr
     assert "28, 28, 1)" in out.read_text()
-
-
-@pytest.mark.parametrize("num_classes", [2, 3, 11])
-def test_lab_01_runs_on_imported_images_with_any_number_of_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_kernels, num_classes: int
-) -> None:
-    """Color images, fewer than a batch, of classes with long names."""
-    monkeypatch.setenv("DLTLAB_DATA_DIR", str(tmp_path / "store"))
-    folders = [f"class number {number}" for number in range(num_classes)]
-    data.import_images(write_files(tmp_path / "mine", image_files(*folders)), "mine", size=12)
-    (lab,) = Course.own().read(["01"])
-
-    executed = papermill.execute_notebook(
-        solution_path(Course.own(), lab),
-        tmp_path / "mine.ipynb",
-        {**lab.front_matter.profiles.smoke, "DATASET": "mine", "STEPS": 10},
-        cwd=tmp_path,
-        progress_bar=False,
-        execution_timeout=int(HANG_SECONDS),
-    )
-
-    assert f"{num_classes} equal probabilities" in notebook_text(executed)
 
 
 @pytest.mark.parametrize(("output", "code"), [("Correct.", 0), ("Correct!", 1)])
