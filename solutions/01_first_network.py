@@ -28,8 +28,8 @@
 # Here are some digits that people wrote by hand. You read them without effort. Now try to write
 # down the rule by which you tell a 3 from an 8, so precisely that a program could follow it.
 #
-# That is surprisingly hard. In this lab we do not write a rule. We show a program examples and let
-# it find one. Can forty lines of code do that? Run the next cells, and look at the images first.
+# That is surprisingly hard. In this lab we show a program examples and let it find the rule. Can
+# forty lines of code do that? Run the next cells, and look at the images first.
 
 # %%
 import keras
@@ -92,9 +92,9 @@ show_images(
 
 # %% [markdown]
 # ## Look at the data
-# Always look before you train. Find three things in the next output: the number of images, the
-# shape of one image, and the range of its pixel values. The shape is (images, height, width,
-# channels): a gray image has one channel, a color image three.
+# Find three things in the next output: the number of images, the shape of one image, and the range
+# of its pixel values. The shape is (images, height, width, channels): a gray image has one channel,
+# a color image three.
 #
 # To the program, an image is a table of numbers. The figure shows one image both ways. Find the
 # strokes in the table on the right.
@@ -776,9 +776,10 @@ if len(subset[0]) < len(plain[0]):
 
 # %% [markdown]
 # Everything is chosen now, so we use the test images. For each kind of network the output has the
-# mean over the seeds, and the number of images that it learned from. A difference of two accuracies
-# is uncertain, because other test images (and other seeds) would give another one. The output says
-# whether it is larger than twice its standard error over the images.
+# mean over the seeds, and the number of images that it learned from (for the networks it includes
+# moved ones, for the SVC it does not). A difference of two accuracies is uncertain, because other
+# test images (and other seeds) would give another one. The output says whether it is larger than
+# twice its standard error over the images.
 
 # %%
 test_images, test_labels = data.arrays(DATASET, "test")
