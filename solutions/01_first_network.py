@@ -753,17 +753,17 @@ print(f" to {max(halves[1:]):.4f}")
 # %%
 limit = int(SVC_IMAGES * 8 / np.sqrt(train_images[0].size))
 subset = (plain[0][:limit], plain[1][:limit])
-classifiers = {}
+classifiers, sizes = {}, {}
 for name, examples in {"SVC": subset, "SVC, augmented": with_neighbors(*subset)}.items():
     pixels = examples[0].reshape(len(examples[0]), -1)
     usual = 1 / (pixels.shape[1] * pixels.var())  # scikit-learn's default
     fitted = {}
-    for gamma in usual * np.array([0.1, 0.4, 1.5, 6]):
+    for gamma in usual * np.array([0.1, 0.5, 2, 10]):
         classifier = svm.SVC(C=10, gamma=gamma).fit(pixels, examples[1])
         score = classifier.score(val_images.reshape(len(val_images), -1), val_labels)
         fitted[gamma] = (score, classifier)
     gamma = max(fitted, key=lambda gamma: fitted[gamma][0])  # of equal scores the smallest gamma
-    classifiers[name] = fitted[gamma][1]
+    classifiers[name], sizes[name] = fitted[gamma][1], len(pixels)
     listed = ", ".join(f"{score:.3f} ({gamma:.2g})" for gamma, (score, _) in fitted.items())
     print(f"{name}: gamma {gamma:.2g}; validation accuracy by gamma: {listed}")
 
@@ -776,10 +776,9 @@ if len(subset[0]) < len(plain[0]):
 
 # %% [markdown]
 # Everything is chosen now, so we use the test images. For each kind of network the output has the
-# mean over the seeds, and the number of images that it learned from (for the networks it includes
-# moved ones, for the SVC it does not). A difference of two accuracies is uncertain, because other
-# test images (and other seeds) would give another one. The output says whether it is larger than
-# twice its standard error over the images.
+# mean over the seeds, and the number of images that it learned from, moved ones included. A
+# difference of two accuracies is uncertain, because other test images (and other seeds) would give
+# another one. The output says whether it is larger than twice its standard error over the images.
 
 # %%
 test_images, test_labels = data.arrays(DATASET, "test")
@@ -789,9 +788,9 @@ for name, models in networks.items():
     predictions = [scores_of(model, test_images).argmax(axis=1) for model in models]
     correct[name] = [predicted == test_labels for predicted in predictions]
 correct = {name: np.mean(values, axis=0) for name, values in correct.items()}
+sizes |= {name: len(examples[1]) for name, (_, examples) in candidates.items()}
 for name, values in correct.items():
-    number = len(candidates[name][1][1]) if name in candidates else len(subset[1])
-    print(f"{name:16} test accuracy {values.mean():.4f}, from {number:,} images")
+    print(f"{name:16} test accuracy {values.mean():.4f}, from {sizes[name]:,} images")
 for name in classifiers:
     difference = correct[rival] - correct[name]
     error = difference.std() / np.sqrt(len(difference))
@@ -799,6 +798,7 @@ for name in classifiers:
     print(f"{rival} - {name}: {difference.mean():+.4f} ± {error:.4f}, ", end="")
     print("a difference" if known else "which cannot be told from 0")
 
+# %% [markdown]
 # State a result with its conditions: these images, this many of them, this tuning. A comparison in
 # which only one of the methods gets the moved images would be unfair.
 #
