@@ -7,12 +7,9 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from dltlab.course import parse_code
+from dltlab.course import ACCEPTED_TYPES, parse_code
 from dltlab.errors import Invalid
 
-# Where values of other types are correct, too: YAML and JSON have no tuples and sets.
-_ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (tuple, list)}
-_ACCEPTED[set] = (set, list)
 _TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set)}
 
 
@@ -30,7 +27,7 @@ class Parameter:
 
     def accepts(self, value: Any) -> bool:
         """Return whether a value has the type of the parameter; a bool is no number."""
-        accepted = [kind for own in self.types for kind in _ACCEPTED.get(own, (own,))]
+        accepted = [kind for own in self.types for kind in ACCEPTED_TYPES.get(own, (own,))]
         return not accepted or type(value) in accepted
 
 

@@ -8,7 +8,7 @@ from .notebooks import (
     solution_notebook,
     without_outputs,
 )
-from .parameters import check_parameters
+from .parameters import ACCEPTED_TYPES, check_parameters
 from .server import (
     jupyterlab_command,
     jupyterlab_environment,
@@ -19,6 +19,7 @@ from .source import Cell, Lab, parse_code, read_lab
 from .workspace import Workspace
 
 __all__ = [
+    "ACCEPTED_TYPES",
     "Cell",
     "Course",
     "Lab",

@@ -6,7 +6,12 @@ from typing import Any
 from dltlab.errors import Invalid
 
 _PAPERMILLS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # with --inject-paths
-_ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int)}  # where others are correct, too
+# Where values of other types are correct, too: YAML and JSON have no tuples and sets.
+ACCEPTED_TYPES: dict[type, tuple[type, ...]] = {
+    float: (float, int),
+    tuple: (tuple, list),
+    set: (set, list),
+}
 _INJECTED = "# Parameters\n"  # how the cell begins that papermill adds below the lab's own
 
 
@@ -32,7 +37,7 @@ def check_parameters(**types: type | None) -> None:
         if name not in types:
             raise Invalid(f"There is no parameter '{name}'; the lab has: {', '.join(types)}.")
         kind = types[name]
-        if kind and value is not ... and type(value) not in _ACCEPTED.get(kind, (kind,)):
+        if kind and value is not ... and type(value) not in ACCEPTED_TYPES.get(kind, (kind,)):
             raise Invalid(
                 f"Parameter {name} must be of type {kind.__name__}, which {value!r} is not."
             )

@@ -12,7 +12,7 @@ from dltlab.errors import Invalid
 @pytest.fixture
 def run(source, edit, tmp_path, cold_kernels):
     """Return a function that runs the lab's notebook with parameters and returns its cells."""
-    more = '\nRATE = 0.5\nNAME = "a"\nFAST = False\nNONE = None'
+    more = '\nRATE = 0.5\nNAME = "a"\nFAST = False\nNONE = None\nRATES = (0.1, 0.2)'
     edit(source, "SAMPLES = 1000", f"SAMPLES = 1000{more}")
     edit(source, "from checks import my_topic as ex", "")
     before, _ = source.read_text().split("# %%\nrng")
@@ -40,7 +40,7 @@ def test_the_cell_after_the_parameters_checks_them(source):
     "parameters",
     [
         {},
-        {"SAMPLES": 7, "RATE": 1, "NAME": "b", "FAST": True, "NONE": [1]},
+        {"SAMPLES": 7, "RATE": 1, "NAME": "b", "FAST": True, "NONE": [1], "RATES": [0.1]},
         {"RATE": float("nan")},
         {"RATE": float("-inf")},
         {"PAPERMILL_INPUT_PATH": "in.ipynb", "PAPERMILL_OUTPUT_PATH": "out.ipynb"},
@@ -57,7 +57,7 @@ def test_right_names_and_types_are_accepted(run, parameters):
     [
         (
             {"SAMPELS": 7},
-            "There is no parameter 'SAMPELS'; the lab has: SAMPLES, RATE, NAME, FAST, NONE.",
+            "There is no parameter 'SAMPELS'; the lab has: SAMPLES, RATE, NAME, FAST, NONE, RATES.",
         ),
         ({"SAMPLES": "many"}, "Parameter SAMPLES must be of type int, which 'many' is not."),
         ({"SAMPLES": 0.5}, "Parameter SAMPLES must be of type int, which 0.5 is not."),

@@ -12,9 +12,7 @@ from tests.image_sources import image_files, write_files
 
 # Cells that do not depend on the data set: the gallery's example, the challenge, and what is
 # painted, shown in TensorBoard or asked.
-ELSEWHERE = re.compile(
-    r"halves = |RUN_CHALLENGE:|pad_images|tensorboard\(\"|\.(ask|answer)\(|summary\(\)"
-)
+ELSEWHERE = re.compile(r"halves = |RUN_CHALLENGE:|pad_images|tensorboard\(\"|\.(ask|answer)\(")
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 11])
