@@ -1091,7 +1091,7 @@ def two_halves():
     ]
 
 
-BAR = 2.1
+BAR = 2.15
 MOST_PARAMETERS = 100_000
 
 
