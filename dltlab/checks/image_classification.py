@@ -73,6 +73,11 @@ def _(image, kernel):
     )
     yield "You return the mean of the products; return their sum.", result / kernel.size
     yield (
+        "You move the kernel on by its own size. Move it on by one pixel, so that windows overlap.",
+        result[:: kernel.shape[0], :: kernel.shape[1]],
+    )
+    yield "Rows and columns of your array are swapped.", result.T
+    yield (
         "You add up the windows without the kernel's weights.",
         convolve.reference()(image, np.ones_like(kernel)),
     )
@@ -154,6 +159,16 @@ def _(height, width, channels_in, channels_out, size):
         (weights / size + channels_out, ...),
     )
     yield (
+        _parameters("A kernel has size × size weights for each input channel, not one."),
+        (channels_in * channels_out + channels_out, ...),
+    )
+    yield (
+        _parameters(
+            "Each kernel has weights for all input channels: multiply the numbers of channels."
+        ),
+        (size**2 * (channels_in + channels_out) + channels_out, ...),
+    )
+    yield (
         _parameters("A kernel is used at every place, but its weights are counted once."),
         (macs + channels_out, ...),
     )
@@ -170,6 +185,11 @@ def _(height, width, channels_in, channels_out, size):
     yield _macs("A kernel looks at every input channel."), (..., macs / channels_in)
     yield _macs("There is a kernel for each output channel."), (..., macs / channels_out)
     yield _macs("A kernel is size × size, not size."), (..., macs / size)
+    for places in (height, width):
+        yield (
+            _macs("That is one row or column of the output. It has height × width places."),
+            (..., places * weights),
+        )
     yield (
         _macs("The output is as high and as wide as the input, also at its edges."),
         (..., fitting * weights),
@@ -405,6 +425,11 @@ def _(step, num_steps, peak):
     )
     yield starts, peak * (1 + np.cos(np.pi * step / num_steps)) / 2
     yield starts, peak if rising < 1 else rate
+    yield starts, peak * (1 + 9 * rising) / 10 if rising < 1 else rate
+    yield (
+        "`{call}` is {value}: `np.cos` takes an angle in radians, so half a turn is π, not 180.",
+        rate if rising < 1 else peak * (1 + np.cos(180 * falling)) / 2,
+    )
     yield (
         "`{call}` is {value}: the rate is at its peak after 30% of the steps, not later.",
         np.interp(step, [0, num_steps / 2, num_steps], [peak / 25, peak, 0]),
@@ -421,6 +446,7 @@ def _(step, num_steps, peak):
     for fall in (
         np.cos(np.pi * falling / 2),
         np.cos(np.pi * falling),
+        (1 + np.cos(np.pi * (step - warmup) / num_steps)) / 2,
         (1 + np.cos(np.pi * step / num_steps)) / 2,
         ((1 + np.cos(np.pi * falling)) / 2) ** 2,
     ):
@@ -460,6 +486,12 @@ def with_new_head(answer):
         )
         require_logits(model, images)
         _check_head(model, base, features, outputs)
+        require(
+            not any(hasattr(layer, "layers") for layer in model.layers),
+            "Your model holds the layers of `base` in a single layer, a model in the model. The "
+            "next exercise freezes them one by one, so they must be layers of your model itself: "
+            "make it from `base.input` and what your new layer gives.",
+        )
 
 
 def _check_head(model, base, features, outputs):
@@ -513,8 +545,7 @@ def _small_network(size, channels, num_features):
 def _(base, num_classes):
     import keras
 
-    keep = keras.Model(base.input, base.layers[-1].input)
-    return keras.Sequential([base.input, keep, keras.layers.Dense(num_classes)])
+    return keras.Model(base.inputs, keras.layers.Dense(num_classes)(base.layers[-1].input))
 
 
 @with_new_head.accepts
@@ -533,6 +564,13 @@ def _with_head(base, num_classes, *, place=-2, hidden=None, activation=None, dro
     x = x if hidden is None else keras.layers.Dense(hidden, activation="relu")(x)
     x = keras.layers.Dense(num_classes, activation=activation)(x)
     return keras.Model(base.input, x if dropout is None else keras.layers.Dropout(dropout)(x))
+
+
+def _with_nested_base(base, num_classes):
+    import keras
+
+    keep = keras.Model(base.input, base.layers[-2].output)
+    return keras.Sequential([base.input, keep, keras.layers.Dense(num_classes)])
 
 
 def _with_zeros(base):
@@ -559,6 +597,7 @@ for _message, _answer in (
     ("Leave the softmax out", lambda base, number: _with_head(base, number, activation="softmax")),
     ("activation of the last", lambda base, number: _with_head(base, number, activation="relu")),
     ("activation of the last", lambda base, number: _with_head(base, number, activation="tanh")),
+    ("in a single layer", _with_nested_base),
 ):
     with_new_head.rejects(_message)(_answer)
 
@@ -694,6 +733,11 @@ def _(images):
         (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
     )
     yield (
+        "That is how VGG-16 is fed, with a mean for each channel and no scale. This network was "
+        "trained with (pixel - 127) / 128.",
+        pixels - [123.68, 116.78, 103.94],
+    )
+    yield (
         "You normalize each batch by its own mean and deviation. The network needs the constants "
         "that it was trained with.",
         (images - images.mean()) / images.std(),
@@ -715,7 +759,7 @@ def unfreeze(answer):
     """Look at which layers of a network can be trained afterwards."""
     from keras import layers
 
-    for num_layers, frozen in ((5, True), (8, False), (1, True)):
+    for num_layers, frozen in ((5, True), (4, False), (8, False), (1, True)):
         model = _network_with_norms()
         model.trainable = not frozen
         before = [weights.copy() for weights in model.get_weights()]
@@ -798,6 +842,16 @@ def _unfrozen(model, num_layers, *, norms=False, others=True, whole=True):
     return model
 
 
+def _without_counting_norms(model, num_layers):
+    from keras import layers
+
+    model.trainable = True
+    counted = [item for item in model.layers if not isinstance(item, layers.BatchNormalization)]
+    for layer in model.layers:
+        layer.trainable = layer in counted[-num_layers:]
+    return model
+
+
 for _message, _answer in (
     ("return a Keras model", lambda model, number: model.layers[-number:]),
     ("return another model", lambda model, number: _network_with_norms()),
@@ -808,6 +862,7 @@ for _message, _answer in (
     ("not one of the last 5", lambda model, number: _unfrozen(model, number + 4)),
     ("not one of the last 5", lambda model, number: _unfrozen(model, number, others=False)),
     ("statistics of its few images", lambda model, number: _unfrozen(model, number, norms=True)),
+    ("not one of the last 4", _without_counting_norms),
 ):
     unfreeze.rejects(_message)(_answer)
 
