@@ -50,8 +50,7 @@
 # the shape in each; some are small, some are rotated, and the backgrounds have nothing to do with
 # them. Finally you take a network that others trained on ImageNet, and teach it new classes.
 #
-# Rates and comparisons are decided on *validation* images. The *test* images are used once, at the
-# end.
+# Rates and comparisons are decided on *validation* images; the *test* images are used once.
 
 # %%
 from pathlib import Path
@@ -378,7 +377,7 @@ ex.one_cycle.check(one_cycle)  # also ex.one_cycle.hint() and ex.one_cycle.solut
 # ## Train it
 # When does the validation loss fall fastest, and what happens at the end, when the rate goes to 0?
 # (Early on, it may jump far above the training loss: in validation, batch normalization uses moving
-# averages, which lag behind.) If you press the stop button, the network is usable as it is then.
+# averages, which lag behind.)
 #
 # The second cell draws the confusion matrix and the mistakes with the highest probability. Its
 # table says for each class what fraction of its images was recognized (*recall*), and what fraction
@@ -453,13 +452,14 @@ def repeat(model, start, train, num_steps, images, labels, rates=None, schedule=
             model.train_on_batch(*batch)
         return is_correct(model, images, labels), model.get_weights()
 
-    runs = {rate: run(SEEDS, rate) for rate in rates or RATES}
-    tried = {rate: correct.mean() for rate, (correct, _) in runs.items()}
-    best = max(tried, key=tried.get)
-    results = [*(run(seed, best) for seed in range(SEEDS)), runs[best]]
-    *correct, _ = (result[0] for result in results)
-    weights = [result[1] for result in results]
-    return SimpleNamespace(model=model, tried=tried, weights=weights, correct=np.array(correct))
+    rates = rates or RATES
+    searched = {rate: run(SEEDS, rate) for rate in rates} if len(rates) > 1 else {}
+    tried = {rate: correct.mean() for rate, (correct, _) in searched.items()}
+    best = max(rates, key=lambda rate: tried.get(rate, 0))
+    runs = [run(seed, best) for seed in range(SEEDS)]
+    correct = np.array([correct for correct, _ in runs])
+    weights = [weights for _, weights in [*runs, *([searched[best]] if searched else [])]]
+    return SimpleNamespace(model=model, tried=tried, weights=weights, correct=correct)
 
 
 # %%
@@ -494,7 +494,7 @@ def summary(runs, reference):
 
 
 # %% [markdown]
-# Leaving the shortcuts out removes their projections, too, and with them 3% of the parameters.
+# Leaving the shortcuts out removes their projections, too, with 3.5% of the parameters.
 # Everything else is as before, but for the rate; the constant rate also tries smaller ones. The
 # digits are shifted by a pixel, but not mirrored, and their test images serve for validation here.
 #
@@ -524,7 +524,7 @@ def train_digits(model, augment=shift, **options):
 # %%
 small = {"num_classes": 10, "input_shape": (8, 8, 1), "width": 8}
 resnet = compiled(models.small_resnet(**small))
-smaller_too = [rate / 10 for rate in RATES] + RATES
+smaller_too = [rate / 10 for rate in RATES[:-1]] + RATES
 ablation = {
     "everything": train_digits(resnet),
     "no normalization": train_digits(compiled(models.small_resnet(**small, batch_norm=False))),
@@ -671,8 +671,7 @@ print(f"{statistics:,} means and variances, {cost.macs / 1e6:.0f} million multip
 # The parameters agree. `models.cost` counts the multiply-adds of convolutions and dense layers, not
 # those of normalization, activations and sums, which may be why its number is a little smaller.
 #
-# A pretrained network needs its pixels exactly as they were in its training, and every network has
-# its own convention.
+# A pretrained network needs its pixels as they were in its training; conventions differ.
 #
 # ### Exercise 6: preprocess
 # `data.arrays` gives pixels from 0 to 1. EfficientNet-Lite0 was trained on (pixel - 127) / 128,
@@ -943,8 +942,7 @@ pd.DataFrame(rows).T.round(3)
 # Take a photograph of something on your desk, set `PHOTOS` to its path, run that cell, and then
 # those that classify photographs. Or teach it your own classes, from 40 photographs of each, of
 # which 30% are held out: put them in a folder for each class, run
-# `dltlab data import FOLDER --name NAME`, and set `DATASET = "NAME"`. A network that you have saved
-# as a file classifies a folder of image files with `dltlab classify`.
+# `dltlab data import FOLDER --name NAME`, and set `DATASET = "NAME"`.
 #
 # ## The challenge
 # What is the best network for `shapes` with at most 100,000 parameters, a third of those above? The

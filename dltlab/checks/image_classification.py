@@ -545,7 +545,7 @@ def _small_network(size, channels, num_features):
 def _(base, num_classes):
     import keras
 
-    return keras.Model(base.inputs, keras.layers.Dense(num_classes)(base.layers[-1].input))
+    return keras.Model(base.input, keras.layers.Dense(num_classes)(base.layers[-1].input))
 
 
 @with_new_head.accepts

@@ -11,8 +11,11 @@ from dltlab.data import import_images
 from tests.image_sources import image_files, write_files
 
 # Cells that do not depend on the data set, or train for nothing: the classic networks, the digits
-# and what is compared on them, and the challenge.
-ELSEWHERE = re.compile(r"classic|train_digits\(|chain\(|with_all|RUN_CHALLENGE:|\.(ask|answer)\(")
+# and what is compared on them, the photographs, and the challenge.
+ELSEWHERE = re.compile(
+    r"classic|train_digits\(|chain\(|with_all|photos, files|prepare\(photos\)|RUN_CHALLENGE:"
+    r"|\.(ask|answer)\("
+)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 11])
