@@ -76,7 +76,7 @@ STEPS = 300  # steps of 64 images in the main training
 SHORT_STEPS = 80  # steps in each of the trainings that are repeated, on handwritten digits
 SEEDS = 3  # repetitions of these trainings
 FEW_STEPS = 60  # of 25 images, in each training on 25 images of each class
-RATES = [0.003, 0.01, 0.03]  # tried in each of the repeated trainings
+RATES = [0.002, 0.006, 0.02, 0.06]  # tried in each of the repeated trainings
 BLOCKS = 8  # in a deep chain without shortcuts, and in one with them
 MAX_IMAGES = 1000  # at most so many validation images, and test images, measure an accuracy
 PHOTOS = ""  # a photograph of your own, or a folder of them
@@ -452,6 +452,9 @@ def repeat(model, start, train, num_steps, images, labels, rates=None, schedule=
             model.train_on_batch(*batch)
         return is_correct(model, images, labels), model.get_weights()
 
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9  # Keras' 0.99 is too slow for so few steps
     rates = rates or RATES
     searched = {rate: run(SEEDS, rate) for rate in rates} if len(rates) > 1 else {}
     tried = {rate: correct.mean() for rate, (correct, _) in searched.items()}
@@ -524,13 +527,20 @@ def train_digits(model, augment=shift, **options):
 # %%
 small = {"num_classes": 10, "input_shape": (8, 8, 1), "width": 8}
 resnet = compiled(models.small_resnet(**small))
-smaller_too = [rate / 10 for rate in RATES[:-1]] + RATES
+smaller_too = [RATES[0] / 10, RATES[0] / 3, *RATES] if len(RATES) > 1 else RATES
+
+
+def constant(step, num_steps, peak):
+    """The same rate in each step."""
+    return peak
+
+
 ablation = {
     "everything": train_digits(resnet),
     "no normalization": train_digits(compiled(models.small_resnet(**small, batch_norm=False))),
     "no shortcuts": train_digits(compiled(models.small_resnet(**small, residual=False))),
     "no augmentation": train_digits(resnet, augment=None),
-    "constant rate": train_digits(resnet, rates=smaller_too, schedule=lambda step, n, peak: peak),
+    "constant rate": train_digits(resnet, rates=smaller_too, schedule=constant),
 }
 show_seeds(ablation, f"{SHORT_STEPS} steps on digits, {SEEDS} seeds")
 summary(ablation, "everything")
@@ -557,11 +567,7 @@ def chain(num_blocks, shortcut):
             x = layers.ReLU()(layers.BatchNormalization()(x))
             x = layers.Conv2D(24, 3, padding="same", use_bias=False)(x)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
-    model = keras.Model(inputs, layers.Dense(10)(x))
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # Keras' 0.99 is too slow for so few steps
-    return model
+    return keras.Model(inputs, layers.Dense(10)(x))
 
 
 block = ex.residual_block.or_reference(residual_block)  # yours once it passes
@@ -841,10 +847,10 @@ ex.unfreeze.check(unfreeze)  # also ex.unfreeze.hint() and ex.unfreeze.solution(
 
 # %% [markdown]
 # Six trainings, on the same images for each seed: `small_resnet` with half of the channels from
-# scratch, augmented, with three times as many steps; the new head alone; the head on features of
+# scratch, augmented, with five times as many steps; the new head alone; the head on features of
 # raw pixels, from 0 to 255; the whole tail after the head; the whole tail at once, with the steps
-# of both stages; and the tail after the head with batch normalization in training mode. Each tries
-# `RATES`, or for the tail a fifth of them. Guess the order of the six before you run the cells.
+# of both stages; and the tail after the head with batch normalization in training mode. Guess
+# their order before you run the cells.
 
 
 # %%
@@ -890,21 +896,19 @@ transfer["from scratch"] = repeat(
     scratch,
     lambda seed: keras.models.clone_model(scratch).get_weights(),
     few_batches(few_images, augment=True),
-    3 * FEW_STEPS,
+    5 * FEW_STEPS,
     *few_val,
 )
 compiled(unfrozen(model, 1))
 transfer["new head"] = repeat(model, head_start, train, FEW_STEPS, **val)
 transfer["new head, raw pixels"] = repeat(model, head_start, raw_train, FEW_STEPS, **raw_val)
 
-# %%
-tail_options = val | {"rates": [rate / 5 for rate in RATES]}
 compiled(unfrozen(model, len(model.layers)))
-transfer["then the tail"] = repeat(model, after_head, train, FEW_STEPS, **tail_options)
-transfer["tail at once"] = repeat(model, head_start, train, 2 * FEW_STEPS, **tail_options)
+transfer["then the tail"] = repeat(model, after_head, train, FEW_STEPS, **val)
+transfer["tail at once"] = repeat(model, head_start, train, 2 * FEW_STEPS, **val)
 model.trainable = True  # batch normalization, too
 compiled(model)
-transfer["tail, norms trained"] = repeat(model, after_head, train, FEW_STEPS, **tail_options)
+transfer["tail, norms trained"] = repeat(model, after_head, train, FEW_STEPS, **val)
 show_seeds(transfer, f"25 images of each class of {DATASET}, {SEEDS} seeds")
 summary(transfer, "then the tail")
 
