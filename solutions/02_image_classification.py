@@ -457,7 +457,7 @@ def repeat(model, start, train, num_steps, images, labels, rate, rates=RATES, sc
     searched = {peak: run(SEEDS, peak) for peak in rates} if SEARCH else {}
     tried = {peak: correct.mean() for peak, (correct, _) in searched.items()}
     rate = max(tried, key=tried.get, default=rate)
-    runs = [run(seed, rate) for seed in range(SEEDS)] + [searched[rate]] * SEARCH
+    runs = [run(seed, rate) for seed in range(SEEDS)] + ([searched[rate]] if SEARCH else [])
     correct, weights = np.array([run[0] for run in runs[:SEEDS]]), [run[1] for run in runs]
     return SimpleNamespace(model=model, rate=rate, tried=tried, weights=weights, correct=correct)
 
