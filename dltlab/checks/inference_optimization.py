@@ -272,6 +272,11 @@ def _(kernel, bias, gamma, beta, mean, variance, epsilon):
     return [folded.astype("float32"), (gamma * inverse * (bias - mean) + beta).tolist()]
 
 
+@fold.rejects("return 2 values: kernel and bias. One array of shape (3, 5, 4, 7) counts as")
+def _(kernel, bias, gamma, beta, mean, variance, epsilon):
+    return kernel * (gamma / np.sqrt(variance + epsilon))
+
+
 @fold.rejects("Your kernel is correct")
 def _(kernel, bias, gamma, beta, mean, variance, epsilon):
     scale = gamma / np.sqrt(variance + epsilon)
