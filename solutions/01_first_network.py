@@ -548,12 +548,13 @@ tensorboard("runs")
 
 # %% [markdown]
 # ## A comparison
-# Is it better than the linear classifier, and does it read moved digits? A third candidate gets
-# moved digits to learn from: `shift` makes eight new images of each, with the same label. This is
-# called *augmentation*.
+# Is the convolutional network better than the linear one? Does it read moved digits? A third
+# candidate gets moved digits to learn from: `shift` makes eight new images of each, with the same
+# label. This is called *augmentation*. (Of a large data set, all three get only a part.)
 #
 # Each candidate needs its own learning rate. So we train it once with each of `LEARNING_RATES`, and
-# keep the one with the lowest validation loss. Which candidate needs the highest?
+# keep the rate with the lowest validation loss. A loss near that of equal probabilities means that
+# next to nothing was learned. Which candidate needs the highest rate?
 #
 # One training may be lucky. So we then train each with several seeds, for the same number of steps,
 # and look at the mean and the range.
@@ -623,8 +624,8 @@ print(f"Best on the validation images as written: {best}")
 #
 # ## Over-fitting
 # What if we have few examples and a large network? Take 50 images, and two layers of 512 units:
-# thousands of parameters for each image. *Over-fitting* means that the training loss goes on
-# falling while the validation loss rises. Do you see it?
+# thousands of parameters for each image. The sign of *over-fitting* is that the training loss goes
+# on falling while the validation loss rises. Do you see it?
 
 # %%
 few = (train_images[:50], train_labels[:50])
@@ -670,12 +671,13 @@ ex.overfitting.answer("d")
 # - *Dropout* sets a part of a layer's numbers, here half, to 0, at random, in each training step.
 # - *Early stopping* ends the training when the validation loss has not improved for some epochs,
 #   and restores the best weights.
-# - The convolutional network replaces the large one; then it also gets the moved images.
+# - Your convolutional network, with dropout if it has any, replaces the large one; then it also
+#   gets the moved images.
 # - The last row gives the large network up to twenty times as many images.
 #
 # All make the same number of steps, except with early stopping. The learning rate is the same for
 # all and is not tuned, so other rates may change the order. Compare each row with the first: in how
-# many of the seeds is its validation loss lower?
+# many seeds is its validation loss lower? Is its accuracy higher, too?
 
 # %%
 stop = {"monitor": "val_loss", "patience": 8, "restore_best_weights": True}
@@ -742,10 +744,10 @@ print(f" to {max(halves[1:]):.4f}")
 # %% [markdown]
 # The same classifier scores much higher when the order is random. So the two halves of the file
 # must differ: 13 people wrote the digits, presumably one after the other. In random halves, and in
-# our random split, each person's digits are in both. So 0.97 is not what our networks have to beat:
-# the classifier has to be trained and tested on our images.
+# our random split, each person's digits are almost surely in both. So 0.97 is not what our networks
+# have to beat: the classifier has to be trained and tested on our images.
 #
-# It should also be tuned. We choose its `gamma` on the validation images, as we chose the rates,
+# It should also be tuned. We choose its `gamma` by the validation accuracy, with `C` fixed at 10,
 # once for the training images and once with their neighbors. (Its time grows faster than the number
 # of images, so it learns from at most `SVC_IMAGES` of them, and from fewer if they are large. Where
 # it cannot have all, as on MNIST, the chosen network is trained again, with the same images.)
@@ -799,8 +801,9 @@ for name in classifiers:
     print("a difference" if known else "which cannot be told from 0")
 
 # %% [markdown]
-# State a result with its conditions: these images, this many of them, this tuning. A comparison in
-# which only one of the methods gets the moved images would be unfair.
+# State a result with its conditions: these images, this many of them, this tuning. Only one of the
+# last two lines is a fair comparison: that in which both methods learn from moved images, or
+# neither does. Is the network that was chosen also the best of ours on the test images?
 #
 # Where does the chosen network fail? We look at the one with the first seed. The *confusion matrix*
 # counts the images of each class (row) by prediction (column). Which two classes does it confuse
@@ -884,7 +887,7 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # ## Something to show a friend: paint a digit
 # Click pixels to paint a digit, or press *Example* for one from the data. At each click a network
-# reads it. Which single pixel turns a 3 into an 8?
+# reads it. How few pixels turn a 3 into an 8?
 #
 # The pad knows only ink and paper. A network works best on images that resemble its training
 # images, so this one is trained on digits in black and white.
@@ -908,8 +911,8 @@ pad.show()
 # %% [markdown]
 # ## What you learned
 # A network turns numbers into scores, the softmax turns scores into probabilities, and training
-# lowers the loss with many small steps against the gradient. What a network can learn depends on
-# how it looks at the data, on the data themselves, and on how many there are. Choose with
+# lowers the loss with many small steps against the gradient. What a network learns depends on its
+# layers, on its examples, and on how many of them there are. Choose with
 # validation images, test once, and compare methods that had the same images and the same care.
 #
 # ## What to try next

@@ -50,7 +50,8 @@
 # the shape in each; some are small, some are rotated, and the backgrounds have nothing to do with
 # them. Finally you take a network that others trained on ImageNet, and teach it new classes.
 #
-# Rates and comparisons are decided on *validation* images; the *test* images are used once.
+# Rates and comparisons are decided on *validation* images; the *test* images of `DATASET` are used
+# once, and then only by the challenge.
 
 # %%
 from pathlib import Path
@@ -187,7 +188,7 @@ show(figure, "A gray image, its local mean, its horizontal edges, and its spots 
 # ## What a layer costs
 # The weights of the kernels are learned: they are *parameters*, and say what a layer costs in
 # memory. For each weight at each place, the layer does one multiplication and one addition, a
-# *multiply-add*: they say what it costs in compute. A layer has many kernels. Each looks at all
+# *multiply-add*: their number is the cost in compute. A layer has many kernels. Each sees all
 # channels of the input and makes one channel of the output, to which one more parameter is added,
 # its *bias*.
 #
@@ -348,10 +349,10 @@ test.show()
 # The dotted line is at the lowest smoothed loss. A constant rate should be well below it, as the
 # dashed line is: nearer to it, a training may diverge.
 #
-# But the best rate is not the same all the time. In the beginning, when the weights are random,
-# large steps do harm. Later, large steps are fast. At the end, small steps find the minimum. The
-# *one-cycle* schedule goes up along a line and down along half a cosine. It is at its peak only for
-# a moment, so the peak may be larger than a good constant rate. Here it is 0.02.
+# But the best rate changes. In the beginning, when the weights are random, large steps can do harm.
+# Later, they are fast. At the end, small steps come closer to a minimum. The *one-cycle* schedule
+# goes up along a line and down along half a cosine. It is at its peak only for a moment, so the
+# peak may be larger than a good constant rate. Here it is 0.02.
 #
 # ### Exercise 4: the schedule
 # The rate begins at peak / 25, rises along a straight line to the peak during the first 30% of the
@@ -427,10 +428,10 @@ training.inspect(network, inspected, class_names=class_names).show()
 # The recipe has batch normalization, shortcuts, augmentation and a schedule. To learn what a part
 # buys, leave it out and train again, with the same number of steps. Without the part, another
 # learning rate may be best, and another seed gives another accuracy. So each variant has a peak of
-# its own, the best of four on validation images in a training with one more seed. `SEARCH = True`
-# repeats this search, which takes twice as long as the rest; otherwise the lab uses the rates that
-# it found once. To keep all this affordable, the trainings are small: the same network with half of
-# the channels, on the handwritten digits of 8 × 8 pixels from lab 01.
+# its own, the best of four on validation images (of five for the constant rate) in a training with
+# one more seed. The rates below were found once, with the settings of this lab; after a change of
+# settings, `SEARCH = True` searches again, with four or five more trainings of each variant. The
+# trainings are small: half of the channels, on the handwritten digits of 8 × 8 pixels from lab 01.
 
 
 # %%
@@ -501,8 +502,8 @@ def summary(runs, reference):
 # test images serve for validation here.
 #
 # In the figure, a color is a seed, and a bar their mean. The table has the rates and the
-# differences, seed by seed: one that changes its sign decides nothing. Which parts matter after so
-# few steps? Guess first.
+# differences, seed by seed: one that changes its sign decides nothing, and by chance alone three
+# have the same sign in one case out of four. Which parts matter after so few steps? Guess first.
 
 # %%
 digit_images, digit_labels = data.arrays("digits", "test")  # here only for validation
@@ -551,7 +552,8 @@ summary(ablation, "everything")
 # were made for *deep* networks, and this one has seven convolutions in a row. So go deeper: chains
 # of blocks with 24 channels, a shallow one without shortcuts, a deep one without, and a deep one
 # with yours. A plain deep network could compute all that a plain shallow one can. Does it learn to?
-# The last lines tell whether it classifies even its training images worse.
+# The lines under the figure tell whether it classifies even its training images worse. And is the
+# deep one with shortcuts as good as the shallow one, after so few steps?
 
 
 # %%
@@ -760,8 +762,8 @@ pd.DataFrame(rows).T
 # Say you have 25 images of each class. Can a network that was trained on photographs help with the
 # classes of `DATASET`?
 #
-# To save time, the network is cut in two. The *trunk*, all but its last block, stays as it is. We
-# compute its feature maps once for each image. Only the *tail* is trained.
+# To save time, the network is cut in two before its last block. The *trunk*, all before the cut,
+# stays as it is: we compute its feature maps once for each image. Only the *tail* is trained.
 
 
 # %%
@@ -828,7 +830,8 @@ ex.with_new_head.check(with_new_head)  # also ex.with_new_head.hint() and .solut
 #
 # Batch normalization needs care. In training, it uses the mean and variance of the batch and
 # updates its moving averages. Frozen, Keras' layer for it runs in *inference mode* and keeps the
-# statistics of ImageNet, which rest on far more images than yours. So it stays frozen.
+# statistics of ImageNet, which rest on far more images than yours. So your function keeps it
+# frozen; one of the trainings below does not, for comparison.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -849,8 +852,8 @@ ex.unfreeze.check(unfreeze)  # also ex.unfreeze.hint() and ex.unfreeze.solution(
 # Six trainings, on the same images for each seed: `small_resnet` with half of the channels from
 # scratch, augmented, with five times as many steps; the new head alone; the head on features of
 # raw pixels, from 0 to 255; the whole tail after the head; the whole tail at once, with the steps
-# of both stages; and the tail after the head with batch normalization in training mode. Guess
-# their order before you run the cells.
+# of both stages; and the tail after the head with batch normalization in training mode. Their rates
+# were found as above, on images of one more seed. Guess their order before you run the cells.
 
 
 # %%
@@ -914,8 +917,10 @@ show_seeds(transfer, f"25 images of each class of {DATASET}, {SEEDS} seeds")
 summary(transfer, "then the tail")
 
 # %% [markdown]
-# Points of one color are trainings on the same images. How much the features help depends on how
-# similar the new images are to those of ImageNet (see Yosinski et al.).
+# Points of one color are trainings on the same images. Are stages better than the tail at once in
+# each of them? Both take equally many steps, but at once the tail is trained in all of them, after
+# the head only in half; and the one-cycle schedule begins with small steps in any case. How much
+# the features help depends on how similar the new images are to ImageNet's (see Yosinski et al.).
 #
 # ## The test images, once
 # Every choice has been made. Now the test images: for the network that was trained on all images,
@@ -986,15 +991,15 @@ if RUN_CHALLENGE:
 # multiply-adds, and both can be counted before any training. What a part of a recipe buys depends
 # on the network and the training: several seeds tell, and for two given networks McNemar's test. A
 # network that was trained on many images gives features for few: preprocess its pixels as in its
-# training, and keep the statistics of its normalization.
+# training.
 #
 # ## What to try next
 # - Import the JPEGs of CIFAR-10 and set `DATASET` to their name. What changes with few images?
-# - Set `SHORT_STEPS = 400`. Which parts of the recipe matter now?
-# - Replace `small_resnet` by `models.small_vgg` or `models.small_inception`. Which is best for its
-#   multiply-adds?
+# - Set `SHORT_STEPS = 400` and `SEARCH = True`. Which parts of the recipe matter now?
+# - Replace `small_resnet` with `models.small_vgg` or `models.small_inception`. Which is best for
+#   its multiply-adds?
 # - Where Keras may download weights, set `PRETRAINED = "mobilenet_v2.MobileNetV2"`,
-#   `CUT = "block_16"` and `SIDE = 224`.
+#   `CUT = "block_16"`, `SIDE = 224` and `SEARCH = True`.
 
 # %% [markdown]
 # ## References

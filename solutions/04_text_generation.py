@@ -223,8 +223,8 @@ table.round(3)
 
 # %% [markdown]
 # We keep the length that is best on the validation text. The longer a context, the less often it
-# was seen, and in a new text many were never seen: this model stores what it has read, and cannot
-# see that two contexts are similar.
+# was seen, and in a new text many were never seen: this model stores what it has read, and two
+# contexts are similar to it only if they end with the same characters.
 #
 # It can write, though: draw a symbol with its probability, append it, and repeat. Which of the
 # three texts has the right letters, which has words, which has phrases?
@@ -354,8 +354,8 @@ print(f"{network.count_params():,} parameters: {ratio:.1f} for each character of
 #
 # `data.windows` does the same as your pipeline, with new windows in each pass through the text. The
 # learning rate rises, then falls (`one_cycle`). The figure shows the loss in nats (1 bit is 0.693
-# nats), and its title the time left; on two processor cores it takes two to three minutes. Guess:
-# does the network need fewer bits than counting, and than the best compressor?
+# nats), and its title the time left; on two processor cores it takes a few minutes. Guess: does
+# the network need fewer bits than counting, and than the best compressor?
 
 
 # %%
@@ -505,7 +505,7 @@ draw_text(
 #
 # ## Sampling
 # To write, one symbol must be chosen from the scores: always the most probable one, or each with
-# its probability? Three methods lie in between.
+# its probability? Three methods can lie in between.
 #
 # ### Exercise 5: temperature
 # Divide the scores by a *temperature* before the softmax. Below 1, the most probable symbol gets
@@ -553,7 +553,7 @@ ex.top_k.check(top_k)  # also ex.top_k.hint() and ex.top_k.solution()
 #
 # Then compare the three at two places of a validation passage. At one, the entropy of the
 # prediction, its mean surprise, is larger than at a quarter of the places; at the other, than at
-# about 98 %. In each panel, how many symbols are left?
+# about 98%. In each panel, how many symbols are left?
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -612,7 +612,8 @@ ex.which_knob.answer("b")
 
 # %% [markdown]
 # `training.generate` takes these three settings and yields one character after another, without
-# end. Compare five settings, each with three seeds, after the same beginning. Of many blanks in a
+# end. Temperature 0 always takes the most probable symbol, whatever the seed. Compare five choices
+# of temperature and nucleus, each with three seeds, after the same beginning. Of many blanks in a
 # row, only the first four are shown, so a text that seems to end goes on in blanks. Which texts
 # repeat themselves, which are the most like the original, which fall apart?
 
@@ -642,8 +643,9 @@ for setting in settings:
 # can name? To predict well, the network should know whether a quotation is open, and how long the
 # line is. We can compute such properties for each character, and correlate them with each number.
 #
-# `models.step_model` gives the network that reads one character and returns the new h and c. We let
-# it read the validation text.
+# `models.step_model` gives the network that reads one character and returns scores and the new h
+# and c. It reads the validation text in stretches of up to 1,000 characters, each from an empty
+# memory. The properties do not begin anew with a stretch.
 
 
 # %%
@@ -689,8 +691,8 @@ print(f"{memory.shape[1]:,} numbers, h and c, after each of {num:,} characters")
 # %% [markdown]
 # ### Exercise 8: the correlation with all numbers at once
 # Pearson's correlation of two lists: subtract from each its mean, multiply them element by element,
-# and sum; then divide by the square root of the product of their sums of squares. It is 1 if they
-# rise and fall together, -1 if one falls where the other rises. Compute it for all columns of
+# and sum; then divide by the square root of the product of their sums of squares. It is 1 if the
+# points lie on a rising straight line, -1 if on a falling one. Compute it for all columns of
 # `states` at once. Where a column never changes, or the values never do, return 0.
 
 
@@ -716,8 +718,8 @@ ex.two_halves.answer("c")
 # %% [markdown]
 # So the first half of the text chooses the number, and the second half measures it again. A single
 # correlation can also be larger there, since the halves differ. We say that a number tracks a
-# property if the second correlation is at least 0.7 in size, so that one explains about half of the
-# variance of the other. Which properties are tracked, by h or by c? And where do the two halves
+# property if the second correlation is at least 0.7 in size: a straight line then explains about
+# half of the variance, or more. Which properties are tracked, by h or by c? And where do the halves
 # differ most?
 #
 # The figures color a passage of the second half by the numbers of the two properties that are
@@ -821,17 +823,18 @@ else:
 table.round(3)
 
 # %% [markdown]
-# The test text is another text, so the order can change.
+# The test text is another text, so the order can change; and the validation text had chosen the
+# n-gram and the network's weights.
 #
 # On the same text, the machines still differ, and nanoGPT's settings for a CPU are meant to be
-# quick to try. It also trains on all of the nine tenths from which we take our validation text, and
-# its losses are those of the text that also chooses its best weights.
+# quick to try. It also trains on what we keep for validation, and its losses are those of the text
+# that also chooses its best weights.
 #
 # ## Something to show a friend
 # Change the beginning and the settings, and press the button. By default, the network imitates
-# descriptions of Python's statements: replace `coffee` by your name, and it describes you as one.
+# descriptions of Python's statements: replace `coffee` with your name; it describes you as one.
 #
-# The text can be your own: put mails, a diary or a thesis into a text file, set `DATASET =
+# The text can be your own: put emails, a diary or a thesis into a text file, set `DATASET =
 # "mine.txt"` at the top, and run all cells. A few hundred thousand characters are a good start.
 # Can a friend tell your sentences from those of the network?
 
@@ -843,7 +846,7 @@ sampler.show()
 # ### Tomorrow
 # A network is useless without its vocabulary, so save both. The first cell below writes a file with
 # the lines that you need tomorrow. They also work in a new notebook in this folder, with a text of
-# yours in the place of `sys.argv[1]`. The second cell saves, then runs the file in a new Python
+# yours in place of `sys.argv[1]`. The second cell saves, then runs the file in a new Python
 # process. With the same seed, is the text the same as here?
 
 # %% tags=["active-ipynb"]
@@ -904,14 +907,14 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # ## What you learned
 # Bits per character measure any model of text: one that counts, compresses, or is a network. A
-# network generalizes over contexts, but with more parameters than characters it can memorize, so
-# validation text must decide when to stop. Temperature, top-k and nucleus sampling set how bold its
-# texts are, and keeping its memory, h and c, makes writing fast.
+# network can also store what it reads, so only new text shows how good it is, and when to stop.
+# Temperature, top-k and nucleus sampling set how bold its texts are, and keeping its memory, h and
+# c, makes writing fast.
 #
 # ## What to try next
 # - Set `DATASET = "tinyshakespeare"`: which models does the network pass now?
-# - Set `STEPS = 4000`, with `DROPOUT = 0` and with 0.3, and three seeds each. How do the losses on
-#   training and validation text differ?
+# - Set `STEPS = 4000`, with `DROPOUT = 0` and with 0.3, and try three numbers in `set_random_seed`
+#   for each. How do the bits on training and validation text differ?
 # - Set the number that tracks a property to 0 while the network writes, in h and c of `step_model`.
 #   Does the property suffer?
 # - The compressors learn while they read the new text. Let the n-gram update its counts, too.

@@ -30,8 +30,8 @@
 
 # %% [markdown]
 # ## The question
-# When you call a layer in TensorFlow on an NVIDIA GPU, the work is done by cuDNN. A slide of 2017
-# describes this library in six lines: *forward and backward paths for many common layer types;
+# When you call a convolution in TensorFlow on an NVIDIA GPU, cuDNN usually computes it. A slide of
+# 2017 describes this library in six lines: *forward and backward paths for many common layer types;
 # forward and backward convolution routines; LSTM, GRU, and persistent RNNs; arbitrary dimension
 # ordering, striding and sub-regions for 4-d tensors; tensor transformation functions (NCHW, CHWN,
 # NHWC); context-based API allows for easy multithreading.*
@@ -105,7 +105,7 @@ def convolve_loops(images, kernel):
 # %% [markdown]
 # This is what a convolution layer computes with "valid" padding, without a bias, and with a stride
 # of 1. All convolutions of this lab are of this kind. The images have the layout NHWC: image, row
-# (height), column (width), channel. Padding only means to add zeros to the images before.
+# (height), column (width), channel. Padding only means adding zeros around the images beforehand.
 #
 # The second version loops over the positions of the kernel only. For each of them, it multiplies a
 # sub-region of all images by a matrix of the kernel. It first checks whether the shapes fit.
@@ -180,8 +180,8 @@ text = ", ".join(f"{name} {value:.2f} ns" for name, value in zip(times, values, 
 show(figure, f"Three points, the time per multiply-add: {text}.")
 
 # %% [markdown]
-# On such a small layer, both libraries spend much of their time on starting their work. The rest of
-# the lab is about larger layers, where the way of computing matters.
+# On such a small layer, both libraries spend much of their time on starting their work: TensorFlow
+# also copies the arrays. The rest of the lab is about larger layers, where the algorithm matters.
 #
 # ## Layouts and strides
 # Memory is one long row of numbers. A *layout* says in which order the elements of a 4-d array are
@@ -248,9 +248,9 @@ pd.DataFrame(rows, columns=["operation", "shape", "strides (elements)", ""]).set
 
 # %% [markdown]
 # Sub-regions and changes of the layout are views, as in cuDNN, whose tensor descriptors hold
-# strides. Even all 3 × 3 windows, nine times as many numbers, are a view. A view is free, but its
-# numbers may lie far apart, and fast code needs them side by side. That is why cuDNN also has
-# transformation functions that copy.
+# strides. Even all 3 × 3 windows, with most numbers nine times, are a view. A view copies nothing,
+# but its numbers may lie far apart, and fast code needs them side by side. That is why cuDNN also
+# has transformation functions that copy.
 #
 # ## Convolution as a matrix product
 # Matrix products come closer to the peak of a processor than most routines, so a convolution is
@@ -300,8 +300,8 @@ difference = error(by_matrix(images, kernel, windows_of), direct(images, kernel)
 print(f"Largest difference from the direct result, relative to the largest: {difference:.0e}")
 
 # %% [markdown]
-# The price is memory: with a 3 × 3 kernel, each number is copied up to nine times. cuDNN avoids
-# this. It forms the matrix piece by piece in the fast memory of the GPU ("implicit GEMM").
+# The price is memory: with a 3 × 3 kernel, each number is copied up to nine times. cuDNN can avoid
+# this: "implicit GEMM" forms the matrix piece by piece in the fast memory of the GPU.
 #
 # ## Convolution with the FFT
 # The convolution theorem: after a Fourier transform, a convolution becomes a product of numbers,
@@ -365,7 +365,7 @@ errors.map("{:.0e}".format)
 #
 # A number of the kernel is multiplied by all pixels of a shifted region. So the filter gradient is
 # a convolution of the images, with the output's gradient as a large kernel. Its sums run over the
-# images of the batch, which take the part of the channels. Only axes have to be exchanged:
+# images of the batch, which take the place of the channels. Only axes have to be exchanged:
 
 
 # %%
@@ -888,9 +888,9 @@ ex.two_threads.answer("a")
 
 # %% [markdown]
 # ## Something to show a friend
-# A map of this machine: for each kernel size and number of channels, the color tells which of your
-# algorithms is the fastest, and the number compares it with TensorFlow on the same core. Above 1,
-# your NumPy code is faster. In which corners of the map is it?
+# A map of this machine: for each kernel size and number of channels, the color tells which of the
+# algorithms is the fastest, and the number compares it with TensorFlow on the same core, including
+# the copy of NumPy's arrays. Above 1, the NumPy code is faster. In which corners of the map is it?
 
 # %%
 chart = {}
@@ -923,10 +923,10 @@ faster = sum(min(seconds, key=seconds.get) != "TensorFlow" for seconds in chart.
 print(f"In {faster} of {len(chart)} fields, one of your algorithms is faster than TensorFlow.")
 
 # %% [markdown]
-# With few channels, there is little arithmetic, and the fixed costs of a call decide. The time of
-# the FFT hardly depends on the kernel's size, so large kernels favor it. Many channels favor the
-# matrix product, which comes closer to the peak of the processor then. The FFT still transforms one
-# kernel for each pair of channels, padded to the size of an image, and only two images share this.
+# With few channels, there is little arithmetic, and the fixed costs of a call weigh more. The time
+# of the FFT hardly depends on the kernel's size, so large kernels favor it. Many channels favor
+# "direct" and "matrix", whose matrix products are larger then. The FFT transforms one kernel for
+# each pair of channels, padded to the size of an image, and only two images share this.
 #
 # In 2018, Zlateski and others compared optimized versions of both fast algorithms on modern CPUs.
 # For the layers of VGG and AlexNet, their FFT-based convolutions were generally faster than
@@ -947,12 +947,13 @@ for channels in MAP_CHANNELS:
 
 # %% [markdown]
 # If Winograd is faster here, this does not contradict them. They wrote both algorithms for the
-# vector units and caches of these CPUs. Ours pass all data through memory in each step, and with
-# many channels, our spectra of the kernels are larger than the cache of a core. **An algorithm is
-# only as fast as its implementation on a given machine,** so measure.
+# vector units and caches of these CPUs. Ours write whole arrays in each step. With 64 channels, the
+# spectra of the kernels take 39 MB, more than the cache of most cores. **Such a comparison holds
+# for these implementations on this machine,** so measure.
 #
 # ## The same layers on a GPU
-# On an NVIDIA GPU, TensorFlow calls the real cuDNN. How many times as fast is it?
+# On an NVIDIA GPU, TensorFlow calls the real cuDNN, except that a 1 × 1 kernel may become a plain
+# matrix product (cuBLAS). How many times as fast is it, with the arrays already on the GPU?
 
 # %%
 if not tf.config.list_physical_devices("GPU"):
@@ -1000,11 +1001,11 @@ ex.winograd_points.check(winograd_points)  # also ex.winograd_points.hint() and 
 
 # %% [markdown]
 # ## What you learned
-# A layer is a few lines of mathematics, and many ways to compute them: which one is the fastest
-# depends on the shape and on the machine, so libraries measure and remember. Both gradients of a
-# convolution are convolutions, strides make many layouts free, and one large matrix product is
-# usually faster than many small ones. Fewer multiplications do not mean the same factor in time,
-# and they cost accuracy.
+# A layer is a few lines of mathematics that can be computed in many ways. The fastest depends on
+# the shape and the machine, so libraries measure and remember. Both gradients of a
+# convolution are convolutions, many changes of the layout need no copy, and one large matrix
+# product is often faster than many small ones. Fewer multiplications save less time than their
+# number says, and can cost accuracy.
 #
 # ## What to try next
 # - Add layers of your own networks to `SHAPES`. How much does the picker save there?

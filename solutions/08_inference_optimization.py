@@ -43,8 +43,8 @@
 # fuse layers, eliminate concatenation layers, specialize kernels (the routines that compute a
 # layer), auto-tune for the target platform, and tune for the batch size.
 #
-# How much faster can a compiler make a network, and how many of its answers change? Take a network
-# that you have just trained and find out on your own processor. It classifies images like these:
+# How much faster can a compiler make a network, and how many of its answers change? You first train
+# a small one, and then find out on your own processor. It classifies images like these:
 
 # %%
 import os
@@ -420,8 +420,9 @@ if not operations["BatchNormalization"]:
 # ## Fewer bits
 # A float32 has 32 bits, a bfloat16 16, an int8 8. With half as many bits, memory delivers twice as
 # many numbers per second, and many processors have instructions that multiply small numbers much
-# faster (with VNNI, AMX, BF16 or I8MM in their names). An int8 holds only the integers from -128 to
-# 127, so it comes with a *scale*: the integer q stands for the number `scale * q`.
+# faster (with VNNI, AMX, BF16, FP16 or I8MM in their names). With AVX2 alone, int8 gains less. An
+# int8 holds only the integers from -128 to 127, so it comes with a *scale*: the integer q stands
+# for the number `scale * q`.
 #
 # ### Exercise 3: quantize
 # Divide by the scale, round, and limit the result to the range -127 to 127, which is symmetric.
@@ -539,8 +540,8 @@ errors = pd.DataFrame(rows, columns=["of", "scale", "relative error"])
 errors.groupby(["of", "scale"])["relative error"].agg(["mean", "max"]).round(4)
 
 # %% [markdown]
-# Compilers use both. Now build engines in all three precisions, with training images for
-# calibration. Does the first line have one of the names from above, and are fewer bits faster? One
+# Many compilers use both. Now build engines in the precisions that this machine has, with training
+# images to calibrate. Is one of the names from above in the first line? Are fewer bits faster? One
 # accuracy for all images can hide that one class has suffered, so look at each class, and at single
 # images: some answers become wrong, and some become correct by chance.
 
@@ -589,8 +590,8 @@ measured
 
 # %% [markdown]
 # ### Exercise 5: the best batch within a bound
-# Your service promises that 99 of 100 calls take no longer than a bound. Which batch size do you
-# choose? The latency of each point is its 99th percentile.
+# At least 99 of 100 calls of the engine must take no longer than a bound. Which batch size do you
+# choose? The latency of each point is its 99th percentile; users of a service wait longer.
 
 
 # %% tags=["exercise", "nbval-check-output"]
@@ -623,7 +624,7 @@ for factor in (0.5, 1.5, 4, 16):
 # %% [markdown]
 # `inference.tune` does the same for about the last bound, and also tries streams and threads. Then
 # the cell measures the settings that it chose once more, because the best of many noisy
-# measurements tends to be too good.
+# measurements tends to be too good. Is the 99th percentile still within the bound?
 
 # %%
 bound_ms = np.ceil(1e3 * 16 * shortest)
@@ -670,10 +671,10 @@ ex.answer_together.check(answer_together)  # also .hint() and .solution()
 
 # %% [markdown]
 # `dltlab serve` does this. It accepts connections from this machine only and requires a token. The
-# cell starts it in a process of its own, on any free port, with the settings that you have tuned:
-# its batches are at most that large. Then it sends one image, and a request that makes no sense:
-# two numbers. A bad request must not disturb the others. Then more and more
-# users each send one request after another. How do the requests per second and the latency change?
+# cell starts it in a process of its own, on any free port, with the tuned streams, threads and
+# batch size, which is now the largest. It sends one image, then a request that makes no sense (two
+# numbers), and the image again. Then more and more users each send one request after another. How
+# do the requests per second change? And the latency, which now includes HTTP and waiting?
 
 # %%
 token = secrets.token_urlsafe()
@@ -758,17 +759,17 @@ for name in used:
     print(f"{name}: HTTP takes {http:.0%} of the time of an image, measured with the same requests")
 
 # %% [markdown]
-# Client and service share the processor of this machine. On two machines, only the service's part
-# counts. Besides the text of JSON, that is the work for each request: headers, checks, copies, and
-# waking up threads. For images of the same size it does not depend on the network, so it is a
-# smaller share of the time of a larger one.
+# Client and service share the processor of this machine. On two machines, the client's part does
+# not slow the service. Besides the text of JSON, HTTP means work for each request: headers, checks,
+# copies, and waking up threads. For images of the same size it does not depend on the network, so
+# it is a smaller share of the time of a larger one.
 #
 # ## Beside the slide
-# How do these factors change for a network with some hundred times the arithmetic? ResNet-50 takes
+# How do these factors change for a network with a few hundred times the arithmetic? ResNet-50 takes
 # images of 224 × 224 pixels. Its weights are random here, because only its speed matters. All ways
-# take turns, so that a busy moment does not hit only one of them. Dell
-# measured GoogLeNet under TensorRT on a Tesla P40 in 2017, at batch size 128: 2,215 images per
-# second in float32, and 6,410 in int8. What is the factor here?
+# take turns, one image per call; the last row is the row above it in batches. Dell measured
+# GoogLeNet under TensorRT on a Tesla P40 in 2017, at batch size 128: 2,215 images per second in
+# float32, and 6,410 in int8. What is the factor here?
 
 # %%
 if LARGE_NETWORK:
@@ -813,15 +814,15 @@ pd.DataFrame({"images per second": large.median(), "× tf.function": factors}).r
 # %% [markdown]
 # Are the factors in the table larger or smaller than the slide's 36? The text of the slide names
 # neither the network nor the baseline, so the numbers cannot be compared. Divide by the first row
-# of the table instead of the second, and the factors grow by themselves: **a speedup means nothing
-# without its baseline.** A large factor often includes another precision, batch size or machine.
+# of the table instead of the second, and the factors grow: **state the baseline of a speedup.** A
+# large factor often includes another precision, batch size or machine.
 #
 # ## The challenge
 # Compute as many images per second as you can and keep 99 % of the accuracy: with any backend,
 # precision, batch size and number of streams. The check calls your function with the network of
 # this lab, images for calibration, and half of the validation images. It judges the accuracy on the
-# other half. Then it measures your engine and `tf.function` at batch size 32, in turns. To pass,
-# compute twice as many images per second as `tf.function`.
+# other half. Then it measures your engine with its own settings, and `tf.function` at batch size
+# 32, in turns. To pass, compute twice as many images per second as `tf.function`.
 
 
 # %% tags=["exercise"]
@@ -866,8 +867,9 @@ print(f"The engine {verdict} 99 % of it on {len(test_labels):,} test images.")
 # ## Something to show a friend
 # All ways to classify images in one figure. They are measured once more, in turns, too. The upper
 # points (blue) are for one image per call; the lower ones (green) for batches, which is a
-# different comparison: more images per second, at a longer latency. Lines span the rounds. What is
-# the factor for one image, and what do batches add?
+# different comparison: more images per second, at a longer latency. Points are medians, and lines
+# span the rounds. Factors are computed in each round first; their median can differ from the ratio
+# of two points. What is the factor for one image, and what do batches add?
 
 # %%
 size = settings.batch_size
@@ -932,9 +934,9 @@ print(f"the second one {many.min():.1f} to {many.max():.1f}.")
 # ## What you learned
 # A small network spends most of its time on everything but arithmetic, and a compiler removes much
 # of that: it runs without Python and fuses layers, as you did by hand. Fewer bits make it faster
-# still, if the processor has units for them, and only measured accuracy, class by class, shows what
-# they change. A batch trades latency for throughput, and around a small network, the service can
-# cost more than the network itself.
+# still on many processors, most where there are units for them, and only measured accuracy, class
+# by class, shows what they change. A batch trades latency for throughput, and around a small
+# network, the service can cost more than the network itself.
 
 # %% [markdown]
 # ## What to try next
