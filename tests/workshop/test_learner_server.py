@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dltlab.course import Course
 from dltlab.workshop import learner_server
 
 
@@ -53,7 +54,8 @@ def test_a_learner_gets_the_parameters_of_the_workshops_profile(serve, tmp_path)
     serve("smoke")
 
     notebook = (tmp_path / "dltlab" / "01_first_network.ipynb").read_text()
-    assert "STEPS = 20  # " in notebook
+    (lab,) = Course.own().read(["01"])
+    assert f"STEPS = {lab.front_matter.profiles.smoke['STEPS']}  # " in notebook
     assert "RUN_CHALLENGE = False  #" in notebook
 
 
