@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dltlab.workshop.connection import free_ports
 from tests.deadlines import HANG_SECONDS, spawn, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel")
@@ -29,8 +30,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("Slurm's daemons need root")
     folder = tmp_path
     host, cpus = socket.gethostname().partition(".")[0], os.cpu_count()
-    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
-        ports = [server.getsockname()[1] for server in (one, other)]
+    ports = free_ports(2)
     for name in ("munge", "state", "spool", "log"):
         (folder / name).mkdir(mode=0o700)
     (folder / "munge" / "key").write_bytes(os.urandom(128))

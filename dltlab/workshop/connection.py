@@ -3,7 +3,9 @@
 Learners' servers go on while the Hub is down; they must find it where it was.
 """
 
+import contextlib
 import json
+import random
 import secrets
 import socket
 from dataclasses import asdict, dataclass
@@ -14,6 +16,7 @@ from dltlab.paths import short_path
 from dltlab.workshop.folder import WorkshopFolder
 
 BOARD = "board"  # the Hub's name for this service
+_SERVER_PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,15 @@ def read_connection(folder: WorkshopFolder) -> Connection:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nothing listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Return ports of loopback that nothing listens on.
+
+    They are below those that a system gives to outgoing connections (from 32768 on Linux, from
+    49152 elsewhere), which could take a port before its server does.
+    """
+    free: list[int] = []
+    for port in random.SystemRandom().sample(_SERVER_PORTS, len(_SERVER_PORTS)):
+        if len(free) == count:
+            break
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free.append(port)
+    return free

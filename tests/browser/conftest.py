@@ -4,15 +4,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dltlab.workshop.connection import free_ports
 from tests.browser.notebook_page import wait_until_idle
-from tests.deadlines import HANG_SECONDS, spawn, wait_until
+from tests.deadlines import HANG_SECONDS, spawn, wait_for_port, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HANG_MILLISECONDS = HANG_SECONDS * 1000
@@ -28,7 +28,8 @@ def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[
     terminal = tmp_path / "terminal.txt"
 
     def start(workspace: Path, *arguments: str) -> str:
-        options = ["--dir", str(workspace), "--port", free_port()]
+        (port,) = free_ports(1)
+        options = ["--dir", str(workspace), "--port", str(port)]
         with terminal.open("w") as output:
             server = spawn(
                 [script, "lab", *arguments, "--no-browser", *options],
@@ -45,6 +46,7 @@ def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[
         servers.append(server)
         pattern = r"http://127\.0\.0\.1:\d+/lab\S*token=\w+\n"
         wait_until(lambda: re.search(pattern, terminal.read_text()))
+        wait_for_port(port)  # Jupyter prints its address before it listens
         return re.findall(pattern, terminal.read_text())[-1].strip()
 
     yield start
@@ -52,12 +54,6 @@ def serve(tmp_path: Path, script: str, warm_kernels: None) -> Iterator[Callable[
         # Not SIGTERM: Jupyter's threads that have just read a file may keep it from ending.
         os.killpg(server.pid, signal.SIGKILL)
         server.communicate(timeout=HANG_SECONDS)
-
-
-def free_port() -> str:
-    """Return a port that is free: servers of other tests start at the same time."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from jupyter_core.utils import ensure_event_loop
 
 from dltlab.kernels import list_zygotes, pool, protocol, stop_zygotes, warm_kernel
+from dltlab.workshop.connection import free_ports
 from tests.deadlines import HANG_SECONDS, drop_root_permissions, spawn, wait_for_port, wait_until
 
 NUM_KERNELS = int(os.environ.get("DLTLAB_STRESS_KERNELS", 8))
@@ -122,8 +123,7 @@ def test_the_kernels_of_a_killed_process_end(zygote, server):
 
 
 def test_the_kernels_of_a_killed_jupyter_server_end(zygote, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     options = [f"port={port}", f"root_dir={tmp_path}", "token=", "disable_check_xsrf=True"]
     process = spawn(
         [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"]
