@@ -156,7 +156,7 @@ def _measure(
         return tf.stack([tf.reshape(part, [-1])[0] for part in parts])
 
     def seconds_of(sources: list[Any]) -> float:
-        run = tf.function(lambda: compute(sources))
+        run = tf.function(lambda: compute(sources)).get_concrete_function()
         return fastest_call(lambda: run().numpy(), seconds, clock)
 
     totals = [0.0, seconds_of([]), seconds_of([w]), seconds_of([w, x])]

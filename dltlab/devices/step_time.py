@@ -165,17 +165,19 @@ class StepTime(Result):
         )
 
     def figure(self) -> "Figure":
-        """Draw the layers that take the most time, forward and backward."""
+        """Draw the layers that take the most time, forward and backward, and the update."""
         from matplotlib.figure import Figure
 
         rows = sorted(self.layers, key=lambda row: row.forward + row.backward)[-_SHOWN_LAYERS:]
         figure = Figure(figsize=(7.5, 0.9 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots()
         names = [f"{row.name} ({row.limit})" for row in rows]
-        forward = [1e3 * row.forward for row in rows]
-        backward = [1e3 * row.backward for row in rows]
-        axes.barh(names, forward, color=PALETTE[0], label="forward")
-        axes.barh(names, backward, left=forward, color=PALETTE[1], label="backward")
+        left = [0.0] * len(rows)
+        for part, color in zip(_PARTS, PALETTE, strict=False):
+            lengths = [1e3 * _PARTS[part](row) for row in rows]
+            if any(lengths):
+                axes.barh(names, lengths, left=left, color=color, label=part)
+            left = [start + length for start, length in zip(left, lengths, strict=True)]
         axes.set(
             title=f"{self.model}, batch of {self.batch_size}: predicted time by layer",
             xlabel="time (ms)",
@@ -222,6 +224,11 @@ def predict_step_time(cost: TrainingCost, peaks: Peaks, dtype: str = "float32") 
 
 
 _LIMITS = ("FLOPs", "weights", "activations")
+_PARTS: dict[str, Callable[[LayerTime], float]] = {  # of the figure: seconds of a row
+    "forward": lambda row: row.forward,
+    "backward": lambda row: 0.0 if row.kind == OPTIMIZER else row.backward,
+    "update": lambda row: row.backward if row.kind == OPTIMIZER else 0.0,
+}
 _Times = tuple[float, float, float]  # seconds for FLOPs, weights and activations
 
 

@@ -8,11 +8,13 @@ from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
 from .stepping import step_model
+from .training_cost import TrainingCost
 
 __all__ = [
     "MODEL_FILE",
     "Cost",
     "LayerCall",
+    "TrainingCost",
     "alexnet",
     "char_rnn",
     "cost",

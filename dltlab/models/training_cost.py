@@ -141,10 +141,10 @@ class TrainingCost(Result):
 
     @property
     def memory_bytes(self) -> int:
-        """The least memory that the step needs: weights, gradients, state and activations.
+        """Memory of the weights, gradients and state, and of the activations if all are kept.
 
-        A framework's own workspace comes on top; one that frees outputs that no gradient needs may
-        get along with fewer activations.
+        A framework's own workspace comes on top; one that frees outputs that no gradient needs
+        gets along with fewer activations. `benchmarks/predictions.py` compares.
         """
         weights = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes
         return weights + self.activation_bytes + self.workspace_bytes

@@ -1,5 +1,6 @@
 """`TrainingPlanner`: what its settings come to, and what it says about wrong ones."""
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -7,7 +8,8 @@ import pytest
 from keras import layers
 
 from dltlab import models
-from dltlab.devices.peaks import Peaks
+from dltlab.devices import Peaks
+from dltlab.devices.layer_rates import PASSES, Rate
 from dltlab.errors import Invalid
 from dltlab.widgets import TrainingPlanner, training_planner
 
@@ -62,6 +64,17 @@ def test_devices_of_data_sheets_have_a_memory_and_a_power(costs):
     control(widget, "Device").value = "mine"
     assert control(widget, "Watts").value == ""
     assert "write the power in watts" in shown(widget)
+
+
+def test_measured_layers_need_no_efficiency(costs):
+    rate = {name: Rate(per_flop=1e-9) for name in PASSES}
+    layers = {"Dense": rate, "elementwise": rate, "optimizer": {"forward": Rate()}}
+    widget = TrainingPlanner(costs, {"mine": replace(PEAKS, layers=layers)})
+    assert control(widget, "Efficiency").disabled
+    assert widget.plan.efficiency == 1
+    assert widget.plan.step.seconds == pytest.approx(2 * (2 * 64 * 5000 / 1e9))
+    control(widget, "Device").value = "V100"
+    assert not control(widget, "Efficiency").disabled
 
 
 def test_training_that_does_not_fit_is_reported():

@@ -10,10 +10,8 @@ from dltlab.display import show_widget
 from dltlab.errors import Invalid, LabError
 
 if TYPE_CHECKING:
-    from dltlab.devices.peaks import Peaks
-    from dltlab.devices.step_time import StepTime
-    from dltlab.models import Cost
-    from dltlab.models.training_cost import TrainingCost
+    from dltlab.devices import Peaks, StepTime
+    from dltlab.models import Cost, TrainingCost
 
 _BATCH_SIZES = tuple(2**power for power in range(11))
 _SLOTS = 1  # SGD with momentum
@@ -33,7 +31,7 @@ class TrainingPlan:
         hours: Of the whole training.
         kilowatt_hours: None if the power is not known.
         dollars: The price of the device for these hours.
-        memory_bytes: What a step needs at least.
+        memory_bytes: What a step needs if the outputs of all layers are kept.
         memory_limit: The memory of the device in bytes; None if it is not known.
         efficiency: The share of the bound that is assumed; 1 where layers were measured.
     """
@@ -61,7 +59,7 @@ class TrainingPlan:
         energy = self.kilowatt_hours
         return {
             "Time": f"{_hours_text(self.hours)}, at {rate:,.3g} images/s",
-            "Memory": f"{self.memory_bytes / 1e9:,.2f}{of_memory} GB at least{too_large}",
+            "Memory": f"about {self.memory_bytes / 1e9:,.2f}{of_memory} GB{too_large}",
             "Energy": "write the power in watts" if energy is None else f"{energy:,.3g} kWh",
             "Cost": f"${self.dollars:,.2f}",
             "Limited by": f"the {limit}, {self.step.limits[limit]:.0%} of a step",
@@ -136,14 +134,14 @@ class TrainingPlanner:
         )  # fmt: skip
         self._output = ipywidgets.HTML()
         self._store: Callable[[str], None] = lambda html: None
-        self._set_power()
+        self._follow_device()
         self.plan  # noqa: B018  an argument that is no number is refused now
         controls = [self._network, self._device, self._batch_size, self._images, self._epochs]
         controls += [self._price, self._power, self._efficiency]
         self.widget = ipywidgets.VBox([ipywidgets.HTML(_STYLE), *controls, self._output]).add_class(
             "dltlab-planner"
         )
-        self._device.observe(lambda change: self._set_power(), "value")
+        self._device.observe(lambda change: self._follow_device(), "value")
         for each in controls:
             each.observe(lambda change: self._update(), "value")
         self._update()
@@ -201,11 +199,13 @@ class TrainingPlanner:
         except LabError as error:
             return {"Plan": setting, "Problem": str(error)}
 
-    def _set_power(self) -> None:
-        """Write the power of the device, as far as it is known."""
+    def _follow_device(self) -> None:
+        """Write the device's power, if known, and ask for an efficiency if it has none measured."""
         name = self._device.value
-        watts = self._watts if name in self._measured else self._sheets.loc[name, "watts"]
+        peaks = self._measured.get(name)
+        watts = self._watts if peaks else self._sheets.loc[name, "watts"]
         self._power.value = "" if watts is None or math.isnan(watts) else f"{watts:g}"
+        self._efficiency.disabled = bool(peaks and peaks.layers)
 
     def _update(self) -> None:
         rows = "".join(
