@@ -1,4 +1,4 @@
-"""Exercises of the draft of lab 05, Arithmetic of training."""
+"""Exercises and questions of lab 05, arithmetic of training."""
 
 from functools import cache
 from itertools import pairwise
@@ -45,7 +45,7 @@ def _(side, channels, kernel, filters):
         (maps + weights, 2 * macs),
     )
     yield (
-        "`{call}`: {value} multiply-adds. A multiplication and an addition are two FLOPs.",
+        "`{call}`: you count multiply-adds. Each is two FLOPs, a multiplication and an addition.",
         (macs, ...),
     )
     yield (
@@ -69,7 +69,16 @@ def _(side, channels, kernel, filters):
         "`{call}`: your FLOPs are those of one position of the image.",
         (2 * macs // side**2, ...),
     )
+    yield (
+        "`{call}`: you leave out one addition of each sum. By convention, each product has one, so "
+        "that a multiply-add is two FLOPs.",
+        (2 * macs - side**2 * filters, ...),
+    )
     yield "`{call}`: you count numbers, not bytes; each takes 4.", (..., (maps + weights) // 4)
+    yield (
+        "`{call}`: the bytes of the input and of the output add up; you multiply them.",
+        (..., 4 * side**2 * channels * filters + weights),
+    )
     yield "`{call}`: your bytes lack those of the kernel.", (..., maps)
     one_map, total = 4 * side**2, maps + weights
     yield "`{call}`: your bytes lack those of the output.", (..., total - one_map * filters)
@@ -169,13 +178,13 @@ def which_bytes():
     """
     return [
         wrong(
-            "As on the slide: VGG needs about 5.5 times as many FLOPs for each byte.",
+            "As on the slide: VGG needs about 5.6 times as many FLOPs for each byte.",
             "The two figures are quotients with different denominators. Make them alike first.",
         ),
         correct(
             "VGG needs about 23 times as many FLOPs for each byte.",
-            "Four times the slide's ratio: VGG's figure of 154,000 per float32 byte is 616,000 per "
-            "pixel byte.",
+            "Four times the slide's ratio: AlexNet's figure is for a byte of the pixels, VGG's for "
+            "one of the four bytes of a float32.",
         ),
         wrong(
             "VGG needs about 1.4 times as many FLOPs for each byte.",
@@ -224,6 +233,10 @@ def _(free_bytes, params, activation_bytes, slots):
     yield (
         "`{call}` returns {value}: a parameter takes 4 bytes, not 1.",
         fit(params * (2 + slots)),
+    )
+    yield (
+        "`{call}` returns {value}: only whole images fit. Round down.",
+        (free_bytes - 4 * params * (2 + slots)) / activation_bytes if fits else ...,
     )
     yield (
         "`{call}` returns {value}: not even the weights fit, so the batch is 0.",
@@ -283,6 +296,10 @@ def _(flops, num_bytes, peak, bandwidth):
     yield (
         "`{call}` returns {value}: you divide the wrong way round. More FLOPs take longer.",
         max(peak / flops, bandwidth / num_bytes),
+    )
+    yield (
+        "`{call}` returns {value}: the peak is for the FLOPs, and the bandwidth for the bytes.",
+        max(flops / bandwidth, num_bytes / peak),
     )
     yield (
         "`{call}` returns {value}: divide by the peak and by the bandwidth, both are per second.",
@@ -363,6 +380,14 @@ def _(units, batch, bytes_each):
     )
     yield "`{call}`: your operations " + plain, (weights * batch / 2, ...)
     yield (
+        "`{call}`: a GRU has three such matrices, an LSTM four.",
+        (6 * units * units * batch, 3 * units * units * bytes_each),
+    )
+    yield (
+        "`{call}`: you count x·W as well. The exercise asks for h·U only.",
+        (4 * weights * batch, 2 * weights * bytes_each),
+    )
+    yield (
         "`{call}`: you count a multiplication and an addition as one operation.",
         (weights * batch, ...),
     )
@@ -424,7 +449,7 @@ def faster_than_the_bound():
 # The challenge.
 
 TOLERANCE = 0.05  # more recomputed FLOPs than the best plan
-_PLANS = {  # (bytes of the outputs in MB, GFLOPs of the layers, MB of memory)
+PLANS = {  # (bytes of the outputs in MB, GFLOPs of the layers, MB of memory)
     "a chain of equal layers": ([4] * 16, [1] * 16, 32),
     "wide, then deep": (
         [24, 24, 12, 12, 12, 6, 6, 6, 6, 3, 3, 3, 3, 2, 2, 2],
@@ -438,7 +463,7 @@ _PLANS = {  # (bytes of the outputs in MB, GFLOPs of the layers, MB of memory)
 @cache
 def least_recomputed(name: str) -> int:
     """Return the fewest GFLOPs that have to be computed again in a plan of the challenge."""
-    sizes, flops, limit = _PLANS[name]
+    sizes, flops, limit = PLANS[name]
     spans = sorted({sum(sizes[i:j]) for i in range(len(sizes)) for j in range(i, len(sizes) + 1)})
     return sum(flops) - max(_most_kept(sizes, flops, limit - span, span) for span in spans)
 
@@ -479,10 +504,15 @@ def memory_of(sizes: list[int], kept: set[int]) -> int:
 def checkpoints(answer):
     """Ask for the layers to keep of three networks, and compare with the best plan."""
     reports = []
-    for name, (sizes, flops, limit) in _PLANS.items():
+    for name, (sizes, flops, limit) in PLANS.items():
         kept = answer(list(sizes), list(flops), limit)
         with attempt("reading your result as a set of the numbers of layers"):
-            numbers = {int(place) for place in kept}
+            places = list(kept)
+            numbers = {int(place) for place in places}
+        require(
+            all(place == int(place) and not isinstance(place, bool | np.bool) for place in places),
+            f"{name}: return the numbers of the layers to keep, such as {{3, 7}}.",
+        )
         for place in sorted(numbers):
             require(
                 0 <= place < len(sizes),
@@ -527,6 +557,16 @@ def _(sizes, flops, limit):
         if memory_of(sizes, set(range(step - 1, len(sizes), step))) <= limit
     )
     return set(range(every - 1, len(sizes), every))
+
+
+@checkpoints.rejects("return the numbers of the layers to keep")
+def _(sizes, flops, limit):
+    return [layer % 4 == 3 for layer in range(len(sizes))]
+
+
+@checkpoints.rejects("return the numbers of the layers to keep")
+def _(sizes, flops, limit):
+    return np.arange(3.5, len(sizes), 4)
 
 
 @checkpoints.rejects("Reading your result as a set")
