@@ -196,8 +196,8 @@ print(f"30 exaflops in 30 GPU days: {sustained / 1e12:.1f} TFLOP/s")
 print(f"peak of a P100 in float32:  {p100.flops['float32'] / 1e12:.1f} TFLOP/s")
 
 # %% [markdown]
-# No P100 could do this in float32: the claim needs more than the peak, and no training reaches the
-# peak. Either it means half precision, or more days.
+# No P100 can do that many operations in float32: the claim needs more than its peak. It means half
+# precision, or more days, or operations that the library need not do; we will meet such a case.
 #
 # ## Memory
 # A training step needs memory for the weights, their gradients and the optimizer's slots. It also
@@ -590,11 +590,11 @@ print(f"{newest['GB/s']:.0f} times the bandwidth, {newest.iloc[-1]:.0f} times th
 relative.round(1)
 
 # %% [markdown]
-# *60x faster training in 3 years*, another slide says. It compares not only devices, but also
-# software, precision and numbers of devices. The next figure has the minutes in which ResNet-50 was
-# trained on ImageNet to about 75 %: on a DGX-1 with eight GPUs in 2017, and in rounds of the
-# benchmark MLPerf since then. How much faster did eight devices become in three years? What does
-# the other line owe to their number?
+# *60x faster training in 3 years*, another slide says. It does not say what is compared: such a
+# factor can come from devices, software, precision, or the number of devices. The next figure has
+# the minutes in which ResNet-50 was trained on ImageNet to about 75 %: on a DGX-1 with eight GPUs
+# in 2017, and in rounds of the benchmark MLPerf since then. How much faster did eight devices
+# become in three years? How much of the other line is due to their number?
 
 # %%
 records = [  # year, GPUs, their kind, minutes
