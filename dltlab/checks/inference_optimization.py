@@ -174,7 +174,8 @@ def where_time_goes():
         ),
         correct(
             "To Python, which looks up, checks and starts each of the many operations.",
-            "Each layer costs some hundred microseconds before the first number is multiplied.",
+            "Each layer takes far longer than its arithmetic, as printed above. The next section "
+            "runs the network without Python.",
         ),
         wrong(
             "To the first call, which compiles.",
@@ -424,6 +425,7 @@ def best_batch():
     yield points, 0.009
     yield points, 1.0
     yield [(4, 0.004, 700.0), (64, 0.05, 640.0), (2, 0.003, 500.0)], 0.06
+    yield [(2, 0.004, 900.0), (4, 0.003, 950.0), (8, 0.006, 1500.0), (32, 0.03, 850.0)], 0.04
     yield points[:2], 0.001
     yield points[:2], 0.0005
 
@@ -456,6 +458,14 @@ def _(points, bound):
     yield (
         "You return the batch with the shortest latency, not the one with the most images/s.",
         min(within, key=lambda point: point[1], default=(...,))[0],
+    )
+    yield (
+        "You return the batch with the fewest images/s, not the one with the most.",
+        min(within, key=lambda point: point[2], default=(...,))[0],
+    )
+    yield (
+        "You return the smallest batch, not the one with the most images/s.",
+        min(within, default=(...,))[0],
     )
     yield "You stop at the first point within the bound. Look at all.", [*within, (...,)][0][0]
     yield "A latency that equals the bound is within it.", best(shorter)[0] if shorter else 0
