@@ -19,7 +19,7 @@
 # profiles:
 #   smoke:
 #     DATASET: digits
-#     STEPS: 2
+#     STEPS: 1
 #     MODULES: 1
 #     CALLS: 2
 #     CALIBRATION: 20
