@@ -44,7 +44,9 @@ class Batcher:
         self._on_batch = on_batch
         self._last_size = 1  # examples in the last batch
         self._waiting: deque[_Part] = deque()
-        self._arrived = asyncio.Event()
+        self._num_waiting = 0  # examples
+        self._num_wanted = 1  # examples, for `_enough` to be set
+        self._enough = asyncio.Event()
         streams = engine.settings.streams
         self._threads = ThreadPoolExecutor(streams, "stream")
         self._free: asyncio.Queue[_Stream] = asyncio.Queue()
@@ -79,7 +81,9 @@ class Batcher:
             for start in range(0, len(inputs[0]), self._batch_size)
         ]
         self._waiting.extend(parts)
-        self._arrived.set()
+        self._num_waiting += len(inputs[0])
+        if self._num_waiting >= self._num_wanted:
+            self._enough.set()
         try:
             if len(parts) == 1:
                 return await parts[0].outputs
@@ -102,20 +106,21 @@ class Batcher:
     async def _next_batch(self) -> "list[_Part]":
         """Wait for the parts of the next batch and return them: at least one."""
         while True:
-            while not self._waiting:
-                await self._arrival()
+            await self._until_waiting(1)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._wait):
-                    while sum(map(len, self._waiting)) < self._last_size:
-                        await self._arrival()
+                    await self._until_waiting(self._last_size)
             if parts := self._take_batch():
                 self._last_size = sum(map(len, parts))
                 self._on_batch(self._last_size)
                 return parts
 
-    async def _arrival(self) -> None:
-        self._arrived.clear()
-        await self._arrived.wait()
+    async def _until_waiting(self, count: int) -> None:
+        """Return when at least `count` examples are waiting."""
+        if self._num_waiting < count:
+            self._num_wanted = count
+            self._enough.clear()
+            await self._enough.wait()
 
     def _take_batch(self) -> "list[_Part]":
         """Take the waiting parts that fit into one batch, in order, without cancelled ones."""
@@ -129,6 +134,7 @@ class Batcher:
                 parts.append(part)
                 room -= len(part)
             self._waiting.popleft()
+            self._num_waiting -= len(part)
         return parts
 
     async def _work(self, stream: "_Stream", parts: "list[_Part]") -> None:

@@ -1,21 +1,23 @@
 """Query a service (`predict`), and measure its throughput and latency (`load_test`)."""
 
+import asyncio
+import contextlib
 import io
 import json
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from dltlab.display import Result
 from dltlab.errors import Invalid, LabError, Unavailable
+from dltlab.inference.event_loop import run_in_thread
 
 try:
     import httptools
@@ -32,6 +34,7 @@ _CHUNK = 2**16  # bytes to receive at a time
 _TIMEOUT = 30  # seconds for an answer
 _MAX_CONCURRENCY = 256
 _MAX_SECONDS = 600
+_CLOSED = "it closed the connection before it answered"
 _MAX_QUOTED = 200  # bytes of an answer that is not JSON
 
 
@@ -118,9 +121,9 @@ def load_test(
     seconds: float = 5.0,
     media_type: str = _NPY,
 ) -> LoadTest:
-    """Send requests from `concurrency` threads, each thread one after another.
+    """Send requests over `concurrency` connections, on each one after another.
 
-    Such a closed loop never has more requests in progress than threads. It measures the largest
+    Such a closed loop never has more requests in progress than connections. It measures the largest
     throughput of a service, and not how it behaves when clients do not wait for each other.
 
     Args:
@@ -144,28 +147,24 @@ def load_test(
         raise Invalid(f"media_type is '{media_type}'; it must be {_NPY} or {_JSON}.")
     client = _Client(address, token, inputs, media_type)
     client.answer()
-    latencies: list[list[float]] = [[] for _ in range(concurrency)]
-    errors = [Counter[str]() for _ in range(concurrency)]
+    return run_in_thread(_send(client, concurrency, seconds))
+
+
+async def _send(client: "_Client", concurrency: int, seconds: float) -> LoadTest:
+    latencies: list[float] = []
+    errors: Counter[str] = Counter()
     start = time.perf_counter()
-    threads = [
-        threading.Thread(target=client.send_until, args=(start + seconds, *lists))
-        for lists in zip(latencies, errors, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    users = (client.send_until(start + seconds, latencies, errors) for _ in range(concurrency))
+    await asyncio.gather(*users)
     elapsed = time.perf_counter() - start
-    answered = np.concatenate(latencies)
-    total_errors = dict(sum(errors, Counter[str]()))
-    return LoadTest(concurrency, len(answered) / elapsed, answered, total_errors)
+    return LoadTest(concurrency, len(latencies) / elapsed, np.array(latencies), dict(errors))
 
 
 class _Client:
     """One request, to be sent over any number of connections.
 
-    It is a socket and httptools' parser: `http.client` and httpx need more processor time for a
-    request, which the service on the same machine would lack.
+    It uses sockets and httptools' parser: `http.client` and httpx need more processor time for a
+    request, and so do threads, which the service on the same machine would lack.
     """
 
     def __init__(self, address: str, token: str, inputs: Any, media_type: str = _NPY) -> None:
@@ -208,19 +207,24 @@ class _Client:
             )
         return answer.body
 
-    def send_until(self, end: float, latencies: list[float], errors: "Counter[str]") -> None:
+    async def send_until(self, end: float, latencies: list[float], errors: "Counter[str]") -> None:
         """Send requests and record the results until `end`, over one connection if it holds."""
-        while time.perf_counter() < end:
+
+        def record(answer: _Answer, seconds: float) -> None:
+            if answer.status == HTTPStatus.OK:
+                latencies.append(seconds)
+            else:
+                errors[str(answer.status)] += 1
+
+        loop = asyncio.get_running_loop()
+        while (now := time.perf_counter()) < end:
             try:
-                with self._connection() as connection:
-                    is_open = True
-                    while is_open and (start := time.perf_counter()) < end:
-                        answer = self._send(connection)
-                        if answer.status == HTTPStatus.OK:
-                            latencies.append(time.perf_counter() - start)
-                        else:
-                            errors[str(answer.status)] += 1
-                        is_open = answer.leaves_open
+                async with asyncio.timeout(end - now + _TIMEOUT):
+                    transport, requests = await loop.create_connection(
+                        lambda: _Requests(self._request, end, record), *self._address
+                    )
+                    with contextlib.closing(transport):
+                        await requests.ended
             except _FAILURES as error:
                 errors[type(error).__name__] += 1
 
@@ -235,9 +239,61 @@ class _Client:
         while not answer.is_complete:
             data = connection.recv(_CHUNK)
             if not data:
-                raise ConnectionResetError("it closed the connection before it answered")
+                raise ConnectionResetError(_CLOSED)
             answer.parser.feed_data(data)
         return answer
+
+
+class _Requests(asyncio.Protocol):
+    """Sends a request again and again over one connection, until `end`.
+
+    Args:
+        request: What to send.
+        end: By `time.perf_counter`.
+        record: Called with each answer and the seconds that it took.
+
+    Attributes:
+        ended: Done when the connection is closed; has an exception where that was in the middle of
+            an answer.
+    """
+
+    _transport: asyncio.WriteTransport
+    _answer: "_Answer"
+    _start: float
+
+    def __init__(
+        self, request: bytes, end: float, record: "Callable[[_Answer, float], None]"
+    ) -> None:
+        self._request, self._end, self._record = request, end, record
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self._send()
+
+    def _send(self) -> None:
+        self._answer, self._start = _Answer(), time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._answer.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._end_with(error)
+        if self._answer.is_complete:
+            now = time.perf_counter()
+            self._record(self._answer, now - self._start)
+            if self._answer.leaves_open and now < self._end:
+                self._send()
+            else:
+                self._end_with(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end_with(error or ConnectionResetError(_CLOSED))
+
+    def _end_with(self, error: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None) if error is None else self.ended.set_exception(error)
 
 
 class _Answer:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from dltlab.errors import Invalid
 from dltlab.inference.backends.base import Arrays
 from dltlab.inference.batching import BATCH_WAIT, Batcher
 from dltlab.inference.engine import Engine
+from dltlab.inference.event_loop import run_in_thread
 from dltlab.inference.load_testing import LoadTest
 
 
@@ -35,10 +35,7 @@ def queue_test(
         raise Invalid(f"concurrency is {concurrency} and seconds {seconds}; both must be positive.")
     arrays = engine.check_inputs([inputs])
     batcher = Batcher(engine, BATCH_WAIT)
-    with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has an event loop already
-        return thread.submit(
-            asyncio.run, _send_until_end(batcher, arrays, concurrency, seconds)
-        ).result()
+    return run_in_thread(_send_until_end(batcher, arrays, concurrency, seconds))
 
 
 async def _send_until_end(

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import logging
 import shlex
 import socket
 import threading
@@ -218,6 +217,12 @@ def test_health_needs_no_token(client):
     answer = httpx.get(f"{client.base_url}/healthz")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert httpx.head(f"{client.base_url}/healthz").status_code == 200
+
+
+def test_a_wrong_method_is_answered_with_the_right_one(client):
+    assert client.get("/predict").headers["Allow"] == "POST"
+    assert client.post("/healthz").headers["Allow"] == "GET, HEAD"
 
 
 def test_requests_that_come_while_the_network_runs_share_its_next_call():
@@ -250,11 +255,8 @@ def test_one_bad_request_of_a_batch_fails_alone():
 
 
 def test_a_failure_of_the_engine_has_status_500_and_is_logged(caplog):
-    logger = logging.getLogger("uvicorn.error")
     with running_service(DoublingEngine()) as client:
-        logger.addHandler(caplog.handler)
         answer = client.predict({"inputs": [[-1, 2]]})
-    logger.removeHandler(caplog.handler)  # only now everything is logged
 
     assert answer.status_code == 500
     assert "its log says why" in answer.json()["error"]
