@@ -1,0 +1,434 @@
+# A draft of dltlab/models/molecular.py, for lab 14; `dltlab/models/__init__.pyi` exports
+# MolecularPotential, angular_functions, check_molecule, directional_features, element_indices and
+# symmetry_functions, which labs and benchmarks use.
+# Executed twice, on two and four molecules. In float64, the symmetry functions did not change under
+# rotation (4e-15), and their derivatives along directions agreed with differences (4e-8 of 7), as
+# did the forces of an untrained ensemble (4e-10). It was never part of dltlab, and mypy has not
+# seen it.
+"""A potential of molecules: symmetry functions of atoms, and networks for each element."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dltlab.errors import Invalid
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+Radial = Callable[["tf.Tensor", np.ndarray, float, float], "tf.Tensor"]
+
+ELEMENTS: Mapping[int, str] = {1: "H", 6: "C", 7: "N", 8: "O"}  # atomic number: symbol
+KCAL_PER_HARTREE = 627.5094740631  # from CODATA 2018's hartree and Avogadro constant
+_NUM_KINDS = len(ELEMENTS) * (len(ELEMENTS) + 1) // 2  # of unordered pairs of elements
+
+# As in ANI-1x (J. S. Smith et al., J. Chem. Phys. 148, 241733, 2018, doi:10.1063/1.5023802): 16
+# radial functions for each element, 4 × 8 angular ones for each pair of elements, 384 in all. The
+# cutoffs are those of ANI-1 (doi:10.1039/C6SC05720A).
+RADIAL_CUTOFF, ANGULAR_CUTOFF = 4.6, 3.1  # angstroms
+RADIAL_ETA, ANGULAR_ETA = 16.0, 8.0  # per square angstrom
+RADIAL_CENTERS = np.linspace(0.5, RADIAL_CUTOFF, 16, endpoint=False)  # angstroms
+ANGULAR_CENTERS = np.linspace(0.5, ANGULAR_CUTOFF, 4, endpoint=False)
+ANGLES = (np.arange(8) + 0.5) * np.pi / 8  # radians
+_LOG2_ZETA = 5  # zeta = 32, computed by squaring five times
+NUM_FEATURES = len(ELEMENTS) * RADIAL_CENTERS.size + _NUM_KINDS * ANGULAR_CENTERS.size * ANGLES.size
+
+_FAR = 100.0  # angstroms; the distance of what is not a pair of atoms
+_COSINE_SCALE = 0.95  # keeps the derivative of the sine finite for atoms in a line, as in TorchANI
+_ENERGY_SCALE = 10.0  # kcal/mol for an output of 1
+_CLOSEST = 0.3  # angstroms; atoms that are closer are a mistake (H2's bond has 0.74)
+
+
+def check_molecule(numbers: Any, positions: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the atomic numbers and positions of a molecule as arrays.
+
+    Args:
+        numbers: Atomic numbers `(atoms,)`.
+        positions: `(atoms, 3)`, in angstroms.
+
+    Returns:
+        int64 `(atoms,)` and float64 `(atoms, 3)`.
+
+    Raises:
+        Invalid: The shapes do not fit, an element is not H, C, N or O, a position is not a finite
+            number, or two atoms are closer than 0.3 angstroms.
+    """
+    numbers, positions = np.asarray(numbers), np.asarray(positions, np.float64)
+    if numbers.ndim != 1 or not numbers.size or positions.shape != (numbers.size, 3):
+        raise Invalid(
+            f"A molecule has atomic numbers (atoms,) and positions (atoms, 3), not "
+            f"{numbers.shape} and {positions.shape}."
+        )
+    unknown = sorted({int(number) for number in numbers} - ELEMENTS.keys())
+    if unknown:
+        raise Invalid(
+            f"The potential knows the elements {', '.join(ELEMENTS.values())}, not the atomic "
+            f"number {unknown[0]}. Leave this molecule out, or train on molecules with it."
+        )
+    if not np.isfinite(positions).all():
+        atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+        raise Invalid(f"The position of atom {atom} is {positions[atom]}; give finite numbers.")
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    distances[np.diag_indices(numbers.size)] = np.inf
+    if distances.min() < _CLOSEST:
+        first, second = map(int, np.unravel_index(distances.argmin(), distances.shape))
+        raise Invalid(
+            f"Atoms {first} and {second} are {distances.min():.2f} angstroms apart. Are the "
+            "positions in angstroms?"
+        )
+    return numbers.astype(np.int64), positions
+
+
+def element_indices(numbers: np.ndarray) -> np.ndarray:
+    """Return the places of atomic numbers in `ELEMENTS`, int32 of the same shape; -1 for 0.
+
+    Args:
+        numbers: Atomic numbers of any shape; 0 pads molecules to one number of atoms.
+
+    Raises:
+        Invalid: An element is not H, C, N or O.
+    """
+    numbers = np.asarray(numbers)
+    places = np.full(numbers.shape, -1, np.int32)
+    for place, number in enumerate(ELEMENTS):
+        places[numbers == number] = place
+    if unknown := sorted({int(number) for number in numbers[(places < 0) & (numbers != 0)]}):
+        raise Invalid(
+            f"The potential knows the elements {', '.join(ELEMENTS.values())}, not the atomic "
+            f"number {unknown[0]}."
+        )
+    return places
+
+
+def radial_functions(
+    distances: "tf.Tensor", centers: np.ndarray, eta: float, cutoff: float
+) -> "tf.Tensor":
+    """Return what each neighbor adds to the radial functions of an atom.
+
+    It is exp(-eta (R - center)²) · (1 + cos(pi R / cutoff)) / 2 for R < cutoff, else 0 (J. Behler
+    and M. Parrinello, Phys. Rev. Lett. 98, 146401, 2007, doi:10.1103/PhysRevLett.98.146401).
+
+    Args:
+        distances: R, of any shape, in angstroms.
+        centers: `(centers,)`, in angstroms.
+        eta: Per square angstrom.
+        cutoff: In angstroms.
+
+    Returns:
+        The shape of `distances` with an axis of `centers` at its end.
+    """
+    import tensorflow as tf
+
+    distances = tf.convert_to_tensor(distances)[..., None]
+    smooth = _cutoff(distances, cutoff)
+    return tf.exp(-eta * (distances - tf.cast(centers, distances.dtype)) ** 2) * smooth
+
+
+def angular_functions(first: "tf.Tensor", second: "tf.Tensor", cosine: "tf.Tensor") -> "tf.Tensor":
+    """Return what each pair of neighbors adds to the angular functions of an atom.
+
+    With the angle t between the neighbors, at distances R and S, it is 2 · ((1 + cos(t - angle)) /
+    2)^zeta · exp(-eta ((R + S) / 2 - center)²) · fc(R) · fc(S), for each angle and center (J. S.
+    Smith et al., Chem. Sci. 8, 3192, 2017, doi:10.1039/C6SC05720A, equation 4).
+
+    Args:
+        first: R `(..., pairs)`, in angstroms.
+        second: S, likewise.
+        cosine: Of the angle t, likewise.
+
+    Returns:
+        `(..., pairs, 32)`: for each angle, the four centers.
+    """
+    import tensorflow as tf
+
+    first, second = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
+    cosine = _COSINE_SCALE * tf.convert_to_tensor(cosine)[..., None]
+    sine = tf.sqrt(1 - cosine**2)
+    dtype = cosine.dtype
+    shifted = cosine * tf.cast(np.cos(ANGLES), dtype) + sine * tf.cast(np.sin(ANGLES), dtype)
+    by_angle = (1 + shifted) / 2
+    for _ in range(_LOG2_ZETA):
+        by_angle = by_angle**2
+    middle = (first + second)[..., None] / 2 - tf.cast(ANGULAR_CENTERS, dtype)
+    smooth = 2 * _cutoff(first, ANGULAR_CUTOFF) * _cutoff(second, ANGULAR_CUTOFF)
+    by_distance = tf.exp(-ANGULAR_ETA * middle**2) * smooth[..., None]
+    product = by_angle[..., :, None] * by_distance[..., None, :]
+    return tf.reshape(product, tf.concat([tf.shape(first), [ANGLES.size * 4]], 0))
+
+
+def symmetry_functions(
+    species: Any, positions: Any, radial: Radial = radial_functions
+) -> "tf.Tensor":
+    """Compute the 384 symmetry functions of each atom.
+
+    Args:
+        species: int32 `(batch, atoms)`, as `element_indices` returns them; -1 pads.
+        positions: `(batch, atoms, 3)`, float32 or float64, in angstroms.
+        radial: Replaces `radial_functions`.
+
+    Returns:
+        `(batch, atoms, 384)` in the dtype of the positions; zeros where `species` is -1.
+    """
+    import tensorflow as tf
+
+    species, positions = tf.convert_to_tensor(species), tf.convert_to_tensor(positions)
+    dtype = positions.dtype
+    elements = tf.one_hot(species, len(ELEMENTS), dtype=dtype)  # zeros for -1
+    is_atom = tf.reduce_sum(elements, axis=-1)
+    num_atoms = tf.shape(species)[1]
+    is_pair = is_atom[:, :, None] * is_atom[:, None] * (1 - tf.eye(num_atoms, dtype=dtype))
+    differences = positions[:, None] - positions[:, :, None]  # from atom i to atom j
+    squares = tf.reduce_sum(differences**2, axis=-1)
+    distances = tf.sqrt(tf.where(is_pair > 0, squares, tf.cast(_FAR**2, dtype)))
+
+    contributions = radial(distances, RADIAL_CENTERS, RADIAL_ETA, RADIAL_CUTOFF)
+    by_element = tf.einsum("bijr,bjs->bisr", contributions, elements)
+    flat = tf.shape(is_atom)
+    num_radial = len(ELEMENTS) * RADIAL_CENTERS.size
+    parts = [tf.reshape(by_element, tf.concat([flat, [num_radial]], 0))]
+
+    # Each unordered pair (j, k) of atoms once; a pair with atom i itself is beyond the cutoff.
+    upper = tf.linalg.band_part(tf.ones((num_atoms, num_atoms)), 0, -1) - tf.eye(num_atoms)
+    pairs = tf.where(upper > 0)
+    directions = differences / distances[..., None]
+    j, k = pairs[:, 0], pairs[:, 1]
+    cosine = tf.reduce_sum(tf.gather(directions, j, axis=2) * tf.gather(directions, k, axis=2), -1)
+    contributions = angular_functions(
+        tf.gather(distances, j, axis=2), tf.gather(distances, k, axis=2), cosine
+    )
+    kinds = tf.einsum(
+        "bps,bpt,stk->bpk",
+        tf.gather(elements, j, axis=1),
+        tf.gather(elements, k, axis=1),
+        tf.cast(_pair_kinds(), dtype),
+    )
+    by_kind = tf.einsum("bipf,bpk->bikf", contributions, kinds)
+    parts.append(tf.reshape(by_kind, tf.concat([flat, [NUM_FEATURES - num_radial]], 0)))
+    return tf.concat(parts, axis=-1) * is_atom[..., None]
+
+
+def directional_features(
+    species: Any, positions: Any, directions: Any, radial: Radial = radial_functions
+) -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Compute symmetry functions and their derivatives along some directions.
+
+    A direction moves all atoms of a molecule. The derivatives are products of the Jacobian of the
+    symmetry functions with the directions, computed in forward mode, without the Jacobian.
+
+    Args:
+        species: int32 `(batch, atoms)`; -1 pads.
+        positions: `(batch, atoms, 3)`, in angstroms.
+        directions: `(batch, directions, atoms, 3)`, in the dtype of the positions.
+        radial: Replaces `radial_functions`.
+
+    Returns:
+        The symmetry functions `(batch, atoms, 384)`, and their derivatives `(batch, directions,
+        atoms, 384)`, per angstrom.
+    """
+    import tensorflow as tf
+
+    positions, directions = tf.convert_to_tensor(positions), tf.convert_to_tensor(directions)
+    derivatives = []
+    for number in range(directions.shape[1]):
+        with tf.autodiff.ForwardAccumulator(positions, directions[:, number]) as accumulator:
+            features = symmetry_functions(species, positions, radial)
+        derivatives.append(accumulator.jvp(features))
+    return features, tf.stack(derivatives, axis=1)
+
+
+class MolecularPotential:
+    """An ensemble of networks for each element, whose outputs add up to the energy of a molecule.
+
+    Energies are in kcal/mol, relative to the sum of one energy for each atom that depends on its
+    element alone (`element_energies`), which a linear fit chooses.
+
+    Args:
+        num_members: The size of the ensemble.
+        units: Of the hidden layers. With 384 symmetry functions, (128, 128, 64) are 74,113
+            parameters for each element.
+        radial: Replaces `radial_functions`.
+        dtype: "float32" or "float64".
+        seed: Of the initial weights.
+
+    Attributes:
+        element_energies: float64 `(4,)`, in hartree.
+        members: For each member, a network for each element.
+    """
+
+    def __init__(
+        self,
+        num_members: int = 1,
+        units: Sequence[int] = (128, 128, 64),
+        *,
+        radial: Radial = radial_functions,
+        dtype: str = "float32",
+        seed: int = 1,
+    ) -> None:
+        import tensorflow as tf
+
+        self.dtype = dtype
+        self.radial = radial
+        self.element_energies = np.zeros(len(ELEMENTS))
+        self.members = [
+            [
+                _network(units, dtype, seed=seed + 1000 * member + element)
+                for element in range(len(ELEMENTS))
+            ]
+            for member in range(num_members)
+        ]
+        self._scales = tf.Variable(
+            tf.ones((len(ELEMENTS), NUM_FEATURES), dtype), trainable=False, name="scales"
+        )
+
+    def fit_scales(self, species: np.ndarray, features: np.ndarray, energies: np.ndarray) -> None:
+        """Choose the element energies, and divide symmetry functions by their deviations.
+
+        Args:
+            species: int32 `(n, atoms)`; -1 pads.
+            features: `(n, atoms, 384)`.
+            energies: float64 `(n,)`, in hartree.
+        """
+        self.fit_element_energies(species, energies)
+        scales = np.ones(self._scales.shape, self.dtype)
+        for element in range(len(ELEMENTS)):
+            rows = features[species == element]
+            if len(rows):
+                scales[element] = np.maximum(rows.std(axis=0), 0.02)  # unused functions stay small
+        self._scales.assign(scales)
+
+    def fit_element_energies(self, species: np.ndarray, energies: np.ndarray) -> None:
+        """Choose the element energies, for example those of another method; see `fit_scales`."""
+        self.element_energies = np.linalg.lstsq(_counts(species), energies, rcond=None)[0]
+
+    def targets(self, species: np.ndarray, energies: np.ndarray) -> np.ndarray:
+        """Return energies in kcal/mol without those of the elements.
+
+        Args:
+            species: int32 `(n, atoms)`; -1 pads.
+            energies: float64 `(n,)`, in hartree.
+
+        Returns:
+            `(n,)` in the dtype of the potential.
+        """
+        residual = energies - _counts(species) @ self.element_energies
+        return np.asarray(KCAL_PER_HARTREE * residual, self.dtype)
+
+    def member_energies(self, member: int, species: Any, features: Any) -> "tf.Tensor":
+        """Compute the energies of one member from symmetry functions, `(batch,)`, in kcal/mol."""
+        import tensorflow as tf
+
+        species = tf.convert_to_tensor(species)
+        energies = tf.zeros(tf.shape(species)[:1], self.dtype)
+        for element, network in enumerate(self.members[member]):
+            places = tf.where(species == element)
+            rows = tf.gather_nd(features, places) / self._scales[element]
+            rows = tf.ensure_shape(rows, (None, NUM_FEATURES))  # for the networks in a tf.function
+            energies += tf.math.unsorted_segment_sum(
+                network(rows)[:, 0], places[:, 0], tf.shape(species)[0]
+            )
+        return _ENERGY_SCALE * energies
+
+    def energies(self, species: Any, positions: Any) -> "tf.Tensor":
+        """Compute the energies of every member, `(members, batch)`, in kcal/mol.
+
+        Args:
+            species: int32 `(batch, atoms)`; -1 pads.
+            positions: `(batch, atoms, 3)` in the dtype of the potential, in angstroms.
+        """
+        import tensorflow as tf
+
+        features = symmetry_functions(species, positions, self.radial)
+        members = range(len(self.members))
+        return tf.stack([self.member_energies(member, species, features) for member in members])
+
+    def energies_and_forces(self, species: Any, positions: Any) -> tuple["tf.Tensor", "tf.Tensor"]:
+        """Compute the energies of every member, and the forces of their mean.
+
+        Args:
+            species: int32 `(batch, atoms)`; -1 pads.
+            positions: `(batch, atoms, 3)` in the dtype of the potential, in angstroms.
+
+        Returns:
+            Energies `(members, batch)` in kcal/mol; forces `(batch, atoms, 3)` in kcal/mol per
+            angstrom, zeros where `species` is -1.
+        """
+        import tensorflow as tf
+
+        positions = tf.convert_to_tensor(positions)
+        with tf.GradientTape() as tape:
+            tape.watch(positions)
+            energies = self.energies(species, positions)
+            mean = tf.reduce_mean(energies, axis=0)
+        return energies, -tape.gradient(mean, positions)
+
+    def trainable_variables(self, member: int) -> list[Any]:
+        """Return the weights of one member."""
+        return [weight for network in self.members[member] for weight in network.weights]
+
+    def state(self) -> list[np.ndarray]:
+        """Return all numbers of the potential as arrays, which `load_state` takes."""
+        weights = [
+            np.asarray(weight)
+            for member in range(len(self.members))
+            for weight in self.trainable_variables(member)
+        ]
+        return [self.element_energies, self._scales.numpy(), *weights]
+
+    def load_state(self, state: Sequence[np.ndarray]) -> None:
+        """Take the numbers of another potential, of any dtype.
+
+        Raises:
+            Invalid: They are those of a potential with other networks or another number of members.
+        """
+        energies, scales, *weights = state
+        members = range(len(self.members))
+        variables = [weight for member in members for weight in self.trainable_variables(member)]
+        shapes = [tuple(variable.shape) for variable in variables]
+        if [np.shape(weight) for weight in weights] != shapes:
+            raise Invalid("The state is that of a potential with other networks or members.")
+        self.element_energies = np.array(energies)
+        self._scales.assign(np.asarray(scales, self.dtype))
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(np.asarray(weight, self.dtype))
+
+
+def _cutoff(distances: "tf.Tensor", cutoff: float) -> "tf.Tensor":
+    import tensorflow as tf
+
+    inside = tf.minimum(distances, tf.cast(cutoff, distances.dtype))  # the cosine is -1 at cutoff
+    return (1 + tf.cos(np.pi / cutoff * inside)) / 2
+
+
+def _pair_kinds() -> np.ndarray:
+    """Return 1 where two elements are the unordered pair of a number, `(4, 4, 10)`."""
+    kinds = np.zeros((len(ELEMENTS), len(ELEMENTS), _NUM_KINDS))
+    for number, (first, second) in enumerate(zip(*np.triu_indices(len(ELEMENTS)), strict=True)):
+        kinds[first, second, number] = kinds[second, first, number] = 1
+    return kinds
+
+
+def _counts(species: np.ndarray) -> np.ndarray:
+    """Return the number of atoms of each element, float64 `(n, 4)`."""
+    return np.stack([(species == element).sum(axis=1) for element in range(len(ELEMENTS))], 1) * 1.0
+
+
+def _network(units: Sequence[int], dtype: str, seed: int) -> "keras.Sequential":
+    import keras
+
+    def celu(x: Any) -> Any:
+        return keras.activations.celu(x, alpha=0.1)
+
+    hidden = [
+        keras.layers.Dense(
+            width,
+            activation=celu,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=10 * seed + place),
+            dtype=dtype,
+        )
+        for place, width in enumerate(units)
+    ]
+    last = keras.initializers.GlorotUniform(seed=10 * seed + len(units))
+    output = keras.layers.Dense(1, kernel_initializer=last, dtype=dtype)
+    return keras.Sequential([keras.Input((NUM_FEATURES,), dtype=dtype), *hidden, output])

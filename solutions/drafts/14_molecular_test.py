@@ -1,0 +1,189 @@
+# A draft of tests/models/test_molecular.py. It was never executed.
+"""The molecular potential: what it must not depend on, its derivatives, and what it refuses."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from dltlab.errors import Invalid
+from dltlab.models import (
+    MolecularPotential,
+    check_molecule,
+    directional_features,
+    element_indices,
+    symmetry_functions,
+)
+
+METHANOL = np.array([6, 8, 1, 1, 1, 1])
+POSITIONS = np.array(
+    [
+        [0.0, 0.0, 0.0],
+        [1.42, 0.0, 0.0],
+        [-0.4, 1.0, 0.0],
+        [-0.4, -0.5, 0.9],
+        [-0.4, -0.5, -0.9],
+        [1.75, 0.9, 0.0],
+    ]
+)
+SPECIES = element_indices(METHANOL)
+
+
+def functions(species: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    return symmetry_functions(species[None], positions[None])[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def potential() -> MolecularPotential:
+    return MolecularPotential(2, units=(8, 4), dtype="float64", seed=3)
+
+
+def test_symmetry_functions_do_not_change_when_a_molecule_moves() -> None:
+    turn = Rotation.from_rotvec([0.3, -1.2, 0.8]).as_matrix()
+
+    values = functions(SPECIES, POSITIONS @ turn.T + np.array([3, -1, 2]))
+
+    assert values.shape == (6, 384)
+    np.testing.assert_allclose(values, functions(SPECIES, POSITIONS), atol=1e-12)
+
+
+def test_symmetry_functions_follow_the_order_of_the_atoms() -> None:
+    order = np.array([3, 5, 0, 1, 4, 2])
+    expected = functions(SPECIES, POSITIONS)[order]
+    np.testing.assert_allclose(functions(SPECIES[order], POSITIONS[order]), expected, atol=1e-12)
+
+
+def test_padding_and_far_atoms_change_nothing() -> None:
+    padded = np.concatenate([POSITIONS, [[0.1, 0.2, 0.3]]])
+    values = functions(np.append(SPECIES, -1), padded)
+    np.testing.assert_allclose(values[:6], functions(SPECIES, POSITIONS), atol=1e-12)
+    assert not values[6].any()
+
+    far = np.concatenate([POSITIONS, [[50.0, 0.0, 0.0]]])
+    np.testing.assert_allclose(functions(np.append(SPECIES, 1), far)[:6], values[:6], atol=1e-12)
+
+
+def test_an_atom_that_leaves_the_cutoff_changes_the_functions_smoothly() -> None:
+    def pair(distance: float) -> np.ndarray:
+        return functions(SPECIES[:2], np.array([[0.0, 0, 0], [distance, 0, 0]]))
+
+    assert not pair(4.7).any()
+    assert pair(4.5).any()
+    assert np.abs(pair(4.6 - 1e-4)).max() < 1e-8
+
+
+def test_a_water_molecule_has_the_values_of_the_formula() -> None:
+    r, angle = 0.96, np.radians(104.5)
+    water = np.array([[0, 0, 0], [r, 0, 0], [r * np.cos(angle), r * np.sin(angle), 0]])
+    values = functions(element_indices(np.array([8, 1, 1])), water)[0]  # of the oxygen atom
+
+    centers = np.linspace(0.5, 4.6, 16, endpoint=False)
+    radial = 2 * np.exp(-16 * (r - centers) ** 2) * (1 + np.cos(np.pi * r / 4.6)) / 2
+    np.testing.assert_allclose(values[:16], radial, atol=1e-12)  # neighbors of hydrogen
+    assert not values[16:64].any()
+
+    clipped = np.arccos(0.95 * np.cos(angle))
+    angles = (np.arange(8) + 0.5) * np.pi / 8
+    shells = np.linspace(0.5, 3.1, 4, endpoint=False)
+    smooth = ((1 + np.cos(np.pi * r / 3.1)) / 2) ** 2
+    angular = (
+        2 ** (1 - 32.0)
+        * (1 + np.cos(clipped - angles[:, None])) ** 32
+        * np.exp(-8 * (r - shells) ** 2)
+        * smooth
+    )
+    np.testing.assert_allclose(values[64:96], angular.ravel(), rtol=1e-9)  # pairs H, H
+    assert not values[96:].any()
+
+
+def test_derivatives_along_directions_are_differences() -> None:
+    directions = np.random.default_rng(1).normal(size=(1, 2, 6, 3))
+    step = 1e-5
+
+    features, derivatives = directional_features(SPECIES[None], POSITIONS[None], directions)
+
+    np.testing.assert_allclose(features[0], functions(SPECIES, POSITIONS))
+    for number in range(2):
+        plus = functions(SPECIES, POSITIONS + step * directions[0, number])
+        minus = functions(SPECIES, POSITIONS - step * directions[0, number])
+        numeric = (plus - minus) / (2 * step)
+        np.testing.assert_allclose(derivatives[0, number], numeric, atol=1e-6)
+
+
+def test_forces_are_differences_of_the_mean_energy(potential: MolecularPotential) -> None:
+    direction, step = np.random.default_rng(2).normal(size=(6, 3)), 1e-5
+
+    energies, forces = potential.energies_and_forces(SPECIES[None], POSITIONS[None])
+    plus, minus = (
+        potential.energies(SPECIES[None], POSITIONS[None] + sign * step * direction).numpy().mean()
+        for sign in (1, -1)
+    )
+
+    assert energies.shape == (2, 1)
+    assert forces.shape == (1, 6, 3)
+    assert -(plus - minus) / (2 * step) == pytest.approx(np.sum(forces * direction), rel=1e-4)
+    np.testing.assert_allclose(forces.numpy().sum(axis=1), 0, atol=1e-9)  # no force on the whole
+
+
+def test_the_energy_of_two_far_molecules_is_the_sum(potential: MolecularPotential) -> None:
+    both = np.concatenate([POSITIONS, POSITIONS[::-1] + np.array([40, 0, 0])])
+    species = np.concatenate([SPECIES, SPECIES[::-1]])
+
+    one = potential.energies(SPECIES[None], POSITIONS[None]).numpy()
+    two = potential.energies(species[None], both[None]).numpy()
+
+    np.testing.assert_allclose(two, 2 * one, rtol=1e-9)
+
+
+def test_element_energies_are_removed_from_targets(potential: MolecularPotential) -> None:
+    numbers = np.array([[1, 1, 0], [8, 1, 1], [6, 8, 0], [7, 7, 0], [6, 1, 0]])
+    species = element_indices(numbers)
+    each = np.array([0, -0.5, 0, 0, 0, 0, -38.0, -54.5, -75.0])
+    features = np.random.default_rng(1).normal(size=(5, 3, 384))
+
+    potential.fit_scales(species, features, each[numbers].sum(axis=1))
+
+    np.testing.assert_allclose(potential.element_energies, [-0.5, -38, -54.5, -75], rtol=1e-9)
+    energies = each[numbers].sum(axis=1) + 1 / 627.5094740631
+    np.testing.assert_allclose(potential.targets(species, energies), 1, rtol=1e-6)
+
+
+def test_a_state_moves_between_precisions(potential: MolecularPotential) -> None:
+    other = MolecularPotential(2, units=(8, 4), seed=9)
+    other.load_state(potential.state())
+
+    energies = other.energies(SPECIES[None], POSITIONS[None].astype("float32"))
+
+    expected = potential.energies(SPECIES[None], POSITIONS[None])
+    np.testing.assert_allclose(energies, expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(Invalid, match="other networks or members"):
+        MolecularPotential(1, units=(8, 4)).load_state(potential.state())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "positions", "message"),
+    [
+        ([9, 1], [[0, 0, 0], [1, 0, 0]], "H, C, N, O, not the atomic number 9"),
+        ([8, 1], [[0, 0, 0], [0.1, 0, 0]], "Atoms 0 and 1 are 0.10 angstroms apart"),
+        ([8, 1], [[0, 0, 0], [np.nan, 0, 0]], "The position of atom 1"),
+        ([8, 1], [[0, 0, 0]], r"not \(2,\) and \(1, 3\)"),
+        ([], np.zeros((0, 3)), "atomic numbers"),
+    ],
+)
+def test_a_molecule_that_cannot_be_computed_is_refused(
+    numbers: Any, positions: Any, message: str
+) -> None:
+    with pytest.raises(Invalid, match=message):
+        check_molecule(numbers, positions)
+
+
+def test_a_molecule_in_lists_becomes_arrays() -> None:
+    numbers, positions = check_molecule([8, 1], [[0, 0, 0], [0, 0, 1]])
+    assert numbers.tolist() == [8, 1]
+    assert positions.dtype == np.float64
+
+
+def test_an_unknown_element_in_a_batch_is_refused() -> None:
+    with pytest.raises(Invalid, match="not the atomic number 17"):
+        element_indices(np.array([[6, 17], [1, 0]]))
