@@ -1,5 +1,6 @@
 """What this machine reaches: `measure_peaks`, and `roofline` with programs as points on it."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -152,15 +153,18 @@ class Roofline(Result):
         for color, (name, peak) in zip(PALETTE, self.peaks.flops.items(), strict=False):
             roof = np.minimum(peak, bandwidth * x)
             axes.loglog(x, roof, color=color, label=f"{name}: {_flops_text(peak)}")
+        labelled: list[tuple[Point, bool]] = []  # and whether the label is at the left
         for point in self.points:
-            is_right = point.intensity > (left * right) ** 0.5
+            is_left = point.intensity > (left * right) ** 0.5
+            is_left ^= any(_is_near(point, other) and place == is_left for other, place in labelled)
+            labelled.append((point, is_left))
             axes.plot(point.intensity, point.speed, "o", color="black", zorder=3)
             axes.annotate(
                 point.name,
                 (point.intensity, point.speed),
-                xytext=(-6, -6) if is_right else (6, -6),
+                xytext=(-6, -6) if is_left else (6, -6),
                 textcoords="offset points",
-                ha="right" if is_right else "left",
+                ha="right" if is_left else "left",
                 va="top",
             )
         axes.set(
@@ -176,6 +180,14 @@ class Roofline(Result):
     def _roof(self, point: Point) -> float:
         best = max(self.peaks.flops.values())
         return min(best, self.peaks.bytes_per_second * point.intensity)
+
+
+def _is_near(one: Point, other: Point) -> bool:
+    """Whether labels at the same side of two points of a roofline would overlap."""
+    return (
+        abs(math.log10(one.intensity / other.intensity)) < 1
+        and abs(math.log10(one.speed / other.speed)) < 0.15
+    )
 
 
 def measure_peaks(

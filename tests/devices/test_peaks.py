@@ -1,5 +1,6 @@
 """Measured peaks and rooflines: with a fake clock, and one real measurement on the CPU."""
 
+import itertools
 import json
 import math
 import os
@@ -106,6 +107,20 @@ def test_a_roofline_needs_no_points(capsys):
 
     assert capsys.readouterr().out == f"Roofline of {PEAKS.summary}\n"
     assert math.isfinite(result.figure().axes[0].get_xlim()[0])
+
+
+def test_labels_of_points_close_to_each_other_are_at_different_sides():
+    points = [
+        Point("1×1", flops=29.6, bytes=1, seconds=29.6 / 48.4e9),
+        Point("dense, 64 images", flops=30.1, bytes=1, seconds=30.1 / 51.1e9),
+        Point("3×3", flops=166, bytes=1, seconds=166 / 66.6e9),
+    ]
+    figure = roofline(points, PEAKS).figure()
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+
+    assert len(boxes) == 3
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_a_roofline_measures_this_machine_by_default(monkeypatch):
