@@ -1,7 +1,6 @@
 # A draft of lab 19, for solutions/19_attention.py. It was never executed: no result and no figure
-# of it is known yet. `dltlab verify` and `dltlab lint` find nothing wrong. Beside it are its checks,
-# the layers, the network, the stepping, the widget, the benchmark and the tests; each says where it
-# goes.
+# of it is known yet. `dltlab verify` and `dltlab lint` find no fault. Beside it are its checks, the
+# layers, the network, the stepping, the widget, the benchmark and the tests; each says its place.
 #
 # Planned for 2 cores: choosing rates 24 s, the LSTM of the probe 16 s, the race 96 s, the longer
 # training 45 s, tokens 30 s, no mask 10 s, cost by length 8 s, engine and writing 15 s, compiling
