@@ -409,10 +409,10 @@ ex.leaks.check(leaks)  # also ex.leaks.hint() and ex.leaks.solution()
 
 # %%
 def unmasked():
-    """One layer of Keras' attention, without a mask, on windows of up to 64 characters."""
+    """One layer of Keras' attention, without a mask, on windows of up to 128 characters."""
     inputs = keras.Input((None,), dtype="int32")
     places = keras.ops.cumsum(keras.ops.ones_like(inputs), axis=1) - 1
-    x = layers.Embedding(len(vocabulary), 64)(inputs) + layers.Embedding(64, 64)(places)
+    x = layers.Embedding(len(vocabulary), 64)(inputs) + layers.Embedding(128, 64)(places)
     x = x + layers.MultiHeadAttention(HEADS, 16)(x, x)
     return keras.Model(inputs, layers.Dense(len(vocabulary))(x), name="unmasked")
 

@@ -69,7 +69,7 @@ def test_keys_that_do_not_exist_are_not_seen():
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-def test_weights_are_float32_sums_of_one_also_in_bfloat16():
+def test_weights_add_up_to_one_also_in_bfloat16():
     query, key = np.random.default_rng(1).normal(size=(2, 1, 5, 8)).astype("float32")
     layer = CausalAttention(heads=2, context=8, dtype="mixed_bfloat16")
     weights = np.asarray(layer.attention_weights(query, key)).astype("float32")
