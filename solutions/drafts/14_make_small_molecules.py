@@ -490,15 +490,11 @@ def write(work: Path) -> None:
                         "cpu_seconds": labels["cpu_seconds"][place],
                     }
                 )
-        cheap += [
-            {**common, "part": part, "positions": positions, "energies": energy, "cpu_seconds": nan}
-            for positions, energy, nan in zip(
-                geometry["xtb_positions"],
-                geometry["xtb_energies"],
-                np.full(len(geometry["xtb_energies"]), np.nan, np.float32),
-                strict=True,
-            )
-        ]
+        for positions, energy in zip(
+            geometry["xtb_positions"], geometry["xtb_energies"], strict=True
+        ):
+            row = {"part": part, "positions": positions, "energies": energy}
+            cheap.append({**common, **row, "cpu_seconds": np.nan})
     versions = ", ".join(f"{name} {version(name)}" for name in ("pyscf", "rdkit", "tblite"))
     machine = platform.processor() or platform.machine()
     _write_set(
