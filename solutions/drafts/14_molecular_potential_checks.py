@@ -1,5 +1,6 @@
-# A draft of dltlab/checks/molecular_potential.py, never executed; the module also goes into the
-# list of pyproject.toml's modules with answers as learners write them.
+# A draft of dltlab/checks/molecular_potential.py. `dltlab verify` passed once: 6 exercises, 57
+# wrong answers, 3 questions. The module also goes into pyproject.toml's list of modules with
+# answers as learners write them; mypy has not seen it.
 """Exercises of lab 14, A molecular potential."""
 
 from collections.abc import Callable
