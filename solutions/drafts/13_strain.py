@@ -1,0 +1,117 @@
+# A draft of dltlab/data/formats/strain.py. It was executed once; mypy has not seen it.
+# It needs h5py, which
+# Keras requires: add "h5py>=3.11" to the dependencies, and "h5py" to mypy's modules without types.
+# The cards are 13_gw150914.toml and 13_gw150914_4khz.toml.
+"""The strain that gravitational-wave detectors recorded, in HDF5 files as GWOSC writes them."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from dltlab.data.card import ALL, FileName, Sentence, SeriesCard
+from dltlab.data.formats.registry import register
+from dltlab.data.verified_files import file_content
+from dltlab.errors import Damaged, Invalid
+
+
+@register("strain")
+class StrainCard(SeriesCard):
+    """The strain of detectors, one file each; the splits follow each other in time.
+
+    Attributes:
+        sampling_rate: In Hz.
+        gps_start: The GPS time of the first sample, in seconds.
+        detectors: The name of the file of each detector, such as "H1"; they are the columns of the
+            values, in this order.
+    """
+
+    sampling_rate: PositiveInt
+    gps_start: int
+    detectors: Annotated[Mapping[Sentence, FileName], Field(min_length=1)]
+
+    @property
+    def contents(self) -> str:
+        """The length and the detectors."""
+        seconds = self.total_size / self.sampling_rate
+        return f"{seconds:g} s at {self.sampling_rate:,} Hz of {', '.join(self.detectors)}"
+
+    def read(self, split: str) -> np.ndarray:
+        """Return the strain of a split, or of "all", float32 `(n, detectors)`.
+
+        Raises:
+            LabError: A file is not available or damaged.
+            Invalid: A file is of another detector, time or sampling rate, or has a gap.
+        """
+        columns = [self._column(detector) for detector in self.detectors]
+        values = np.stack(columns, axis=1)
+        return values if split == ALL else self.consecutive_part(values, split)
+
+    def _column(self, detector: str) -> np.ndarray:
+        file = self.file(self.detectors[detector])
+        strain = read_strain(file_content(self, file), file.name)
+        found = (strain.detector, strain.gps_start, strain.sampling_rate, len(strain.values))
+        expected = (detector, self.gps_start, self.sampling_rate, self.total_size)
+        names = ("detector", "start (GPS)", "sampling rate (Hz)", "number of samples")
+        for name, value, of_card in zip(names, found, expected, strict=True):
+            if value != of_card:
+                raise Invalid(
+                    f"{file.name}: the {name} is {value}; the card of '{self.name}' says "
+                    f"{of_card}: correct the card, or name the file that belongs to it."
+                )
+        missing = np.flatnonzero(~np.isfinite(strain.values))
+        if missing.size:
+            first = missing[0] / self.sampling_rate
+            raise Invalid(
+                f"{file.name} has no data for {missing.size / self.sampling_rate:.3g} s, the first "
+                f"time {first:.3g} s after its start: choose a time when {detector} was observing."
+            )
+        return strain.values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Strain:
+    """What one detector recorded.
+
+    Attributes:
+        detector: Its name, as "H1" (Hanford) and "L1" (Livingston).
+        gps_start: The GPS time of the first value, in seconds.
+        sampling_rate: In Hz.
+        values: The strain, float64 `(n,)`; nan where there is no data.
+    """
+
+    detector: str
+    gps_start: int
+    sampling_rate: int
+    values: np.ndarray
+
+
+def read_strain(content: bytes, name: str) -> Strain:
+    """Read a file of the Gravitational Wave Open Science Center.
+
+    Args:
+        content: The bytes of the file.
+        name: Its name, for errors.
+
+    Raises:
+        Damaged: It is not an HDF5 file with the data sets of GWOSC.
+    """
+    import h5py
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            strain = file["strain/Strain"]
+            return Strain(
+                file["meta/Detector"][()].decode(),
+                int(file["meta/GPSstart"][()]),
+                round(1 / float(strain.attrs["Xspacing"])),
+                np.asarray(strain[:], np.float64),
+            )
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise Damaged(
+            f"{name} is not a file of strain as GWOSC writes it: {error}. Download it again, in "
+            "the format HDF5."
+        ) from error
