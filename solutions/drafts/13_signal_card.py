@@ -1,5 +1,6 @@
 # A draft of additions to dltlab/data/card.py, dltlab/data/load.py and dltlab/data/catalog.py. It
-# was executed in a copy of the repository; mypy has not seen it. In card.py: `Kind` gets "signals", and the class below follows `TableCard`.
+# was executed in a copy of the repository; mypy has not seen it.
+# In card.py: `Kind` gets "signals", and the class below follows `TableCard`.
 # In load.py, `isinstance(dataset, TableCard)` becomes `isinstance(dataset, TableCard | SignalCard)`
 # in `load` (training windows are shuffled), `arrays` and `_columns`; the docstrings of `load` and
 # `arrays` name "a window of a signal, float32 `(samples,)`". In catalog.py, `_describe_card` yields

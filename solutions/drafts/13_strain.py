@@ -1,6 +1,6 @@
 # A draft of dltlab/data/formats/strain.py. It was executed once; mypy has not seen it.
-# It needs h5py, which
-# Keras requires: add "h5py>=3.11" to the dependencies, and "h5py" to mypy's modules without types.
+# It needs h5py, which Keras requires: add "h5py>=3.11" to the dependencies, and "h5py" to mypy's
+# modules without types.
 # The cards are 13_gw150914.toml and 13_gw150914_4khz.toml.
 """The strain that gravitational-wave detectors recorded, in HDF5 files as GWOSC writes them."""
 
