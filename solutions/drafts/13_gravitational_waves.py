@@ -404,7 +404,8 @@ print(f"{len(bank)} templates: mean match {matches.mean():.3f}, worst {matches.m
 # %%
 print(f"at 8,192 Hz, 2 outputs: {models.chirp_cnn(8192, 2).count_params():,} (paper: 508,466)")
 print(f"ours, at {RATE:,} Hz:      {models.chirp_cnn(SAMPLES).count_params():,}")
-train_masses, valid_masses = random_masses(NUM_CHIRPS, seed=1), random_masses(500, seed=2)
+train_masses = random_masses(NUM_CHIRPS, seed=1)
+valid_masses = random_masses(max(NUM_CHIRPS // 4, 20), seed=2)
 train_chirps, valid_chirps = (
     tf.constant(around_peak(data.whitened_chirps(*masses, RATE)))
     for masses in (train_masses, valid_masses)
