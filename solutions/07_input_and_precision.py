@@ -349,7 +349,7 @@ print(f"Cached: {4 * pixels.nbytes / 1e6:.1f} MB, packed: {pixels.nbytes / 1e6:.
 # The table sums up. In 2021, Google's authors of `tf.data` reported that input pipelines consume a
 # significant fraction of the resources of millions of training jobs. What fraction of the step's
 # own rate does our training reach with the first pipeline, and with the last one? And how does the
-# waiting fall?
+# waiting fall? On few cores, a difference of a tenth may be chance.
 
 # %%
 batch = next(iter(pipelines["packed"]))
@@ -369,10 +369,10 @@ journey.style.format(FORMAT, na_rep="")
 #
 # After the table is TensorBoard's page *Profile* with the same traces. It needs a package,
 # `pip install 'dltlab[profile]'`, and loads its charts from the web: without either, go on. On the
-# page, choose a session and the tool *Trace Viewer*, which shows
-# every call on every thread; the keys W and S zoom, A and D move. Find the row
-# `tf_data_iterator_get_next`, in which the training waits for its next batch. The overview and the
-# analysis of the input look at the steps of a GPU: without one, their times are 0.
+# page, choose a session and the tool *Trace Viewer*, which shows every call on every thread; the
+# keys W and S zoom, A and D move. Find the thread `python`, in which the training waits for its
+# next batch. The overview and the analysis of the input look at the steps of a GPU: without one,
+# their times are 0.
 
 
 # %%
