@@ -316,6 +316,9 @@ for _ in yours:  # the first epoch fills the cache
 profile(yours).show()
 
 # %% [markdown]
+# The figure is one short measurement, in which another program may have had the cores for a while.
+# If a number surprises you, run the cell again.
+#
 # The cache holds one tensor for each image, as float32. If all images are in one array of bytes
 # instead, they take a quarter of the memory, a batch is taken with one `tf.gather`, and the array
 # can be written to a file, so that even the first epoch decodes nothing. `data.load` works in this
