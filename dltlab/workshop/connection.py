@@ -16,7 +16,7 @@ from dltlab.paths import short_path
 from dltlab.workshop.folder import WorkshopFolder
 
 BOARD = "board"  # the Hub's name for this service
-_SERVER_PORTS = range(20_000, 30_000)
+SERVER_PORTS = range(20_000, 30_000)  # of which `free_ports` chooses
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def free_ports(count: int) -> list[int]:
     49152 elsewhere), which could take a port before its server does.
     """
     free: list[int] = []
-    for port in random.SystemRandom().sample(_SERVER_PORTS, len(_SERVER_PORTS)):
+    for port in random.SystemRandom().sample(SERVER_PORTS, len(SERVER_PORTS)):
         if len(free) == count:
             break
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -31,7 +31,7 @@ def test_ports_are_different_free_and_of_no_outgoing_connection():
 
 def test_a_port_in_use_is_passed_over(monkeypatch):
     used, free = free_ports(2)
-    monkeypatch.setattr("dltlab.workshop.connection._SERVER_PORTS", [used, free])
+    monkeypatch.setattr("dltlab.workshop.connection.SERVER_PORTS", [used, free])
     with socket.create_server(("127.0.0.1", used)):
         assert free_ports(1) == [free]
 
