@@ -14,8 +14,8 @@
 # `train_flow`. The GAN's bar (color and place ≥ .95) was never tried for this long.
 # Uncertain, too: KL_WEIGHT (computed from the weight of the tries, whose divergence was a mean over
 # the numbers: 0.1 / 32); whether the ring collapses. The inception score of latent diffusion
-# (30.29, with guidance) is that of arXiv:2112.10752, table 2, as two summaries quote it: the paper itself
-# was not seen, nor was that of Stable Diffusion 3 (GenEval 0.74).
+# (30.29, with guidance) is that of arXiv:2112.10752, table 2, as two summaries quote it: the paper
+# itself was not seen, nor was that of Stable Diffusion 3 (GenEval 0.74).
 # To land it: README's table of the course, CHANGELOG.md, pyproject.toml (see the checks).
 # ---
 # title: Text to image
