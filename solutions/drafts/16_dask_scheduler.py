@@ -1,5 +1,5 @@
 # A draft of dltlab/distribute/dask_scheduler.py, for lab 16; `dltlab/distribute/__init__.pyi`
-# exports dask_scheduler. It was never executed; its options were read in distributed 2026.8.0.
+# exports dask_scheduler. It ran once by hand, with distributed 2026.8.0; its tests never ran.
 """A Dask scheduler and its workers, as commands in processes of their own: `dask_scheduler`."""
 
 import json

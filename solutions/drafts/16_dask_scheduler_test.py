@@ -1,4 +1,5 @@
-# A draft of tests/distribute/test_dask_scheduler.py. It was never executed.
+# A draft of tests/distribute/test_dask_scheduler.py. It was never executed; a script like its first
+# test ran once, with one worker: all servers listened on 127.0.0.1, and all processes ended.
 """A scheduler and workers in processes of their own: who may connect, and that all of them end."""
 
 import os
@@ -13,6 +14,11 @@ from dltlab.errors import Invalid, Unavailable
 from tests.deadlines import HANG_SECONDS, wait_until
 
 distributed = pytest.importorskip("distributed")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process has not ended; one that nobody has waited for has."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_tasks_run_in_other_processes_which_end_with_the_block() -> None:
@@ -51,7 +57,7 @@ def test_an_exception_in_the_block_ends_all_processes(
         fail_in_the_block()
     assert children
     assert not list(tmp_path.iterdir())
-    wait_until(lambda: not any(child.is_running() for child in children))
+    wait_until(lambda: not any(map(is_alive, children)))
 
 
 def test_a_scheduler_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-# A draft of tests/models/test_deep_ensemble.py. It was never executed.
+# A draft of tests/models/test_deep_ensemble.py. Its functions passed once, called by hand.
 """The networks of an ensemble: independent of each other, and each a usual network."""
 
 import keras
