@@ -1050,5 +1050,5 @@ cluster.close()
 # - L. Ward et al., *Colmena: scalable machine-learning-based steering of ensemble simulations for
 #   high performance computing*, [arXiv:2110.02827](https://arxiv.org/abs/2110.02827).
 # - H. Lee et al., *DeepDriveMD: deep-learning driven adaptive molecular simulations for protein
-#   folding*, [arXiv:1909.07817](https://arxiv.org/abs/1909.07817); later
+#   folding*, [arXiv:1909.07817](https://arxiv.org/abs/1909.07817),
 #   [arXiv:2104.04797](https://arxiv.org/abs/2104.04797).
