@@ -1028,7 +1028,7 @@ cluster.close()
 # A loop of simulations and a model spends runs where the answer is open, and one number per run is
 # enough for that. An asynchronous queue keeps the workers busy, a provable rule stops runs that
 # have nothing left to say, and tasks without side effects make the loss of a worker harmless. How
-# much steering saves depends on the baseline, which deserves the same model and the same care.
+# much steering saves depends on the baseline, which deserves the same model and care.
 #
 # ## What to try next
 # - Set `AHEAD` to 0 and to 64. What happens to the utilization, and to the agreement?
@@ -1040,11 +1040,11 @@ cluster.close()
 # %% [markdown]
 # ## References
 # - G. Roth and F. Courteille, *Towards accelerated deep learning in HPC and hyperscale
-#   architectures*, NVIDIA, 2017.
+#   architectures*, NVIDIA, Teratec Forum 2017: the slide on intelligent HPC.
 # - J. E. Pearson, *Complex patterns in a simple system*, Science 261, 189 (1993),
 #   [arXiv:patt-sol/9304003](https://arxiv.org/abs/patt-sol/9304003).
 # - B. Bryan et al., *Active learning for identifying function threshold boundaries*, NIPS 2005:
-#   straddle score.
+#   the straddle score.
 # - B. Lakshminarayanan, A. Pritzel and C. Blundell, *Simple and scalable predictive uncertainty
 #   estimation using deep ensembles*, 2017, [arXiv:1612.01474](https://arxiv.org/abs/1612.01474).
 # - L. Ward et al., *Colmena: scalable machine-learning-based steering of ensemble simulations for
