@@ -374,8 +374,11 @@ def why_shortcut():
         correct(
             "Without it nothing. With it the image itself, and the gradient back to the first "
             "layer.",
-            "A block with the shortcut begins as the identity and learns what to add. So a deeper "
-            "network need not be worse than a shallow one, which plain stacks of layers were.",
+            "With kernels of 0, a block with the shortcut is the identity: it has to learn only "
+            "what to add. In training, kernels begin at random, but the sum still carries the "
+            "image and the gradient past them, so a deeper network need not be worse than a "
+            "shallow one. Where a block changes the shape, as in `small_resnet`, a projection "
+            "takes the place of the identity.",
         ),
         wrong(
             "Without it nothing. With it fifty times the image.",
@@ -649,6 +652,16 @@ def _(first, second):
         "You treat the two networks as if they had seen different images. The same images make "
         "pairs: look only at those on which the networks differ.",
         stats.fisher_exact([[first.sum(), second.sum()], [(~first).sum(), (~second).sum()]]).pvalue,
+    )
+    yield (
+        "Your test is not paired: it treats the two networks as if they had seen different images. "
+        "Look only at the images on which the networks differ.",
+        stats.ttest_ind(first.astype(float), second.astype(float)).pvalue,
+    )
+    yield (
+        "That is the paired t-test. It is approximate for few images, and gives nan where the "
+        "networks agree on every image; `stats.binomtest` is exact.",
+        stats.ttest_rel(first.astype(float), second.astype(float)).pvalue if differ else np.nan,
     )
     for correction in (0, 1):
         yield (
