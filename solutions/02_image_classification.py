@@ -1,10 +1,10 @@
 # ---
 # title: Image classification
 # summary: >-
-#   AlexNet, GoogLeNet, VGG-16, ResNet-50: what did each of them bring, and at what cost? You write
-#   a convolution, count what it costs, build a residual block, train a small network, measure what
-#   each part of the recipe buys, and look inside. Then you classify photographs with a network that
-#   was trained on ImageNet, and teach it new classes from 25 images of each.
+#   What do AlexNet, GoogLeNet, VGG-16 and ResNet-50 cost, and how many errors do they make? You
+#   write a convolution, count what it costs, build a residual block, train a small network, measure
+#   what each part of the recipe buys, and look inside. Then you classify photographs with a network
+#   that was trained on ImageNet, and teach it new classes from 25 images of each.
 # objectives:
 #   - compute a convolution by hand, and the parameters and multiply-adds of any convolution
 #   - build a residual block and a one-cycle schedule
@@ -19,12 +19,13 @@
 # requires: [01_first_network]
 # profiles:
 #   smoke:
+#     NETWORKS: [VGG-16]
 #     STEPS: 1
 #     SHORT_STEPS: 1
 #     SEEDS: 1
 #     FEW_STEPS: 1
 #     BLOCKS: 1
-#     MAX_IMAGES: 40
+#     MAX_IMAGES: 16
 #     SIDE: 32
 #     RUN_CHALLENGE: false
 #   workshop: {}
@@ -47,13 +48,14 @@
 # than half of the mistakes. What had changed?
 #
 # In this lab you take such networks apart. Then you train a smaller one on the images below: find
-# the shape in each; some are small, some are rotated, and the backgrounds have nothing to do with
-# them. Finally you take a network that others trained on ImageNet, and teach it new classes.
+# the shape in each. (The backgrounds have nothing to do with it.) Finally you take a network that
+# others trained on ImageNet, and teach it new classes.
 #
 # Rates and comparisons are decided on *validation* images; the *test* images of `DATASET` are used
 # once, and then only by the challenge.
 
 # %%
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,6 +74,7 @@ from dltlab.display import NEUTRAL, PALETTE, show
 from dltlab.errors import Unavailable
 
 # %% tags=["parameters"]
+NETWORKS = ("AlexNet", "GoogLeNet", "VGG-16", "ResNet-50")  # to count, VGG-16 layer by layer
 DATASET = "shapes"  # or "cifar10", or images of your own: dltlab data import FOLDER --name NAME
 STEPS = 300  # steps of 64 images in the main training
 SHORT_STEPS = 80  # steps in each of the trainings that are repeated, on handwritten digits
@@ -136,8 +139,8 @@ show_images(
 # ## A convolution by hand
 # A convolution lays a small table of weights, the *kernel*, on the image, multiplies each weight by
 # the pixel under it, and adds up the products. Then it moves one pixel on and does the same. The
-# sums, arranged as the places they belong to, are a new image. (As in lab 01, this is strictly a
-# *cross-correlation*: the kernel is not rotated.)
+# sums are a new image. (As in lab 01, this is strictly a *cross-correlation*: the kernel is not
+# rotated.)
 #
 # ### Exercise 1: the convolution
 # Write it for one gray image and one kernel. Use only the places where the whole kernel lies in the
@@ -170,7 +173,7 @@ number = int(np.argmax(val_images[:20].mean(axis=-1).std(axis=(1, 2))))  # of mo
 gray = val_images[number].mean(axis=-1)
 kernels = {
     "mean": np.full((3, 3), 1 / 9),
-    "upper edges": np.array([[1, 1, 1], [0, 0, 0], [-1, -1, -1]]) / 3,
+    "horizontal edges": np.array([[1, 1, 1], [0, 0, 0], [-1, -1, -1]]) / 3,
     "spots and lines": np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]) / 4,
 }
 apply = ex.convolve.or_reference(convolve)  # yours once it passes
@@ -216,32 +219,33 @@ ex.conv_cost.check(conv_cost)  # also ex.conv_cost.hint() and ex.conv_cost.solut
 # untrained, and their published errors on ImageNet: how often the true class is not among the five
 # most probable ones. Which network has the most parameters, which costs the most compute, and which
 # makes the fewest errors? The last column tests a claim of 2017, that training AlexNet takes 27,000
-# floating-point operations for each byte of input: a multiply-add is two operations, the backward
-# pass costs twice the forward pass, and a pixel has three bytes.
+# operations for each byte of input: a multiply-add is two operations, the backward pass costs twice
+# the forward pass, and a pixel has three bytes.
 
 # %%
-classic = {
-    "AlexNet": models.cost(models.alexnet()),
-    "GoogLeNet": models.cost(models.googlenet()),
-    "VGG-16": models.cost(models.vgg16()),
-    "ResNet-50": models.cost(models.resnet50()),
+builders = {
+    "AlexNet": models.alexnet,
+    "GoogLeNet": models.googlenet,
+    "VGG-16": models.vgg16,
+    "ResNet-50": models.resnet50,
 }
 published = {"AlexNet": 19.8, "GoogLeNet": 10.1, "VGG-16": 9.9, "ResNet-50": 7.8}
-table = pd.DataFrame(
-    {
-        "parameters (million)": {name: cost.params / 1e6 for name, cost in classic.items()},
-        "multiply-adds (billion)": {name: cost.macs / 1e9 for name, cost in classic.items()},
-        "published top-5 error (%)": published,
+classic = {name: models.cost(builders[name]()) for name in NETWORKS}
+rows = {}
+for name, cost in classic.items():
+    pixels = cost.input_bytes / 4 / 3  # float32, three channels
+    rows[name] = {
+        "parameters (million)": cost.params / 1e6,
+        "multiply-adds (billion)": cost.macs / 1e9,
+        "published top-5 error (%)": published[name],
+        "operations per byte": 2 * 3 * cost.macs / (3 * pixels),
     }
-)
-input_bytes = 3 * np.array([227, 224, 224, 224]) ** 2
-table["operations per byte"] = 2 * 3 * table["multiply-adds (billion)"] * 1e9 / input_bytes
-table.round(2)
+pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # GoogLeNet has a ninth of AlexNet's parameters and half of its errors. VGG-16 does ten times the
 # multiply-adds of GoogLeNet for about the same error. For AlexNet, our count is 4% above the claim.
-# For VGG the same talk says 150,000, a fourth of our count; what it counts, it does not say.
+# For VGG the same talk says 150,000, a fourth of our count, without saying what it counts.
 #
 # Where does VGG-16 spend its parameters and its multiply-adds? (*Activations* are the numbers that
 # one layer passes on to the next.)
@@ -292,14 +296,14 @@ models.cost(network).show()
 
 # %% [markdown]
 # ## The learning rate
-# Often the most important number of a recipe is the *learning rate*: how far a step goes. If it is
-# too small, the loss hardly falls; if it is too large, the loss grows.
+# Which *learning rate* is good here? If it is too small, the loss hardly falls; if it is too large,
+# the loss grows.
 #
-# First the images. `data.load` gives them in batches. Each is shifted by a few pixels, and mirrored
-# with a probability of 1/2, each time anew. This is *augmentation*. The next cell shows ten
-# versions of one image. The one after it runs a *range test*: for up to 200 steps it trains with a
-# rate that grows from step to step. (AdamW is Adam with *weight decay*: each step also shrinks the
-# weights a little.) From which rate on does the loss fall, and where does it turn?
+# First the images. Each is shifted by a few pixels, and mirrored with a probability of 1/2, each
+# time anew. This is *augmentation*. The next cell shows ten versions of one image. The one after it
+# runs a *range test*: for up to 200 steps it trains with a rate that grows from step to step.
+# (AdamW is Adam with *weight decay*: each step also shrinks the weights a little.) From which rate
+# on does the loss fall, and where does it turn?
 
 # %%
 AUGMENTATION = data.augmentation(crop=max(1, shape[0] // 8), flip=True)
@@ -349,10 +353,9 @@ test.show()
 # The dotted line is at the lowest smoothed loss. A constant rate should be well below it, as the
 # dashed line is: nearer to it, a training may diverge.
 #
-# But the best rate changes. In the beginning, when the weights are random, large steps can do harm.
-# Later, they are fast. At the end, small steps come closer to a minimum. The *one-cycle* schedule
-# goes up along a line and down along half a cosine. It is at its peak only for a moment, so the
-# peak may be larger than a good constant rate. Here it is 0.02.
+# But the best rate changes. While the weights are still random, large steps can do harm. Later,
+# they are fast. At the end, small steps come closer to a minimum. The *one-cycle* schedule is at
+# its peak only for a moment, so the peak may be larger than a good constant rate. Here it is 0.02.
 #
 # ### Exercise 4: the schedule
 # The rate begins at peak / 25, rises along a straight line to the peak during the first 30% of the
@@ -429,9 +432,9 @@ training.inspect(network, inspected, class_names=class_names).show()
 # buys, leave it out and train again, with the same number of steps. Without the part, another
 # learning rate may be best, and another seed gives another accuracy. So each variant has a peak of
 # its own, the best of four on validation images (of five for the constant rate) in a training with
-# one more seed. The rates below were found once, with the settings of this lab; after a change of
-# settings, `SEARCH = True` searches again, with four or five more trainings of each variant. The
-# trainings are small: half of the channels, on the handwritten digits of 8 × 8 pixels from lab 01.
+# one more seed. These rates were found once, with the settings of this lab; after a change of
+# settings, `SEARCH = True` searches again. The trainings are small: half of the channels, on lab
+# 01's digits of 8 × 8 pixels.
 
 
 # %%
@@ -496,10 +499,9 @@ def summary(runs, reference):
 
 
 # %% [markdown]
-# Leaving the shortcuts out removes their projections, too, with 3.5% of the parameters.
-# Everything else is as before, but for the rate. Where the best of the four was the largest, 0.06,
-# a larger one may be better still. The digits are shifted by a pixel, but not mirrored, and their
-# test images serve for validation here.
+# Leaving the shortcuts out removes their projections, too, with 3.5% of the parameters. Where the
+# best of the four rates was the largest, 0.06, a larger one may be better still. The digits are
+# shifted by a pixel, but not mirrored, and their test images serve for validation here.
 #
 # In the figure, a color is a seed, and a bar their mean. The table has the rates and the
 # differences, seed by seed: one that changes its sign decides nothing, and by chance alone three
@@ -510,6 +512,13 @@ digit_images, digit_labels = data.arrays("digits", "test")  # here only for vali
 shift = data.augmentation(crop=1)
 
 
+@cache
+def new_weights(model, seed):
+    """The weights of a new network with the layers of `model`."""
+    keras.utils.set_random_seed(seed)
+    return keras.models.clone_model(model).get_weights()
+
+
 def train_digits(model, rate, augment=shift, **options):
     """Train a network on the digits, SHORT_STEPS steps for each seed, from new weights."""
 
@@ -517,9 +526,7 @@ def train_digits(model, rate, augment=shift, **options):
         load = {"batch_size": BATCH_SIZE, "augment": augment, "seed": seed}
         return data.load("digits", "train", **load).repeat()
 
-    def start(seed):
-        return keras.models.clone_model(model).get_weights()
-
+    start = partial(new_weights, model)
     steps, images, labels = SHORT_STEPS, digit_images, digit_labels
     return repeat(model, start, train, steps, images, labels, rate, **options)
 
@@ -650,8 +657,10 @@ def load_pretrained(name):
     """A network with weights of ImageNet, and how Keras preprocesses its pixels from 0 to 255."""
     if name == "efficientnet_lite0":
         return models.efficientnet_lite0(input_shape=(None, None, 3), weights="imagenet"), None
-    module, network = name.split(".")
-    module = getattr(keras.applications, module)
+    module, _, network = name.partition(".")
+    module = getattr(keras.applications, module, None)
+    if not hasattr(module, network):
+        raise Unavailable(f'Keras has no {name}, but for example "mobilenet_v2.MobileNetV2"')
     try:
         network = getattr(module, network)(weights="imagenet", classifier_activation=None)
     except Exception as error:  # Keras raises this class where it cannot download
@@ -669,15 +678,14 @@ except Unavailable as error:
     print(f"{error}. Until then the weights are random, and the results below mean nothing.")
     pretrained, keras_preprocess = models.efficientnet_lite0(input_shape=(None, None, 3)), None
     imagenet_names, CUT = [f"class {label}" for label in range(1000)], "blocks_15"
-lite0 = models.efficientnet_lite0()
-cost = models.cost(lite0)
-statistics = cost.params - sum(v.numpy().size for v in lite0.trainable_variables)
-print(f"EfficientNet-Lite0: {(cost.params - statistics) / 1e6:.2f} million parameters,")
-print(f"{statistics:,} means and variances, {cost.macs / 1e6:.0f} million multiply-adds")
+cost = models.cost(pretrained, (224, 224, 3))
+print(f"{pretrained.name}: {cost.trainable_params / 1e6:.2f} million parameters to train,")
+print(f"{cost.params - cost.trainable_params:,} means and variances, ", end="")
+print(f"{cost.macs / 1e6:.0f} million multiply-adds")
 
 # %% [markdown]
-# The parameters agree. `models.cost` counts the multiply-adds of convolutions and dense layers, not
-# those of normalization, activations and sums, which may be why its number is a little smaller.
+# The parameters agree. `models.cost` does not count normalization, activations and sums, which may
+# be why its multiply-adds are a little fewer.
 #
 # A pretrained network needs its pixels as they were in its training; conventions differ.
 #
@@ -750,9 +758,9 @@ inputs = {
     "pixels from 0 to 255": 255 * photos,
     "preprocessed twice": prepare(prepare(photos)),
 }
+all_scores = imagenet_probabilities(np.concatenate(list(inputs.values())))
 rows = {}
-for name, values in inputs.items():
-    scores = imagenet_probabilities(values)
+for name, scores in zip(inputs, np.split(all_scores, len(inputs)), strict=True):
     best = [f"{imagenet_names[row.argmax()]} {row.max():.2f}" for row in scores]
     rows[name] = dict(zip(files, best, strict=True))
 pd.DataFrame(rows).T
@@ -777,9 +785,9 @@ run_trunk = trunk if EAGER else tf.function(trunk)
 
 def maps_of(images, prepare=prepare):
     """The trunk's feature maps of images from 0 to 1, which are enlarged to SIDE × SIDE."""
-    parts = []
-    for first in range(0, len(images), 50):
-        colored = np.repeat(images[first : first + 50], 3 // images.shape[-1], axis=-1)
+    parts, size = [], max(1, 50 * 96**2 // SIDE**2)  # so many images at a time fit into memory
+    for first in range(0, len(images), size):
+        colored = np.repeat(images[first : first + size], 3 // images.shape[-1], axis=-1)
         parts.append(run_trunk(prepare(tf.image.resize(colored, (SIDE, SIDE)))))
     return np.concatenate(parts)
 
@@ -798,7 +806,7 @@ def few_of_each(seed):
     )
 
 
-few = [few_of_each(seed) for seed in range(SEEDS + 1)]  # the last to choose rates
+few = [few_of_each(seed) for seed in range(SEEDS + SEARCH)]  # a search needs one more
 few_maps = [maps_of(train_images[rows]) for rows in few]
 few_val = val_images[:500], val_labels[:500]
 val_maps = maps_of(few_val[0])
@@ -897,7 +905,7 @@ scratch = compiled(models.small_resnet(num_classes, shape, width=8))
 
 transfer["from scratch"] = repeat(
     scratch,
-    lambda seed: keras.models.clone_model(scratch).get_weights(),
+    partial(new_weights, scratch),
     few_batches(few_images, augment=True),
     5 * FEW_STEPS,
     *few_val,
@@ -980,7 +988,6 @@ def train_classifier(images, labels, seed):
     ### END SOLUTION
 
 
-# %%
 if RUN_CHALLENGE:
     ex.train_classifier.check(train_classifier)  # also ex.train_classifier.hint() and .solution()
     ex.leaderboard("runs/image_classification/leaderboard.csv")

@@ -13,8 +13,8 @@ from tests.image_sources import image_files, write_files
 # Cells that do not depend on the data set, or train for nothing: the classic networks, the digits
 # and what is compared on them, the photographs, and the challenge.
 ELSEWHERE = re.compile(
-    r"classic|train_digits\(|chain\(|with_all|photos, files|prepare\(photos\)|RUN_CHALLENGE:"
-    r"|\.(ask|answer)\("
+    r"classic|(?<!def )train_digits\(|chain\(|with_all|photos, files|prepare\(photos\)"
+    r"|RUN_CHALLENGE:|\.(ask|answer)\("
 )
 
 
