@@ -39,7 +39,7 @@ def cluster() -> Iterator:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield cluster
 
@@ -224,7 +224,7 @@ def test_a_worker_that_lacks_a_package_is_not_used(workers, told, monkeypatch):
 def test_a_scheduler_that_is_lost_is_named(tmp_path, told):
     from distributed import LocalCluster
 
-    cluster = LocalCluster(n_workers=1, processes=False, dashboard_address=None)
+    cluster = LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0")
     address = cluster.scheduler_address
     backend = existing_cluster(address, tmp_path, told.append)
     cluster.close()
