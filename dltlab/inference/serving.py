@@ -191,7 +191,7 @@ class _Service:
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_DISCONNECTED)
         except Exception:
-            _LOG.exception("A prediction failed.")
+            _LOG.exception("A request failed.")
             response = _error(500, "The service failed; its log says why.")
         known = path if path in self._handlers else "other"
         self._metrics.requests.labels(known, response.status_code).inc()

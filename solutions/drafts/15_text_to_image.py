@@ -151,7 +151,7 @@ except LabError as error:
 
 # %% [markdown]
 # ## A judge
-# How shall we measure whether an image obeys its caption? A network that names the four attributes
+# How do we measure whether an image obeys its caption? A network that names the four attributes
 # of an image can do it. This *judge* must not be trained with what it judges, and it must be nearly
 # always correct on real images. It gets images of its own, of all captions, also the unseen ones.
 

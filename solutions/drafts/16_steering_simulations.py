@@ -284,7 +284,7 @@ ex.proof.answer("b")
 # %% [markdown]
 # A second rule stops uniform planes: *v* varies by less than 0.001, and no cell has changed by more
 # than 0.0001 in the last 100 steps. This one is not a proof. A pattern could still grow from tiny
-# differences, so we shall measure how often it is wrong.
+# differences, so we measure how often it is wrong.
 
 
 # %%
@@ -340,8 +340,8 @@ show(figure, f"Eight planes of v. {'; '.join(found)}.")
 # ## Distribute the input
 # Dask runs functions on *workers*, here processes on this machine. `client.submit` sends a call to
 # the scheduler and returns a *future* at once. `as_completed` yields futures in the order in which
-# they end. `security=True` encrypts all connections: whoever can reach a scheduler without it can
-# run code as you.
+# they end. `security=True` encrypts all connections: without it, anyone who can reach a scheduler
+# can run code as you.
 #
 # First the truth: random parameters $(F, k, D_v)$, scaled to a cube with sides from 0 to 1. No
 # campaign below sees these runs; all maps are compared with them. Such short calls are sent twenty
