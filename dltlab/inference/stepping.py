@@ -1,4 +1,4 @@
-"""Run a recurrent network one symbol at a time, in an engine with a state: `step_engine`."""
+"""Run a network one symbol at a time, in an engine with a state: `step_engine`."""
 
 from pathlib import Path
 
@@ -69,11 +69,12 @@ def step_engine(
     precision: str = "float32",
     max_accuracy_drop: float = 0.01,
 ) -> StepEngine:
-    """Compile a recurrent network to read one symbol at a time.
+    """Compile a recurrent network or a Transformer to read one symbol at a time.
 
     Args:
-        model: A sequence of an embedding of symbols, recurrent layers, and layers that act on each
-            time step alone, as `models.char_rnn` builds it; or a `.keras` file.
+        model: A sequence of an embedding of symbols, recurrent layers or blocks of a Transformer,
+            and layers that act on each position alone, as `models.char_rnn` and
+            `models.char_transformer` build it; or a `.keras` file.
         backend: As for `optimize`.
         precision: As for `optimize`, but not int8, since errors add up from step to step.
         max_accuracy_drop: As for `optimize`; outputs and states count.

@@ -9,6 +9,7 @@ from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
 from .stepping import step_model
 from .training_cost import TrainingCost
+from .transformer import attention_maps, char_transformer
 
 __all__ = [
     "MODEL_FILE",
@@ -16,7 +17,9 @@ __all__ = [
     "LayerCall",
     "TrainingCost",
     "alexnet",
+    "attention_maps",
     "char_rnn",
+    "char_transformer",
     "cost",
     "efficientnet_lite0",
     "googlenet",

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from dltlab.models.attention import CausalAttention
 from dltlab.models.layer_calls import LayerCall
 
 Rule = Callable[[LayerCall], float]
@@ -129,6 +130,12 @@ def _multi_head_attention(call: LayerCall) -> float:
     return float(heads * query[0] * value[0] * (size + values))
 
 
+def _causal_attention(call: LayerCall) -> float:
+    """Scores and weighted values; a mask saves none of them."""
+    query, key = map(shape_of, call.inputs[:2])
+    return 2.0 * query[0] * key[0] * query[1]
+
+
 def _dot(call: LayerCall) -> float:
     axes = call.layer.axes
     axis = axes if isinstance(axes, int) else axes[0]
@@ -149,6 +156,7 @@ _RULES: dict[type, Rule] = {
     **dict.fromkeys((layers.Attention, layers.AdditiveAttention), _attention),
     layers.MultiHeadAttention: _multi_head_attention,
     layers.GroupQueryAttention: _multi_head_attention,
+    CausalAttention: _causal_attention,
     layers.Dot: _dot,
     layers.Embedding: lambda call: 0.0,  # a lookup, no product
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+import dltlab.models.attention
 import dltlab.models.normalization  # noqa: F401 - registers the layer that AlexNet's file names
 from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
 

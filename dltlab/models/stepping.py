@@ -1,4 +1,4 @@
-"""Run a recurrent network one symbol at a time: `step_model`."""
+"""Run a recurrent network or a Transformer one symbol at a time: `step_model`."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from dltlab.errors import Invalid
+from dltlab.models.attention import CachedTransformerBlock, TransformerBlock
 
 # Layers whose output at a position depends on their input at that position only.
 _POINTWISE = (
@@ -22,22 +23,26 @@ _FEATURE_AXIS = (-1, 2)  # of (b, t, features)
 
 _NOT_A_CHAIN = (
     "The model {} is not a chain of layers with one input and one output, each called once, so it "
-    "cannot run step by step: build it with keras.Sequential or models.char_rnn."
+    "cannot run step by step: build it with keras.Sequential, models.char_rnn or "
+    "models.char_transformer."
 )
 
 
 def step_model(model: keras.Model) -> keras.Model:
-    """Build the network that computes one time step of a recurrent network.
+    """Build the network that reads one symbol, and keeps what it needs of those before.
 
     Args:
-        model: An embedding of symbols, followed by recurrent layers and layers that act on each
-            position separately, as `char_rnn` builds it. Its weights are copied, in the same
-            order: `step.set_weights(model.get_weights())` updates the copy after more training.
+        model: An embedding of symbols, followed by recurrent layers, blocks of a Transformer and
+            layers that act on each position separately, as `char_rnn` and `char_transformer` build
+            it. Its weights are copied, in the same order: `step.set_weights(model.get_weights())`
+            updates the copy after more training.
 
     Returns:
-        A model with the inputs `symbol`, int32 `(b, 1)`, and each recurrent state, `(b, units)`.
-        Its outputs are those of `model` at this position, `(b, num_symbols)`, and each new state,
-        in the order of the inputs. The first step takes zeros as states.
+        A model with the inputs `symbol`, int32 `(b, 1)`, and each state: of a recurrent layer
+        `(b, units)`; of a block the keys and the values of the last `context` symbols,
+        `(b, context, width)`, and which of them exist, `(b, context)`. Its outputs are those of
+        `model` at this position, `(b, num_symbols)`, and each new state, in the order of the
+        inputs. The first step takes zeros as states.
 
     Raises:
         Invalid: The model cannot be computed step by step; the message names the layer.
@@ -55,6 +60,16 @@ def step_model(model: keras.Model) -> keras.Model:
             states += keras.tree.flatten(cell_states)
             new_states += keras.tree.flatten(new_cell_states)
             x = keras.ops.expand_dims(output, 1)
+        elif isinstance(layer, TransformerBlock):
+            block = CachedTransformerBlock.from_config(layer.get_config())
+            cache = [
+                keras.Input(shape, dtype=layer.compute_dtype)
+                for shape in block.cache_shapes(x.shape[-1])
+            ]
+            x, *new_cache = block(x, *cache)
+            block.set_weights(layer.get_weights())
+            states += cache
+            new_states += new_cache
         else:
             copy = layer.__class__.from_config(layer.get_config())
             x = copy(x)
@@ -122,6 +137,8 @@ def _obstacle(layer: Any) -> str:
         return "masks the symbol 0" if layer.mask_zero else ""
     if isinstance(layer, layers.RNN):
         return "reads backward" if layer.go_backwards else ""
+    if isinstance(layer, TransformerBlock):
+        return ""
     if not isinstance(layer, _POINTWISE):
         return "needs more than one symbol and its state"
     axes = np.atleast_1d(getattr(layer, "axis", -1))

@@ -1,4 +1,4 @@
-"""Generate text with a trained recurrent network: `generate`."""
+"""Generate text with a trained network: `generate`."""
 
 import itertools
 import math
@@ -45,9 +45,10 @@ def generate(
     that remain is drawn.
 
     Args:
-        model: An embedding of symbols, followed by recurrent layers and layers that act on each
-            position separately, as `models.char_rnn` builds it; its output is a logit or a
-            probability for each symbol.
+        model: An embedding of symbols, followed by recurrent layers, blocks of a Transformer and
+            layers that act on each position separately, as `models.char_rnn` and
+            `models.char_transformer` build it; its output is a logit or a probability for each
+            symbol.
         vocabulary: The vocabulary that the model was trained with.
         prompt: The text to continue; it is not part of the result. Without a prompt, the text
             begins as after the end of a line.

@@ -14,7 +14,6 @@ from dltlab.errors import Invalid, LabError
 if TYPE_CHECKING:
     import keras
 
-_REDRAW_SECONDS = 0.1
 _WIDE = {"description_width": "6.5em"}
 _STYLE = """<style>
 .dltlab-sampler pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: 8px 12px;
@@ -44,6 +43,9 @@ class TextSampler:
     Raises:
         Invalid: The model cannot run step by step, or does not fit the vocabulary.
     """
+
+    redraw_seconds = 0.1  # between two updates of the text
+    styles = _STYLE
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class TextSampler:
         sliders = [self._temperature, self._top_k, self._top_p]
         self.widget = ipywidgets.VBox(
             [
-                ipywidgets.HTML(_STYLE),
+                ipywidgets.HTML(self.styles),
                 self._prompt,
                 *sliders,
                 ipywidgets.HBox([self._button, self._status]),
@@ -182,7 +184,7 @@ class TextSampler:
         start = last_redraw = perf_counter()
         for character in itertools.islice(characters, self._num_characters):
             self._text += character
-            if perf_counter() > last_redraw + _REDRAW_SECONDS:
+            if perf_counter() > last_redraw + self.redraw_seconds:
                 self._show(prompt)
                 last_redraw = perf_counter()
             if self._stopped.is_set():
@@ -203,7 +205,7 @@ class TextSampler:
         )
 
     def _stored(self) -> str:
-        return f'{_STYLE}<div class="dltlab-sampler">{self._output.value}</div>'
+        return f'{self.styles}<div class="dltlab-sampler">{self._output.value}</div>'
 
     def _show_idle(self, sentence: str) -> None:
         self._status.value = f'<span aria-live="polite">{html.escape(sentence)}</span>'

@@ -8,7 +8,7 @@ from keras import layers
 from dltlab.errors import Invalid
 from dltlab.inference import step_engine
 from dltlab.inference.stepping import StepEngine
-from dltlab.models import char_rnn
+from dltlab.models import char_rnn, char_transformer
 
 SYMBOLS = np.random.default_rng(2).integers(9, size=20)
 
@@ -65,6 +65,18 @@ def test_a_network_reads_the_symbols_of_its_embedding_however_many_outputs_it_ha
     assert engine(8).shape == (2,)
     with pytest.raises(Invalid, match="from 0 to 8"):
         engine(9)
+
+
+@pytest.mark.parametrize("backend", ["keras", "xla", "openvino", "onnxruntime", "litert"])
+def test_a_transformer_computes_the_same_on_every_backend_also_beyond_its_context(backend):
+    keras.utils.set_random_seed(3)
+    model = char_transformer(9, width=8, num_blocks=2, heads=2, context=6)
+    expected = model.predict(SYMBOLS[np.newaxis], verbose=0)[0]
+    engine = step_engine(model, backend=backend)
+    for _ in range(2):
+        engine.reset()
+        outputs = np.array([engine(symbol) for symbol in SYMBOLS])
+        np.testing.assert_allclose(outputs, expected, atol=1e-4)
 
 
 def test_a_network_without_an_embedding_is_refused():

@@ -7,6 +7,7 @@ import pytest
 from keras import layers, ops
 
 from dltlab import models
+from dltlab.models.attention import TransformerBlock
 from dltlab.models.flop_rules import counts_inner_layers, rule_for, shape_of
 
 
@@ -40,6 +41,7 @@ def test_the_rules_of_recurrent_and_distributed_layers_count_their_inner_layers(
         (layers.GRU(5), (6, 4), 6 * (4 * 15 + 5 * 15)),
         (layers.RNN([layers.LSTMCell(5), layers.GRUCell(3)]), (6, 4), 6 * (180 + 5 * 9 + 3 * 9)),
         (layers.TimeDistributed(layers.Dense(5)), (6, 4), 6 * 4 * 5),
+        (TransformerBlock(2, 4), (6, 8), 6 * 12 * 8 * 8 + 2 * 6 * 6 * 8),
         (layers.Embedding(100, 8), (6,), 0),
         (layers.MaxPooling2D(), (6, 8, 2), 0),
         (layers.BatchNormalization(), (6, 8, 2), 0),

@@ -1,12 +1,14 @@
 """`step_model` computes the same as the whole network, one symbol at a time."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from dltlab.errors import Invalid
-from dltlab.models import char_rnn, step_model
+from dltlab.models import char_rnn, char_transformer, step_model
 
 SYMBOLS = np.random.default_rng(2).integers(9, size=12)
 
@@ -22,6 +24,13 @@ def chain(*middle: keras.layers.Layer, last: str | None = None) -> keras.Model:
             layers.Dense(9, activation=last),
         ]
     )
+
+
+def transformer(**options: Any) -> keras.Model:
+    """Two blocks that see 5 symbols, fewer than there are in `SYMBOLS`."""
+    keras.utils.set_random_seed(4)
+    sizes = {"width": 8, "num_blocks": 2, "heads": 2, "context": 5, **options}
+    return char_transformer(9, **sizes)
 
 
 def outputs_step_by_step(step: keras.Model) -> np.ndarray:
@@ -58,6 +67,10 @@ MODELS = {
         keras.Sequential([keras.Input((None, 6)), layers.LSTM(7, return_sequences=True)])
     ),
     "no recurrent layer": lambda: chain(),
+    "transformer": transformer,
+    "transformer of one block": lambda: transformer(num_blocks=1),
+    "transformer with dropout": lambda: transformer(dropout=0.3),
+    "transformer that sees all": lambda: transformer(context=40),
 }
 
 
@@ -68,8 +81,11 @@ def test_steps_return_what_the_model_returns_for_the_whole_text(build) -> None:
     np.testing.assert_allclose(outputs_step_by_step(step_model(model)), expected, atol=1e-5)
 
 
-def test_weights_are_copied_and_can_be_updated() -> None:
-    model = char_rnn(9, units=8, embedding=4, num_layers=2)
+@pytest.mark.parametrize(
+    "build", [lambda: char_rnn(9, units=8, embedding=4, num_layers=2), transformer]
+)
+def test_weights_are_copied_and_can_be_updated(build) -> None:
+    model = build()
     step = step_model(model)
     before = step.get_weights()
     model.set_weights([weight + 1 for weight in model.get_weights()])
@@ -84,6 +100,13 @@ def test_inputs_and_outputs_are_the_symbol_and_the_states() -> None:
     step = step_model(char_rnn(9, units=8, embedding=4))
     assert [tensor.shape for tensor in step.inputs] == [(None, 1), (None, 8), (None, 8)]
     assert [tensor.shape for tensor in step.outputs] == [(None, 9), (None, 8), (None, 8)]
+
+
+def test_inputs_and_outputs_of_a_transformer_are_the_symbol_and_the_caches() -> None:
+    step = step_model(transformer())
+    cache = [(None, 5, 8), (None, 5, 8), (None, 5)]
+    assert [tensor.shape for tensor in step.inputs] == [(None, 1), *cache, *cache]
+    assert [tensor.shape for tensor in step.outputs] == [(None, 9), *cache, *cache]
 
 
 def test_unbuilt_model_is_refused() -> None:

@@ -87,6 +87,13 @@ def test_temperature_0_continues_as_the_whole_text_says(middle) -> None:
     assert text == most_probable(model, "abcab", text)
 
 
+def test_a_transformer_continues_a_prompt_that_is_longer_than_its_context() -> None:
+    keras.utils.set_random_seed(4)
+    model = models.char_transformer(NUM_SYMBOLS, width=8, num_blocks=2, heads=2, context=4)
+    text = sample(20, model, VOCABULARY, "abcabfed", temperature=0)
+    assert text == most_probable(model, "abcabfed", text)
+
+
 def test_model_in_mixed_precision_generates() -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

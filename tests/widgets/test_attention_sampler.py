@@ -1,4 +1,3 @@
-# Part of the draft of lab 19: becomes tests/widgets/test_attention_sampler.py. It was never run.
 """`AttentionSampler`: what it colors, and what its head and its slider change."""
 
 import re
@@ -76,3 +75,19 @@ def test_each_head_has_an_entry(model):
 def test_a_network_without_attention_is_refused():
     with pytest.raises(Invalid, match="no block of attention"):
         AttentionSampler(char_rnn(len(VOCABULARY), units=4, embedding=4), VOCABULARY)
+
+
+def test_a_prompt_longer_than_the_context_and_what_is_read_is_continued(model):
+    sampler = AttentionSampler(model, VOCABULARY, prompt="abc" * 200, num_characters=3)
+    text = "abc" * 200 + sampler.write(seed=1)
+    assert re.sub(r"<[^>]+>", "", shown(sampler)).replace("↵", "").startswith("abc" * 200)
+    assert len(strengths(sampler)) < 4  # of the context of each block of two
+    control(sampler, "Look from").value = 10  # farther back than what is read
+    assert strengths(sampler) == []
+    assert len(text) == 603
+
+
+def test_a_prompt_with_an_unknown_character_is_refused(model):
+    sampler = AttentionSampler(model, VOCABULARY, prompt="abd", num_characters=3)
+    with pytest.raises(Invalid, match="d"):
+        sampler.write()

@@ -1,7 +1,3 @@
-# ruff: noqa: I001 - ruff does not know yet that dltlab.models.attention is ours; remove this line
-# Part of the draft of lab 19: becomes dltlab/models/transformer.py. What was
-# tried of it stands in 19_attention_layers.py.
-# dltlab/models/__init__.pyi exports `attention_maps` and `char_transformer`.
 """A Transformer that predicts the next symbol of a text: `char_transformer`."""
 
 from typing import Any
@@ -68,22 +64,28 @@ def attention_maps(model: keras.Model, ids: np.ndarray) -> np.ndarray:
         weight `[…, i, j]`. Each row adds up to 1, and is 0 for later positions.
 
     Raises:
-        Invalid: The model has no such blocks, or the text is empty.
+        Invalid: The model has no such blocks, the text is empty, or there is no such symbol.
     """
-    symbols = np.asarray(ids, np.int32)
-    if symbols.ndim != 1 or not len(symbols):
-        raise Invalid(f"ids has the shape {symbols.shape}; pass the ids of a text, (n,).")
-    x: Any = symbols[np.newaxis]
-    maps = []
-    for layer in model.layers[1:]:  # the first one is the input
-        if isinstance(layer, TransformerBlock):
-            maps.append(keras.ops.convert_to_numpy(layer.attention_weights(x))[0])
-        x = layer(x, training=False)
-    if not maps:
+    if not any(isinstance(layer, TransformerBlock) for layer in model.layers):
         raise Invalid(
             f"The model {model.name} has no block of attention: build it with "
             "models.char_transformer."
         )
+    symbols = np.asarray(ids)
+    if symbols.ndim != 1 or not len(symbols):
+        raise Invalid(f"ids has the shape {symbols.shape}; pass the ids of a text, (n,).")
+    num_symbols = model.layers[1].input_dim  # of the embedding; layer 0 is the input
+    if not 0 <= symbols.min() <= symbols.max() < num_symbols:
+        raise Invalid(
+            f"ids are from {symbols.min()} to {symbols.max()}: the network has symbols from 0 to "
+            f"{num_symbols - 1}."
+        )
+    x: Any = symbols[np.newaxis].astype(np.int32)
+    maps = []
+    for layer in model.layers[1:]:
+        if isinstance(layer, TransformerBlock):
+            maps.append(keras.ops.convert_to_numpy(layer.attention_weights(x))[0])
+        x = layer(x, training=False)
     return np.stack(maps).astype(np.float32)
 
 

@@ -1,10 +1,3 @@
-# Part of the draft of lab 19: becomes dltlab/widgets/attention_sampler.py, exported by
-# dltlab/widgets/__init__.pyi. It has drawn one text in a script; nobody has seen it in JupyterLab,
-# and its button has not been pressed. It needs two changes of dltlab/widgets/text_sampler.py:
-# - `_REDRAW_SECONDS = 0.1` becomes an attribute of the class, `redraw_seconds = 0.1`, which
-#   `_stream` reads as `self.redraw_seconds`;
-# - the style belongs to the class, too: `styles = _STYLE`, which `_stored` and `__init__` read as
-#   `self.styles`.
 """Watch where a Transformer looks while it writes: `AttentionSampler`."""
 
 from typing import TYPE_CHECKING
