@@ -14,6 +14,7 @@ from keras import layers, ops
 
 EPSILON = 1e-5  # of the layer normalizations
 _HIDDEN = 4  # the width of the hidden layer, in widths of the block
+_STEEPEST = 4  # the slope of the last head
 _EXCLUDED = -1e9  # the score of what may not be seen; the softmax makes it 0
 
 Shape = tuple[int | None, ...]
@@ -25,7 +26,7 @@ class CausalAttention(layers.Layer):  # type: ignore[misc]
 
     The layer has no weights. The queries are those of the last positions of the keys. Each head
     reads its part of the features and subtracts from a score its slope times the distance. The
-    slopes are in equal ratios from 1 / context to 1: the last head looks at what is near. Farther
+    slopes are in equal ratios from 1 / context to 4: the last head looks at what is near. Farther
     than `context` positions, nothing is seen.
 
     Args:
@@ -82,7 +83,7 @@ class CausalAttention(layers.Layer):  # type: ignore[misc]
         queries = ops.arange(num_queries) + (num_keys - num_queries)
         distance = ops.expand_dims(queries, 1) - ops.expand_dims(ops.arange(num_keys), 0)
         is_seen = ops.logical_and(distance >= 0, distance < self.context)
-        slopes = np.geomspace(1 / self.context, 1, self.heads).reshape(-1, 1, 1)
+        slopes = np.geomspace(1 / self.context, _STEEPEST, self.heads).reshape(-1, 1, 1)
         penalties = -ops.convert_to_tensor(slopes, "float32") * ops.cast(distance, "float32")
         return ops.where(is_seen, penalties, _EXCLUDED)
 

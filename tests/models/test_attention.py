@@ -27,7 +27,7 @@ def test_attention_is_that_of_its_definition(num_queries, num_keys):
     key, value = generator.normal(size=(2, 2, num_keys, 8)).astype("float32")
     layer = CausalAttention(heads=2, context=CONTEXT)
     result = np.asarray(layer(query, key, value))
-    for head, slope in enumerate([1 / CONTEXT, 1]):
+    for head, slope in enumerate([1 / CONTEXT, 4]):
         part = slice(4 * head, 4 * head + 4)
         for example in range(2):
             weights = expected_weights(query[example, :, part], key[example, :, part], slope)
