@@ -21,7 +21,7 @@ from dltlab.errors import Invalid, NotFound
 from dltlab.paths import data_dir
 
 Dataset = DatasetCard | ImportedDataset
-ImageDataset = ImageCard | ImportedDataset
+ImageDataset = ImageCard | ImportedDataset  # what `info` returns for a data set of images
 
 
 def info(name: str) -> Dataset:

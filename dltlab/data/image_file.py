@@ -12,8 +12,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+# What to do with an image that is not square. See `import_images`.
 Resize = Literal["crop", "squash", "fit"]
-RESIZES: tuple[Resize, ...] = get_args(Resize)
+RESIZES: tuple[Resize, ...] = get_args(Resize)  # all values of `Resize`
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 MIN_SIDE = 8  # pixels; an image with a shorter side shows nothing

@@ -38,7 +38,7 @@ def fork_as(
         path: Where `become_forks` listens; only root can reach it.
         arguments: What `become_forks` returns in the fork.
         environment: All variables of the fork.
-        limits: Of its resources, by the names of `resource` without RLIMIT_, as "DATA".
+        limits: Of its resources, by the names of `resource` without `RLIMIT_`, as "DATA".
         groups: A folder with a control group for each account, by its name.
 
     Raises:

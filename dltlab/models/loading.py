@@ -12,7 +12,7 @@ import dltlab.models.attention
 import dltlab.models.normalization  # noqa: F401 - registers the layer that AlexNet's file names
 from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
 
-MODEL_FILE = "model.keras"  # in the folder of a training run
+MODEL_FILE = "model.keras"  # the name of the model in the folder of a training run
 
 
 def load_model(

@@ -52,4 +52,4 @@ def _find_backends() -> Iterator[Backend]:
 
 
 _REGISTRY = {backend.name: backend for backend in _find_backends()}
-BACKENDS = tuple(sorted(_REGISTRY))
+BACKENDS = tuple(sorted(_REGISTRY))  # the names of the backends
