@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab check test build lock clean
+.PHONY: help lab check test build docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: check ## set up, then run the static checks and every test
 
 build: $(READY) ## build the notebooks from solutions/*.py
 	@$(BIN)/dltlab build
+
+docs: $(READY) ## build the site in dist/site; a warning is an error
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d dist/doctrees $(SITE_OPTIONS) docs dist/site
+	@echo "The site is dist/site/index.html."
 
 # The environment is set up again only when these files have changed. The marker file is written last,
 # so that an interrupted set-up is repeated.
@@ -60,11 +64,11 @@ COMPILE = $(or $(UV),$(BIN)/uv) pip compile pyproject.toml --quiet --upgrade --u
 lock: ## rewrite requirements.lock and binder/requirements.txt from pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(if $(UV),,$(BIN)/python -m pip install --quiet uv)
-	$(COMPILE) --extra test --extra inference --extra batch --extra pretrained --extra profile --extra workshop \
+	$(COMPILE) --extra test --extra inference --extra batch --extra pretrained --extra profile --extra workshop --extra docs \
 	  --output-file requirements.lock
 	$(COMPILE) --extra inference --extra batch --constraint requirements.lock --output-file binder/requirements.txt
 	sed -i.old 's/^tensorflow==/tensorflow-cpu==/' binder/requirements.txt && rm binder/requirements.txt.old
 
 clean: ## remove the environment and caches; never a learner's workspace
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) dist docs/course docs/files docs/gallery.md docs/reference .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
 	find dltlab tests solutions -name __pycache__ -type d -prune -exec rm -rf {} +
