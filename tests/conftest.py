@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.batch.fake_execution",
     "tests.coverage_pause",
     "tests.device_fixtures",
+    "tests.docs.site",
     "tests.kernel_fixtures",
     "tests.slurm_fixtures",
     "tests.workshop.namespace",
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 LONG_MODULES = (
     *("test_readme.py", "test_prepare.py", "test_replicas.py", "test_supervisor.py"),
-    *("test_batch_kills.py", "test_fitting.py"),
+    *("test_batch_kills.py", "test_fitting.py", "test_site.py"),
 )
 LONG_FOLDERS = ("browser", "checks", "notebooks")  # each of their tests is a whole lab
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from dltlab import paths
 from dltlab.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -77,6 +78,18 @@ def test_every_call_of_a_function_fits_its_signature(path):
 
 
 @every_document
+def test_every_environment_variable_exists(path):
+    known = {value for value in vars(paths).values() if isinstance(value, str)}
+
+    assert set(re.findall(r"\bDLTLAB_[A-Z_]+\b", path.read_text())) <= known
+
+
+@pytest.mark.parametrize(
+    "path",
+    # tests/docs/test_site.py looks at the links of the site's pages, also to what is generated.
+    [path for path in DOCUMENTS if REPOSITORY / "docs" not in path.parents],
+    ids=lambda path: str(path.relative_to(REPOSITORY)),
+)
 def test_every_relative_link_leads_to_a_file(path):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
 

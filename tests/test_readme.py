@@ -1,7 +1,8 @@
-"""The commands and scripts in README.md run as they are written, on data sets that are shortened.
+"""The commands and scripts in README.md and in the guide run as they are written.
 
-They run from top to bottom in one folder, as a reader would run them. Of lab 01 the first cells
-run: tests/notebooks and tests/browser run all of them.
+Those of a document run from top to bottom in one folder, as a reader would run them, on data sets
+that are shortened. Of lab 01 the first cells run: tests/notebooks and tests/browser run all of
+them. What a page of the guide takes from another document runs with that one.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ IMPORT_NOISE = "oneDNN|cuda drivers|absl::"  # hidden where dltlab is imported b
 # What these commands start is tested elsewhere; it installs packages, opens a browser or is slow.
 NOT_RUN = ("make ", "pip ", "dltlab lab", "dltlab workshop", "sudo ", "pytest --nbval")
 SERVER = "dltlab serve"
+DOCUMENTS = ["README.md", *(f"docs/guide/{name}.md" for name in ("batch", "data", "learn"))]
 
 LAB_01 = "workspace/01_first_network.ipynb"
 FIRST_LEFT_OUT = "### Build it and train it"  # the heading of lab 01 from which cells are left out
@@ -51,16 +53,16 @@ sha256 = "{sha256}"
 
 
 class Block(NamedTuple):
-    """A block of code in the README that runs: its language, "" for a shell, and its text."""
+    """A block of code that runs: its language, "" for a shell, and its text."""
 
     line: int
     language: str
     text: str
 
 
-def blocks() -> list[Block]:
-    text = (REPOSITORY / "README.md").read_text()
-    matches = re.finditer(r"(?ms)^```(\w*)\n(.*?)^```", text)
+def blocks(document: Path) -> list[Block]:
+    text = document.read_text()
+    matches = re.finditer(r"(?ms)^```([^\n]*)\n(.*?)^```", text)
     found = [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in matches]
     return [block for block in found if block.language in ("", "python")]
 
@@ -119,6 +121,14 @@ def environment(folder: Path, shared_runtime: Path) -> dict[str, str]:
     }
 
 
+def test_no_other_page_of_the_guide_has_blocks_that_run():
+    pages = (path for path in (REPOSITORY / "docs").glob("*/*.md") if blocks(path))
+
+    names = {str(path.relative_to(REPOSITORY)) for path in pages}
+
+    assert names == {*DOCUMENTS} - {"README.md"}
+
+
 def run(
     command: list[str],
     folder: Path,
@@ -145,13 +155,16 @@ def serve(command: str, folder: Path, environment: dict[str, str]) -> None:
     server.communicate(timeout=HANG_SECONDS)
 
 
-def test_the_blocks_of_the_readme_run_as_they_are_written(folder, environment):
-    for language, neighbors in groupby(blocks(), lambda block: block.language):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_blocks_of_a_document_run_as_they_are_written(document, folder, environment):
+    found = blocks(REPOSITORY / document)
+    assert found
+    for language, neighbors in groupby(found, lambda block: block.language):
         if language == "python":
             run_scripts([*neighbors], folder, environment)
             continue
         for block in neighbors:
-            print(f"README.md:{block.line}")
+            print(f"{document}:{block.line}")
             run_commands(block, folder, environment)
 
 
