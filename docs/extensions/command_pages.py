@@ -1,6 +1,7 @@
 """Write the reference of the command line from the commands themselves."""
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ Every command of ``dltlab``, as its ``--help`` shows it.
 .. highlight:: none
 """
 
+_WIDTH = 76  # of the text, which a page of 1,280 pixels shows whole
+
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Yield the words and the object of each command that does something."""
@@ -41,12 +44,14 @@ def section(words: str, command: Any) -> str:
     """Return the section of a command, in reStructuredText, with its help as it is printed."""
     context = command.make_context(words, [], resilient_parsing=True)
     usage = " ".join(command.collect_usage_pieces(context))
-    lines = [f"{words} {usage}", "", *inspect.cleandoc(command.help or "").splitlines()]
+    lines = [f"{words} {usage}"]
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        lines += ["", *textwrap.wrap(paragraph, _WIDTH)]
     for parameter in command.params:
-        record = parameter.get_help_record(context)
-        if record:
-            lines += ["", f"  {record[0]}", f"      {record[1]}"]
-    block = "\n".join(f"   {line}".rstrip() for line in lines)
+        if record := parameter.get_help_record(context):
+            description = textwrap.indent(textwrap.fill(record[1], _WIDTH - 6), 6 * " ")
+            lines += ["", f"  {record[0]}", *description.splitlines()]
+    block = textwrap.indent("\n".join(lines), "   ")
     return f"{words}\n{'-' * len(words)}\n\n.. code-block:: none\n\n{block}\n"
 
 
