@@ -16,6 +16,7 @@ from sphinx.util.typing import ExtensionMetadata
 from dltlab.course import Course, Lab
 
 _IMAGE = re.compile(r'<img alt="([^"]*)"([^>]*) src="data:image/(\w+);base64,([^"]+)">')
+_RECORD = "application/scrapbook.scrap.json+json"
 _COLOR = re.compile(r"(?<!-)color: #[0-9a-f]{6}")
 _STYLE = re.compile(r"<style\b.*?</style>\s*", re.DOTALL)
 
@@ -91,6 +92,15 @@ def split_figures(lab: str, notebook: Any) -> Iterator[Figure]:
             output["data"]["text/html"] = _on_page(markup)
 
 
+def drop_records(notebook: Any) -> None:
+    """Leave out what `dltlab.record` writes for programs: no notebook shows it, either."""
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [
+                output for output in cell.outputs if _RECORD not in output.get("data", {})
+            ]
+
+
 def _on_page(markup: str) -> str:
     """Return an output as HTML without JupyterLab's styles, and with tables that scroll."""
     markup = _STYLE.sub("", markup)
@@ -140,6 +150,7 @@ def write_pages(folder: Path, files: Path, repository: str, branch: str) -> None
     figures: dict[str, list[Figure]] = {}
     for lab in labs:
         notebook = nbformat.read(course.solutions / f"{lab.name}.ipynb", 4)
+        drop_records(notebook)
         figures[lab.name] = list(split_figures(lab.name, notebook))
         links = nbformat.v4.new_markdown_cell(launch_links(lab.name, repository, branch))
         notebook.cells.insert(1, links)

@@ -3,7 +3,7 @@ import base64
 import nbformat
 
 from dltlab.course import Course
-from docs.extensions.course_pages import launch_links, split_figures, write_pages
+from docs.extensions.course_pages import drop_records, launch_links, split_figures, write_pages
 
 
 def notebook(*outputs):
@@ -36,6 +36,17 @@ def test_the_styles_of_jupyterlab_are_left_out_and_tables_scroll():
     assert executed.cells[0].outputs[0].data["text/html"] == (
         '<div class="dltlab-table" tabindex="0"><table></table></div>'
     )
+
+
+def test_recorded_metrics_are_left_out():
+    executed = notebook("<p>shown</p>")
+    record = {"application/scrapbook.scrap.json+json": {"name": "accuracy", "data": 0.9}}
+    executed.cells[0].outputs.append(nbformat.v4.new_output("display_data", record))
+
+    drop_records(executed)
+
+    (output,) = executed.cells[0].outputs
+    assert output.data == {"text/html": "<p>shown</p>"}
 
 
 def test_a_lab_is_run_on_binder_and_colab_from_the_repository():
