@@ -64,7 +64,7 @@ COMPILE = $(or $(UV),$(BIN)/uv) pip compile pyproject.toml --quiet --upgrade --u
 lock: ## rewrite requirements.lock and binder/requirements.txt from pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(if $(UV),,$(BIN)/python -m pip install --quiet uv)
-	$(COMPILE) --extra test --extra inference --extra batch --extra pretrained --extra profile --extra workshop --extra docs \
+	$(COMPILE) --extra test --extra inference --extra batch --extra pretrained --extra profile --extra workshop --extra science --extra docs \
 	  --output-file requirements.lock
 	$(COMPILE) --extra inference --extra batch --constraint requirements.lock --output-file binder/requirements.txt
 	sed -i.old 's/^tensorflow==/tensorflow-cpu==/' binder/requirements.txt && rm binder/requirements.txt.old

@@ -11,6 +11,7 @@ from .catalog import (
 )
 from .contact_sheet import contact_sheet
 from .corpus import corpus
+from .formats.gravitational_waves import ligo_psd, whitened_chirps
 from .formats.mackey_glass import mackey_glass
 from .image_file import RESIZES, Resize, UnusableImage, read_image
 from .image_import import import_images
@@ -34,6 +35,7 @@ __all__ = [
     "fetch",
     "import_images",
     "info",
+    "ligo_psd",
     "list_datasets",
     "load",
     "mackey_glass",
@@ -45,6 +47,7 @@ __all__ = [
     "series",
     "text",
     "verify",
+    "whitened_chirps",
     "windows",
     "write_provenance",
 ]

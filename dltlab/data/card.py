@@ -15,7 +15,7 @@ Sentence = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0)]
-Kind = Literal["images", "text", "series", "table"]
+Kind = Literal["images", "text", "series", "table", "signals"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 ALL = "all"  # in place of a split's name: all splits, one after the other
@@ -242,7 +242,7 @@ class TextCard(DatasetCard):
 
 
 class SeriesCard(DatasetCard):
-    """A series of numbers."""
+    """A series of numbers, in one channel or in several."""
 
     kind = "series"
 
@@ -255,7 +255,7 @@ class SeriesCard(DatasetCard):
 
     @abstractmethod
     def read(self, split: str) -> np.ndarray:
-        """Return the values of a split, or of "all", float32 `(n,)`.
+        """Return the values of a split, or of "all", float32 `(n,)`, or `(n, channels)`.
 
         Raises:
             LabError: The files are not available or damaged.
@@ -289,6 +289,49 @@ class TableCard(DatasetCard):
 
         Returns:
             The features, float32 `(n, k)`; the labels, int64 `(n,)` for classes, else float32.
+
+        Raises:
+            LabError: The files are not available or damaged.
+        """
+
+
+class SignalCard(DatasetCard):
+    """Windows of a signal, each with a label.
+
+    Attributes:
+        sampling_rate: In Hz.
+        seconds: The length of a window.
+        dtype: The dtype of the windows that `load` returns.
+        class_names: The names of the classes; a label is an index into this list.
+    """
+
+    kind = "signals"
+
+    splits: Mapping[SplitName, SizedSplit]
+    sampling_rate: PositiveInt
+    seconds: Annotated[float, Field(gt=0)]
+    dtype: Literal["float32"]
+    class_names: Annotated[list[Sentence], Field(min_length=2)]
+
+    @property
+    def samples(self) -> int:
+        """The number of samples in a window."""
+        return round(self.seconds * self.sampling_rate)
+
+    @property
+    def contents(self) -> str:
+        """The number of windows, their length, and the number of classes."""
+        return (
+            f"{self.total_size:,} windows of {self.samples:,} samples, "
+            f"{len(self.class_names)} classes"
+        )
+
+    @abstractmethod
+    def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the windows of a split, or of "all".
+
+        Returns:
+            The windows, float32 `(n, samples)`; the labels, int64 `(n,)`.
 
         Raises:
             LabError: The files are not available or damaged.

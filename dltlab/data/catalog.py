@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dltlab.data import store
-from dltlab.data.card import DatasetCard, ImageCard, TableCard
+from dltlab.data.card import DatasetCard, ImageCard, SignalCard, TableCard
 from dltlab.data.card_files import card_names, read_card
 from dltlab.data.class_table import class_table_lines
 from dltlab.data.imported import ImportedDataset
@@ -213,7 +213,9 @@ def _describe_card(card: DatasetCard) -> Iterator[tuple[str, str]]:
         yield name, f"{split.size:,}" if split.size else "depends on the version of Python"
     if isinstance(card, TableCard):
         yield "features", ", ".join(card.features)
-    if isinstance(card, ImageCard | TableCard) and card.class_names:
+    if isinstance(card, SignalCard):
+        yield "sampling rate", f"{card.sampling_rate:,} Hz"
+    if isinstance(card, ImageCard | TableCard | SignalCard) and card.class_names:
         yield "classes", ", ".join(card.class_names)
     yield "location", _location(card)
     for file in card.files:

@@ -7,7 +7,7 @@ import numpy as np
 
 from dltlab.data import pipeline
 from dltlab.data.augment import Augmentation
-from dltlab.data.card import ALL, SeriesCard, TableCard, TextCard
+from dltlab.data.card import ALL, SeriesCard, SignalCard, TableCard, TextCard
 from dltlab.data.catalog import Dataset, ImageDataset, info
 from dltlab.data.decoded_copy import decoded_copy
 from dltlab.data.imported import ImportedDataset
@@ -35,8 +35,9 @@ def load(
     """Load a data set as a `tf.data.Dataset`.
 
     An element is an image, float32 `(height, width, channels)` in [0, 1], with its int64 label; or
-    the row of a table, float32 `(k,)`, with its label; or a text, a scalar string; or a value of a
-    series, a float32 scalar.
+    the row of a table, float32 `(k,)`, with its label; or a window of a signal, float32
+    `(samples,)`, with its label; or a text, a scalar string; or a value of a series, a float32
+    scalar, or `(channels,)`.
 
     Args:
         name: As in "mnist"; "pets" for the newest version of an imported data set, "pets@1" for a
@@ -44,8 +45,8 @@ def load(
         split: One of the data set's splits, or "all".
         batch_size: The number of elements in a batch; the last batch may be smaller. None: no
             batches.
-        shuffle: Whether every epoch has an order of its own; by default only training images and
-            the training rows of a table do.
+        shuffle: Whether every epoch has an order of its own; by default only training images,
+            rows and windows do.
         augment: The result of `augmentation`, or a function of a batch of images and labels that
             returns such a batch.
         cache: Where decoded images are kept: in "memory"; on "disk", in a file mapped into memory,
@@ -76,34 +77,35 @@ def load(
         pipeline.check_arguments(num_rows, batch_size, seed, shard)
         element, rows, change = _take_from(columns), np.arange(num_rows), None
     if shuffle is None:
-        shuffle = split == "train" and isinstance(dataset, ImageDataset | TableCard)
+        shuffle = split == "train" and isinstance(dataset, ImageDataset | TableCard | SignalCard)
     batches = pipeline.batches(element, rows, batch_size, shuffle, seed, shard, change)
     set_origin(batches, dataset)
     return batches
 
 
 def arrays(name: str, split: str = ALL) -> tuple[np.ndarray, np.ndarray]:
-    """Load the images, or the rows of a table, and the labels of a data set.
+    """Load the images, the rows of a table, or the windows of a signal, with their labels.
 
     `digits` comes with scikit-learn. `mnist` is downloaded when it is used for the first time, and
     verified. Where the mirror folder holds only its test images, these are divided into training
     and test images, and a message says so.
 
     Args:
-        name: A data set of images, or a table.
+        name: A data set of images, or of windows of a signal, or a table.
         split: One of its splits, or "all": one after the other, in their original order.
 
     Returns:
-        float32 images `(n, height, width, channels)` in [0, 1], or rows `(n, k)`; and int64 labels
-        `(n,)`, or float32 numbers where the labels of a table are no classes.
+        float32 images `(n, height, width, channels)` in [0, 1], rows `(n, k)`, or windows
+        `(n, samples)`; and int64 labels `(n,)`, or float32 numbers where the labels of a table are
+        no classes.
 
     Raises:
         NotFound: There is no such data set or split.
-        Invalid: It holds neither images nor a table.
+        Invalid: It holds no images, no table and no windows of a signal.
         LabError: The files of the data set are not available or damaged.
     """
     dataset = _dataset(name, split)
-    if isinstance(dataset, TableCard):
+    if isinstance(dataset, TableCard | SignalCard):
         return dataset.read(split)
     if not isinstance(dataset, ImageDataset):
         raise _wrong_kind(dataset, "images")
@@ -126,7 +128,7 @@ def text(name: str, split: str = ALL) -> str:
 
 
 def series(name: str, split: str = ALL) -> np.ndarray:
-    """Load the values of a series, float32 `(n,)`.
+    """Load the values of a series, float32 `(n,)`, or `(n, channels)`.
 
     Raises:
         NotFound: There is no such data set or split.
@@ -177,8 +179,8 @@ def _change(augment: pipeline.Augment | None, dataset: ImageDataset) -> Callable
 
 
 def _columns(dataset: Dataset, split: str) -> tuple[Any, ...]:
-    """Return the rows and labels of a table, the documents of a text, or the values of a series."""
-    if isinstance(dataset, TableCard):
+    """Return rows or windows with their labels, documents of a text, or values of a series."""
+    if isinstance(dataset, TableCard | SignalCard):
         return dataset.read(split)
     assert isinstance(dataset, TextCard | SeriesCard)
     return (dataset.read(split),)

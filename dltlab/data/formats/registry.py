@@ -16,7 +16,8 @@ def register(name: str) -> Callable[[type[CardT]], type[CardT]]:
     """Register a card class as the format `name`, the value of `format` in a card.
 
     The class declares the keys of the card, as fields of a pydantic model, and reads the data: it
-    derives from `ImageCard`, `TextCard` or `SeriesCard` and implements their abstract methods.
+    derives from `ImageCard`, `TextCard`, `SeriesCard`, `TableCard` or `SignalCard` and implements
+    their abstract methods.
     """
 
     def decorate(card_class: type[CardT]) -> type[CardT]:

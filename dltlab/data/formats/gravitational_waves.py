@@ -1,7 +1,3 @@
-# A draft of dltlab/data/formats/gravitational_waves.py. Its functions were executed, and
-# compared with sketches; mypy has not seen it. Export
-# `ligo_psd`, `waveform` and `whitened_chirps` from dltlab/data/__init__.pyi. `SignalCard` is new
-# in dltlab/data/card.py; see 13_signal_card.py. The card is 13_gravitational_waves.toml.
 """Gravitational waves of merging black holes in the noise of a detector, from a seed."""
 
 from typing import Annotated, cast
@@ -115,7 +111,7 @@ def ligo_psd(frequencies: np.ndarray) -> np.ndarray:
     """Return the noise of an Advanced LIGO detector at its design sensitivity.
 
     It is an analytic fit to the zero-detuned high-power design (P. Ajith, Phys. Rev. D 84, 084037,
-    2011, arXiv:1107.1267, equation 4.7), whose square root is within 5% of that design between 30
+    2011, arXiv:1107.1267, equation 4.7), whose square root is within 6% of that design between 30
     and 2,000 Hz.
 
     Args:
@@ -130,7 +126,9 @@ def ligo_psd(frequencies: np.ndarray) -> np.ndarray:
     )
 
 
-def waveform(frequencies: np.ndarray, mass_1: np.ndarray, mass_2: np.ndarray) -> np.ndarray:
+def waveform(
+    frequencies: np.ndarray, mass_1: np.ndarray | float, mass_2: np.ndarray | float
+) -> np.ndarray:
     """Return the spectra of gravitational waves of two black holes that merge.
 
     The waveform is IMRPhenomA, for black holes that do not spin: inspiral, merger and ringdown in

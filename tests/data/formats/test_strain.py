@@ -1,17 +1,17 @@
-# A draft of tests/data/formats/test_strain.py. Those without fixtures were executed
-# once by hand. Its imports are sorted for a dltlab without the module: run `ruff check --fix`.
 """Strain of gravitational-wave detectors: the embedded files, and files that are wrong."""
 
 import hashlib
 import io
+import sys
 
 import h5py
 import numpy as np
 import pytest
-from dltlab.data.formats.strain import read_strain
 
+from dltlab import paths
 from dltlab.data import info, series
-from dltlab.errors import Damaged, Invalid
+from dltlab.data.formats.strain import read_strain
+from dltlab.errors import Damaged, Invalid, Unavailable
 
 CARD = """\
 name = "mine"
@@ -33,6 +33,14 @@ size = 128
 [splits.test]
 size = 192
 """
+
+
+def npz(values, detector="H1", start=100, rate=64, leave_out=None):
+    """Return the bytes of a file that NumPy reads."""
+    arrays = {"strain": values, "detector": detector, "gps_start": start, "sampling_rate": rate}
+    content = io.BytesIO()
+    np.savez(content, **{name: arrays[name] for name in arrays if name != leave_out})
+    return content.getvalue()
 
 
 def hdf5(values, detector="H1", start=100, rate=64, leave_out=None):
@@ -61,9 +69,9 @@ def write_card(tmp_path, monkeypatch):
     folder = tmp_path / "datasets"
     folder.mkdir()
 
-    def write(h1, l1):
-        lines = [CARD]
-        for name, content in (("h1.hdf5", h1), ("l1.hdf5", l1)):
+    def write(h1, l1, suffix=".hdf5"):
+        lines = [CARD.replace(".hdf5", suffix)]
+        for name, content in ((f"h1{suffix}", h1), (f"l1{suffix}", l1)):
             (folder / name).write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
             size = len(content)
@@ -73,8 +81,9 @@ def write_card(tmp_path, monkeypatch):
     return write
 
 
-def test_a_card_gives_one_column_for_each_detector(write_card, strain):
-    write_card(hdf5(strain[:, 0]), hdf5(strain[:, 1], "L1"))
+@pytest.mark.parametrize(("content", "suffix"), [(hdf5, ".hdf5"), (npz, ".npz")])
+def test_a_card_gives_one_column_for_each_detector(write_card, strain, content, suffix):
+    write_card(content(strain[:, 0]), content(strain[:, 1], "L1"), suffix)
     assert series("mine").shape == (320, 2)
     assert series("mine").dtype == np.float32
     assert np.allclose(series("mine"), strain, rtol=1e-6, atol=0)
@@ -115,9 +124,49 @@ def test_a_file_without_a_part_is_damaged(strain, part):
         read_strain(hdf5(strain[:, 0], leave_out=part), "mine.hdf5")
 
 
-def test_a_file_that_is_no_hdf5_file_is_damaged():
-    with pytest.raises(Damaged, match=r"mine\.hdf5 is not a file of strain"):
-        read_strain(b"nothing of the kind", "mine.hdf5")
+@pytest.mark.parametrize("part", ["strain", "detector", "gps_start", "sampling_rate"])
+def test_an_npz_file_without_an_array_is_damaged(strain, part):
+    with pytest.raises(Damaged, match=r"mine\.npz is not a file of strain"):
+        read_strain(npz(strain[:, 0], leave_out=part), "mine.npz")
+
+
+@pytest.mark.parametrize("name", ["mine.hdf5", "mine.npz"])
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
+def test_a_file_in_another_format_is_damaged(name, content):
+    with pytest.raises(Damaged, match=f"{name} is not a file of strain"):
+        read_strain(content, name)
+
+
+def test_a_file_with_pickled_objects_is_not_read():
+    with pytest.raises(Damaged, match=r"mine\.npz is not a file of strain"):
+        read_strain(npz(np.array([print, 1.0])), "mine.npz")
+
+
+def test_hdf5_without_h5py_names_the_extra(strain, monkeypatch):
+    content = hdf5(strain[:, 0])
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(Unavailable, match=r"pip install 'dltlab\[science\]'"):
+        read_strain(content, "mine.hdf5")
+
+
+def test_the_embedded_event_is_read_without_h5py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert series("gw150914", "test").shape == (36_864, 2)
+
+
+def test_a_detector_without_a_file_is_refused(write_card, strain):
+    write_card(hdf5(strain[:, 0]), hdf5(strain[:, 1], "L1"))
+    card = paths.card_folders()[-1] / "mine.toml"
+    card.write_text(card.read_text().replace('L1 = "l1.hdf5"', 'V1 = "v1.hdf5"'))
+    with pytest.raises(Invalid, match=r"has no file 'v1\.hdf5'; its files are: h1\.hdf5, l1\.hdf5"):
+        series("mine")
+
+
+def test_infinite_strain_is_refused_as_a_gap_is(write_card, strain):
+    strain[10, 0] = np.inf
+    write_card(hdf5(strain[:, 0]), hdf5(strain[:, 1], "L1"))
+    with pytest.raises(Invalid, match=r"h1\.hdf5 has no data"):
+        series("mine")
 
 
 def test_the_embedded_event_has_two_detectors_without_gaps():

@@ -1,10 +1,8 @@
-# A draft of dltlab/data/formats/strain.py. It was executed once; mypy has not seen it.
-# It needs h5py, which Keras requires: add "h5py>=3.11" to the dependencies, and "h5py" to mypy's
-# modules without types.
-# The cards are 13_gw150914.toml and 13_gw150914_4khz.toml.
-"""The strain that gravitational-wave detectors recorded, in HDF5 files as GWOSC writes them."""
+"""The strain that gravitational-wave detectors recorded, as GWOSC publishes it, or in `.npz`."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,7 +13,7 @@ from pydantic import Field, PositiveInt
 from dltlab.data.card import ALL, FileName, Sentence, SeriesCard
 from dltlab.data.formats.registry import register
 from dltlab.data.verified_files import file_content
-from dltlab.errors import Damaged, Invalid
+from dltlab.errors import Damaged, Invalid, Unavailable
 
 
 @register("strain")
@@ -90,28 +88,56 @@ class Strain:
 
 
 def read_strain(content: bytes, name: str) -> Strain:
-    """Read a file of the Gravitational Wave Open Science Center.
+    """Read the strain of one detector.
+
+    An HDF5 file is one of the Gravitational Wave Open Science Center. An `.npz` file has the arrays
+    `strain` `(n,)`, and as scalars `detector`, `gps_start` and `sampling_rate`.
 
     Args:
         content: The bytes of the file.
-        name: Its name, for errors.
+        name: Its name; one that ends in `.npz` is read with NumPy, any other with h5py.
 
     Raises:
-        Damaged: It is not an HDF5 file with the data sets of GWOSC.
+        Damaged: It does not hold the expected arrays.
+        Unavailable: h5py is not installed.
     """
-    import h5py
-
+    is_npz = name.endswith(".npz")
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            strain = file["strain/Strain"]
-            return Strain(
-                file["meta/Detector"][()].decode(),
-                int(file["meta/GPSstart"][()]),
-                round(1 / float(strain.attrs["Xspacing"])),
-                np.asarray(strain[:], np.float64),
-            )
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        return _read_npz(content) if is_npz else _read_hdf5(content)
+    except (
+        *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError),
+        *(ZeroDivisionError, zipfile.BadZipFile, zlib.error),
+    ) as error:
+        layout = "with the arrays of the format 'strain'" if is_npz else "as GWOSC writes it"
         raise Damaged(
-            f"{name} is not a file of strain as GWOSC writes it: {error}. Download it again, in "
-            "the format HDF5."
+            f"{name} is not a file of strain {layout} ({error}): replace it, or download it again "
+            "in the format HDF5."
         ) from error
+
+
+def _read_npz(content: bytes) -> Strain:
+    with np.load(io.BytesIO(content)) as arrays:
+        return Strain(
+            str(arrays["detector"]),
+            int(arrays["gps_start"]),
+            int(arrays["sampling_rate"]),
+            arrays["strain"].astype(np.float64),
+        )
+
+
+def _read_hdf5(content: bytes) -> Strain:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "Strain in HDF5 needs h5py, which is not installed. Run: pip install 'dltlab[science]'"
+        ) from error
+
+    with h5py.File(io.BytesIO(content), "r") as file:
+        strain = file["strain/Strain"]
+        return Strain(
+            file["meta/Detector"][()].decode(),
+            int(file["meta/GPSstart"][()]),
+            round(1 / float(strain.attrs["Xspacing"])),
+            np.asarray(strain[:], np.float64),
+        )

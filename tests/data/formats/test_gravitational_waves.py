@@ -1,13 +1,10 @@
-# A draft of tests/data/formats/test_gravitational_waves.py. Executed once by hand,
-# except for those with lalsimulation and with TensorFlow. Its imports are sorted for a dltlab
-# without the module: run `ruff check --fix`.
 """Simulated gravitational waves: the waveform, its scale, and the windows of a card."""
 
 import numpy as np
 import pytest
-from dltlab.data.formats.gravitational_waves import PEAK_RANGE, chirps_in_windows
 
-from dltlab.data import arrays, info, ligo_psd, load, waveform, whitened_chirps
+from dltlab.data import arrays, info, ligo_psd, load, whitened_chirps
+from dltlab.data.formats.gravitational_waves import PEAK_RANGE, chirps_in_windows, waveform
 from dltlab.errors import Invalid
 
 FREQUENCIES = np.array([20.0, 50, 100, 150, 200, 250, 350])
@@ -151,10 +148,9 @@ def test_signals_peak_near_the_end_of_their_windows():
 
 
 def test_equal_seeds_give_equal_windows_and_the_splits_differ():
-    card = info("gravitational_waves")
-    first, _ = card.read("validation")
-    again, _ = card.read("validation")
-    other, _ = card.read("test")
+    first, _ = arrays("gravitational_waves", "validation")
+    again, _ = arrays("gravitational_waves", "validation")
+    other, _ = arrays("gravitational_waves", "test")
     assert np.array_equal(first, again)
     assert not np.isclose(first[0], other[: len(first)]).all(axis=1).any()
 
