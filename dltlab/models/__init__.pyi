@@ -1,3 +1,4 @@
+from .chirp import chirp_cnn, deep_chirp_cnn
 from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import Cost, cost, shape_text
 from .efficientnet import efficientnet_lite0, imagenet_class_names
@@ -20,7 +21,9 @@ __all__ = [
     "attention_maps",
     "char_rnn",
     "char_transformer",
+    "chirp_cnn",
     "cost",
+    "deep_chirp_cnn",
     "efficientnet_lite0",
     "googlenet",
     "imagenet_class_names",

@@ -1,5 +1,3 @@
-# A draft of dltlab/models/chirp.py. It was never executed. Export `chirp_cnn` and
-# `deep_chirp_cnn` from dltlab/models/__init__.pyi.
 """Networks for gravitational waves in the data of a detector: `chirp_cnn`, `deep_chirp_cnn`."""
 
 from collections.abc import Sequence

@@ -1,4 +1,3 @@
-# A draft of tests/models/test_chirp.py. It was never executed.
 """The networks for gravitational waves have the published sizes."""
 
 import numpy as np
