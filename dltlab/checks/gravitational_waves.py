@@ -1,6 +1,3 @@
-# A draft of dltlab/checks/gravitational_waves.py. `dltlab verify` found no fault in it, in a
-# copy of the repository with the drafts in their places. Add the module to mypy's modules with
-# answers as learners write them.
 """Exercises of lab 13, Gravitational waves."""
 
 from collections.abc import Iterator
@@ -359,7 +356,10 @@ def smallest_rate():
     ]
 
 
-def events(count: int, seed: int) -> tuple[list, list]:
+Event = tuple[np.ndarray, np.ndarray]
+
+
+def events(count: int, seed: int) -> tuple[list[Event], list[Event]]:
     """Return waves and glitches in noise, each with the template that fits best.
 
     A glitch is a short oscillation, as of an instrument. All have ratios between 6 and 40, after
@@ -427,9 +427,9 @@ def passing(rank, waves, glitches):
     """Return the fraction of the glitches above the threshold that keeps 95% of the waves."""
     scores = []
     for name, pairs in (("wave", waves), ("glitch", glitches)):
-        values = [rank(data.copy(), template.copy()) for data, template in pairs]
+        ranks = [rank(data.copy(), template.copy()) for data, template in pairs]
         with attempt(f"reading your ranks of {len(pairs)} events ({name})"):
-            values = np.array([float(value) for value in values])
+            values = np.array([float(value) for value in ranks])
         require(
             bool(np.isfinite(values).all()),
             f"Your rank of a {name} is {values[~np.isfinite(values)][:1]}: return a finite number.",
