@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _MAX_READ = 512  # symbols that a map is computed for; maps grow with their square
 _ALL_HEADS = "all heads"
+_FAINTEST = 0.1  # strength of a color that is drawn
 # The color stays readable on a light and on a dark page, under text of the page's own color.
 _COLOR = "rgba(86, 180, 233, {:.2f})"
 _ATTENTION_STYLE = """<style>
@@ -25,7 +26,8 @@ class AttentionSampler(TextSampler):
 
     While a text is written, the colors are those for its last character, from which the next one is
     predicted. The slider "Look from" goes back to an earlier one, which is outlined. The darker a
-    character, the larger its weight, relative to the largest one.
+    character, the larger its weight: the strength of a color is the root of the weight, relative to
+    the largest one.
 
     Args:
         model: A network of `models.char_transformer`.
@@ -96,14 +98,14 @@ class AttentionSampler(TextSampler):
         if not 0 <= row < length:
             return _escaped(text)
         weights = self._weights()[row]
-        strengths = weights / max(weights.max(), 1e-9)
+        strengths = np.sqrt(weights / max(weights.max(), 1e-9))  # so that small weights are seen
         parts = [_escaped(text[:unread])]
         for place, character in enumerate(text[unread:]):
             shown = _escaped("↵\n" if character == "\n" else character)
             color = _COLOR.format(strengths[place])
             present = ' class="dltlab-present"' if place == row else ""
             style = "" if present else f' style="background: {color}"'
-            is_plain = strengths[place] < 0.02 and not present
+            is_plain = strengths[place] < _FAINTEST and not present
             parts.append(shown if is_plain else f"<mark{present}{style}>{shown}</mark>")
         return "".join(parts)
 

@@ -51,7 +51,7 @@ def test_colors_are_the_weights_of_the_last_character(model):
     text = "abca" + sampler.write(seed=1)
     control(sampler, "Head").value = "block 2, head 1"
     row = attention_maps(model, VOCABULARY.encode(text))[1, 0, -1]
-    expected = [weight for weight in row[:-1] / row.max() if weight >= 0.02]
+    expected = [strength for strength in np.sqrt(row[:-1] / row.max()) if strength >= 0.1]
     np.testing.assert_allclose(strengths(sampler), expected, atol=0.006)
 
 
