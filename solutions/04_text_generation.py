@@ -925,6 +925,8 @@ if RUN_CHALLENGE:
 # - Set the number that tracks a property to 0 while the network writes, in h and c of `step_model`.
 #   Does the property suffer?
 # - The compressors learn while they read the new text. Let the n-gram update its counts, too.
+# - Lab 19 trains a Transformer on the same text, in the same time. Which of the two networks needs
+#   fewer bits?
 
 # %% [markdown]
 # ## References

@@ -1,6 +1,3 @@
-# Part of the draft of lab 19: becomes dltlab/checks/attention.py, and "dltlab.checks.attention"
-# joins the modules in pyproject.toml whose answers need no annotations.
-# `dltlab verify attention` finds no fault; no learner has read the sentences yet.
 """Exercises of lab 19, Attention."""
 
 from collections import Counter
