@@ -1,6 +1,9 @@
 # Part of the draft of lab 19: becomes benchmarks/char_transformer.py, with a row in
-# benchmarks/README.md. It was never run; both networks were built once (804,096 and 810,049
-# parameters). OUR_PEAK, OUR_DECAY and OUR_BATCH_SIZE are guesses: tune them on another seed.
+# benchmarks/README.md. Both parts ran to their end with 20 iterations instead of 2,000; no result
+# of the whole race is known. With other programs on 2 cores, the script estimated 315 s for
+# nanoGPT's iterations, so the race takes more than ten minutes there. If the estimate is too long,
+# dltlab's schedule ends after nanoGPT has ended, and `summarize` compares it before its end.
+# OUR_PEAK, OUR_DECAY and OUR_BATCH_SIZE are guesses: tune them on another seed.
 """Measure how fast a small Transformer learns text, beside nanoGPT's settings for a CPU.
 
     python benchmarks/char_transformer.py [race] [writing] [--seed 1] [--json]
