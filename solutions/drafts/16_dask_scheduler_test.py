@@ -1,9 +1,10 @@
-# A draft of tests/distribute/test_dask_scheduler.py. It was never executed; a script like its first
-# test ran once, with one worker: all servers listened on 127.0.0.1, and all processes ended.
+# A draft of tests/distribute/test_dask_scheduler.py. It passed once, in its place.
 """A scheduler and workers in processes of their own: who may connect, and that all of them end."""
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -57,6 +58,29 @@ def test_an_exception_in_the_block_ends_all_processes(
         fail_in_the_block()
     assert children
     assert not list(tmp_path.iterdir())
+    wait_until(lambda: not any(map(is_alive, children)))
+
+
+def test_a_killed_process_leaves_no_scheduler_and_no_workers() -> None:
+    script = """
+import time
+from distributed import Client
+from dltlab.distribute import dask_scheduler
+if __name__ == "__main__":
+    with dask_scheduler(1) as (address, security):
+        with Client(address, security=security) as client:
+            client.wait_for_workers(1)
+            print("ready", flush=True)
+            time.sleep(600)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    with owner.stdout:
+        assert owner.stdout.readline() == "ready\n"
+        children = psutil.Process(owner.pid).children(recursive=True)
+        assert len(children) >= 3  # the scheduler, the worker and its process
+        owner.kill()
+        owner.wait()
     wait_until(lambda: not any(map(is_alive, children)))
 
 

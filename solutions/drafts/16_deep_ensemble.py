@@ -1,5 +1,5 @@
 # A draft of dltlab/models/deep_ensemble.py, for lab 16; `dltlab/models/__init__.pyi` exports
-# deep_ensemble. It ran once by hand: a training of 150 steps with 5 members took 0.11 CPU s.
+# deep_ensemble. In its place, its tests passed, and ruff and mypy found nothing.
 """Several small networks that learn the same and are computed at once: `deep_ensemble`."""
 
 from typing import Any
