@@ -15,7 +15,7 @@ from .formats.gravitational_waves import ligo_psd, whitened_chirps
 from .formats.mackey_glass import mackey_glass
 from .image_file import RESIZES, Resize, UnusableImage, read_image
 from .image_import import import_images
-from .load import arrays, load, series, text
+from .load import arrays, load, molecules, series, text
 from .profile import profile_pipeline
 from .provenance import read_provenance, write_provenance
 from .vocabulary import Vocabulary
@@ -39,6 +39,7 @@ __all__ = [
     "list_datasets",
     "load",
     "mackey_glass",
+    "molecules",
     "profile_pipeline",
     "read_image",
     "read_provenance",

@@ -9,13 +9,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from dltlab.data.packed_images import PackedImages
+from dltlab.data.padded_molecules import Molecules
 from dltlab.errors import Invalid
 
 Sentence = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0)]
-Kind = Literal["images", "text", "series", "table", "signals"]
+Kind = Literal["images", "text", "series", "table", "signals", "molecules"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 ALL = "all"  # in place of a split's name: all splits, one after the other
@@ -332,6 +333,34 @@ class SignalCard(DatasetCard):
 
         Returns:
             The windows, float32 `(n, samples)`; the labels, int64 `(n,)`.
+
+        Raises:
+            LabError: The files are not available or damaged.
+        """
+
+
+class MoleculesCard(DatasetCard):
+    """Conformations of molecules, with energies.
+
+    Attributes:
+        method: How the energies were computed, with versions.
+        parts: What the test split consists of, and a name for the training molecules.
+    """
+
+    kind = "molecules"
+
+    splits: Mapping[SplitName, SizedSplit]
+    method: Sentence
+    parts: Annotated[list[Sentence], Field(min_length=1)]
+
+    @property
+    def contents(self) -> str:
+        """The number of conformations."""
+        return f"{self.total_size:,} conformations of molecules"
+
+    @abstractmethod
+    def read(self, split: str) -> Molecules:
+        """Return the conformations of a split, or of "all".
 
         Raises:
             LabError: The files are not available or damaged.

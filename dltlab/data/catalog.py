@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dltlab.data import store
-from dltlab.data.card import DatasetCard, ImageCard, SignalCard, TableCard
+from dltlab.data.card import DatasetCard, ImageCard, MoleculesCard, SignalCard, TableCard
 from dltlab.data.card_files import card_names, read_card
 from dltlab.data.class_table import class_table_lines
 from dltlab.data.imported import ImportedDataset
@@ -217,6 +217,9 @@ def _describe_card(card: DatasetCard) -> Iterator[tuple[str, str]]:
         yield "sampling rate", f"{card.sampling_rate:,} Hz"
     if isinstance(card, ImageCard | TableCard | SignalCard) and card.class_names:
         yield "classes", ", ".join(card.class_names)
+    if isinstance(card, MoleculesCard):
+        yield "method", card.method
+        yield "parts", ", ".join(card.parts)
     yield "location", _location(card)
     for file in card.files:
         yield "file", f"{file.name}, {file.size / 1e6:,.2f} MB, SHA-256 {file.sha256}"

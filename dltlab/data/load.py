@@ -1,4 +1,4 @@
-"""Load data sets as `tf.data` pipelines, as arrays, as text and as series."""
+"""Load data sets as `tf.data` pipelines, as arrays, text, series and molecules."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -7,11 +7,12 @@ import numpy as np
 
 from dltlab.data import pipeline
 from dltlab.data.augment import Augmentation
-from dltlab.data.card import ALL, SeriesCard, SignalCard, TableCard, TextCard
+from dltlab.data.card import ALL, MoleculesCard, SeriesCard, SignalCard, TableCard, TextCard
 from dltlab.data.catalog import Dataset, ImageDataset, info
 from dltlab.data.decoded_copy import decoded_copy
 from dltlab.data.imported import ImportedDataset
 from dltlab.data.packed_images import PackedImages
+from dltlab.data.padded_molecules import Molecules
 from dltlab.data.provenance import set_origin
 from dltlab.errors import Invalid, NotFound
 
@@ -37,7 +38,8 @@ def load(
     An element is an image, float32 `(height, width, channels)` in [0, 1], with its int64 label; or
     the row of a table, float32 `(k,)`, with its label; or a window of a signal, float32
     `(samples,)`, with its label; or a text, a scalar string; or a value of a series, a float32
-    scalar, or `(channels,)`.
+    scalar, or `(channels,)`; or a molecule: atomic numbers, uint8 `(atoms,)`, padded with 0,
+    positions, float32 `(atoms, 3)`, in angstroms, and the energy, a float64 scalar, in hartree.
 
     Args:
         name: As in "mnist"; "pets" for the newest version of an imported data set, "pets@1" for a
@@ -46,7 +48,7 @@ def load(
         batch_size: The number of elements in a batch; the last batch may be smaller. None: no
             batches.
         shuffle: Whether every epoch has an order of its own; by default only training images,
-            rows and windows do.
+            rows, windows and molecules do.
         augment: The result of `augmentation`, or a function of a batch of images and labels that
             returns such a batch.
         cache: Where decoded images are kept: in "memory"; on "disk", in a file mapped into memory,
@@ -77,7 +79,8 @@ def load(
         pipeline.check_arguments(num_rows, batch_size, seed, shard)
         element, rows, change = _take_from(columns), np.arange(num_rows), None
     if shuffle is None:
-        shuffle = split == "train" and isinstance(dataset, ImageDataset | TableCard | SignalCard)
+        kinds = ImageDataset | TableCard | SignalCard | MoleculesCard
+        shuffle = split == "train" and isinstance(dataset, kinds)
     batches = pipeline.batches(element, rows, batch_size, shuffle, seed, shard, change)
     set_origin(batches, dataset)
     return batches
@@ -141,6 +144,20 @@ def series(name: str, split: str = ALL) -> np.ndarray:
     return dataset.read(split)
 
 
+def molecules(name: str, split: str = ALL) -> Molecules:
+    """Load conformations of molecules with their energies.
+
+    Raises:
+        NotFound: There is no such data set or split.
+        Invalid: It does not hold molecules.
+        LabError: The files of the data set are not available or damaged.
+    """
+    dataset = _dataset(name, split)
+    if not isinstance(dataset, MoleculesCard):
+        raise _wrong_kind(dataset, "molecules")
+    return dataset.read(split)
+
+
 def _dataset(name: str, split: str) -> Dataset:
     """Return the data set `name`, which has the split `split`.
 
@@ -179,9 +196,12 @@ def _change(augment: pipeline.Augment | None, dataset: ImageDataset) -> Callable
 
 
 def _columns(dataset: Dataset, split: str) -> tuple[Any, ...]:
-    """Return rows or windows with their labels, documents of a text, or values of a series."""
+    """Return what the elements of a data set without images consist of, one array for each."""
     if isinstance(dataset, TableCard | SignalCard):
         return dataset.read(split)
+    if isinstance(dataset, MoleculesCard):
+        content = dataset.read(split)
+        return content.numbers, content.positions, content.energies
     assert isinstance(dataset, TextCard | SeriesCard)
     return (dataset.read(split),)
 

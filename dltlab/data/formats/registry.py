@@ -16,8 +16,8 @@ def register(name: str) -> Callable[[type[CardT]], type[CardT]]:
     """Register a card class as the format `name`, the value of `format` in a card.
 
     The class declares the keys of the card, as fields of a pydantic model, and reads the data: it
-    derives from `ImageCard`, `TextCard`, `SeriesCard`, `TableCard` or `SignalCard` and implements
-    their abstract methods.
+    derives from a card class of `dltlab.data.card`, such as `ImageCard`, and implements its
+    abstract methods.
     """
 
     def decorate(card_class: type[CardT]) -> type[CardT]:

@@ -1,4 +1,3 @@
-# A draft of tests/data/formats/test_molecules.py. It was never executed.
 """Molecules in an .npz file: padding, parts and splits, and what is refused."""
 
 from pathlib import Path
@@ -105,3 +104,21 @@ def test_another_file_is_damaged(own_cards: Path) -> None:
 def test_other_data_are_not_molecules() -> None:
     with pytest.raises(Invalid, match="holds series, not molecules"):
         data.molecules("mackey_glass")
+
+
+def test_load_yields_numbers_positions_and_energies(own_cards: Path) -> None:
+    arrays = write_molecules(own_cards)
+
+    numbers, positions, energies = next(iter(data.load("tiny", "test", batch_size=2)))
+
+    assert numbers.numpy().tolist() == [[1, 1, 0], [1, 6, 7]]
+    assert np.array_equal(positions[1], arrays["positions"][8:])
+    assert energies.dtype == "float64"
+
+
+def test_a_card_is_described_with_its_method_and_parts(own_cards: Path) -> None:
+    write_molecules(own_cards)
+    described = dict(data.describe("tiny"))
+    assert described["method"] == "by hand"
+    assert described["parts"] == "training molecules, unseen molecules"
+    assert data.info("tiny").contents == "4 conformations of molecules"
