@@ -5,6 +5,14 @@ from .efficientnet import efficientnet_lite0, imagenet_class_names
 from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
 from .loading import MODEL_FILE, load_model, load_weights
+from .molecular import (
+    MolecularPotential,
+    angular_functions,
+    check_molecule,
+    directional_features,
+    element_indices,
+    symmetry_functions,
+)
 from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
@@ -16,15 +24,20 @@ __all__ = [
     "MODEL_FILE",
     "Cost",
     "LayerCall",
+    "MolecularPotential",
     "TrainingCost",
     "alexnet",
+    "angular_functions",
     "attention_maps",
     "char_rnn",
     "char_transformer",
+    "check_molecule",
     "chirp_cnn",
     "cost",
     "deep_chirp_cnn",
+    "directional_features",
     "efficientnet_lite0",
+    "element_indices",
     "googlenet",
     "imagenet_class_names",
     "in_precision",
@@ -38,5 +51,6 @@ __all__ = [
     "small_resnet",
     "small_vgg",
     "step_model",
+    "symmetry_functions",
     "vgg16",
 ]

@@ -1,10 +1,3 @@
-# A draft of dltlab/models/molecular.py, for lab 14; `dltlab/models/__init__.pyi` exports
-# MolecularPotential, angular_functions, check_molecule, directional_features, element_indices and
-# symmetry_functions, which labs and benchmarks use.
-# Executed twice, on two and four molecules. In float64, the symmetry functions did not change under
-# rotation (4e-15), and their derivatives along directions agreed with differences (4e-8 of 7), as
-# did the forces of an untrained ensemble (4e-10). It was never part of dltlab, and mypy has not
-# seen it.
 """A potential of molecules: symmetry functions of atoms, and networks for each element."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +11,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+Compiled = Callable[[Any], tuple["tf.Tensor", "tf.Tensor"]]
 Radial = Callable[["tf.Tensor", np.ndarray, float, float], "tf.Tensor"]
 
 ELEMENTS: Mapping[int, str] = {1: "H", 6: "C", 7: "N", 8: "O"}  # atomic number: symbol
@@ -190,10 +184,8 @@ def symmetry_functions(
     parts = [tf.reshape(by_element, tf.concat([flat, [num_radial]], 0))]
 
     # Each unordered pair (j, k) of atoms once; a pair with atom i itself is beyond the cutoff.
-    upper = tf.linalg.band_part(tf.ones((num_atoms, num_atoms)), 0, -1) - tf.eye(num_atoms)
-    pairs = tf.where(upper > 0)
+    j, k = _pairs(species.shape[1]) if species.shape[1] else _unknown_pairs(num_atoms)
     directions = differences / distances[..., None]
-    j, k = pairs[:, 0], pairs[:, 1]
     cosine = tf.reduce_sum(tf.gather(directions, j, axis=2) * tf.gather(directions, k, axis=2), -1)
     contributions = angular_functions(
         tf.gather(distances, j, axis=2), tf.gather(distances, k, axis=2), cosine
@@ -363,6 +355,55 @@ class MolecularPotential:
             mean = tf.reduce_mean(energies, axis=0)
         return energies, -tape.gradient(mean, positions)
 
+    def compiled(self, species: np.ndarray, *, num_members: int | None = None) -> Compiled:
+        """Compile `energies_and_forces` for molecules of certain elements.
+
+        XLA compiles the result when it is called for the first time, which takes seconds. It keeps
+        the weights that the potential has now.
+
+        Args:
+            species: int32 `(batch, atoms)`; -1 pads.
+            num_members: Only so many members, for an ensemble's first ones; by default all.
+
+        Returns:
+            A function of positions `(batch, atoms, 3)`, in the dtype of the potential, in
+            angstroms. It returns what `energies_and_forces` does.
+        """
+        import tensorflow as tf
+
+        species = np.asarray(species)
+        places = [np.argwhere(species == element) for element in range(len(ELEMENTS))]
+        weights = [
+            [[np.asarray(weight) for weight in network.weights] for network in member]
+            for member in self.members[:num_members]
+        ]
+        scales = self._scales.numpy()
+
+        def energies(positions: "tf.Tensor") -> "tf.Tensor":
+            features = symmetry_functions(species, positions, self.radial)
+            rows = [
+                tf.gather_nd(features, atoms) / scale
+                for atoms, scale in zip(places, scales, strict=True)
+            ]
+            of_atoms = [
+                tf.concat(list(map(_forward, member, rows)), axis=0)[:, 0] for member in weights
+            ]
+            molecule = np.concatenate(places)[:, 0]
+            sums = [
+                tf.math.unsorted_segment_sum(atoms, molecule, len(species)) for atoms in of_atoms
+            ]
+            return _ENERGY_SCALE * tf.stack(sums)
+
+        @tf.function(jit_compile=True)
+        def run(positions: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+            with tf.GradientTape() as tape:
+                tape.watch(positions)
+                result = energies(positions)
+                mean = tf.reduce_mean(result, axis=0)
+            return result, -tape.gradient(mean, positions)
+
+        return lambda positions: run(tf.convert_to_tensor(positions, self.dtype))
+
     def trainable_variables(self, member: int) -> list[Any]:
         """Return the weights of one member."""
         return [weight for network in self.members[member] for weight in network.weights]
@@ -401,6 +442,21 @@ def _cutoff(distances: "tf.Tensor", cutoff: float) -> "tf.Tensor":
     return (1 + tf.cos(np.pi / cutoff * inside)) / 2
 
 
+def _pairs(num_atoms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two places of atoms for every unordered pair, each `(pairs,)`."""
+    first, second = np.triu_indices(num_atoms, 1)
+    return first, second
+
+
+def _unknown_pairs(num_atoms: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Return the same for a number that is known when a `tf.function` runs; not for XLA."""
+    import tensorflow as tf
+
+    upper = tf.linalg.band_part(tf.ones((num_atoms, num_atoms)), 0, -1) - tf.eye(num_atoms)
+    pairs = tf.where(upper > 0)
+    return pairs[:, 0], pairs[:, 1]
+
+
 def _pair_kinds() -> np.ndarray:
     """Return 1 where two elements are the unordered pair of a number, `(4, 4, 10)`."""
     kinds = np.zeros((len(ELEMENTS), len(ELEMENTS), _NUM_KINDS))
@@ -414,16 +470,27 @@ def _counts(species: np.ndarray) -> np.ndarray:
     return np.stack([(species == element).sum(axis=1) for element in range(len(ELEMENTS))], 1) * 1.0
 
 
-def _network(units: Sequence[int], dtype: str, seed: int) -> "keras.Sequential":
+def _celu(x: Any) -> Any:
     import keras
 
-    def celu(x: Any) -> Any:
-        return keras.activations.celu(x, alpha=0.1)
+    return keras.activations.celu(x, alpha=0.1)
+
+
+def _forward(weights: Sequence[np.ndarray], rows: "tf.Tensor") -> "tf.Tensor":
+    """Compute what a network of these weights returns, with the weights as constants."""
+    *hidden, last_kernel, last_bias = weights
+    for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
+        rows = _celu(rows @ kernel + bias)
+    return rows @ last_kernel + last_bias
+
+
+def _network(units: Sequence[int], dtype: str, seed: int) -> "keras.Sequential":
+    import keras
 
     hidden = [
         keras.layers.Dense(
             width,
-            activation=celu,
+            activation=_celu,
             kernel_initializer=keras.initializers.GlorotUniform(seed=10 * seed + place),
             dtype=dtype,
         )

@@ -1,4 +1,3 @@
-# A draft of tests/models/test_molecular.py. It was never executed.
 """The molecular potential: what it must not depend on, its derivatives, and what it refuses."""
 
 from typing import Any
@@ -68,7 +67,7 @@ def test_an_atom_that_leaves_the_cutoff_changes_the_functions_smoothly() -> None
     def pair(distance: float) -> np.ndarray:
         return functions(SPECIES[:2], np.array([[0.0, 0, 0], [distance, 0, 0]]))
 
-    assert not pair(4.7).any()
+    assert np.abs(pair(4.7)).max() < 1e-15
     assert pair(4.5).any()
     assert np.abs(pair(4.6 - 1e-4)).max() < 1e-8
 
@@ -124,6 +123,18 @@ def test_forces_are_differences_of_the_mean_energy(potential: MolecularPotential
     assert forces.shape == (1, 6, 3)
     assert -(plus - minus) / (2 * step) == pytest.approx(np.sum(forces * direction), rel=1e-4)
     np.testing.assert_allclose(forces.numpy().sum(axis=1), 0, atol=1e-9)  # no force on the whole
+
+
+def test_a_compiled_potential_computes_the_same(potential: MolecularPotential) -> None:
+    species = np.stack([SPECIES, np.append(element_indices(np.array([7, 1, 1, 1])), [-1, -1])])
+    positions = np.stack([POSITIONS, POSITIONS * [1, 1.2, 1]])
+
+    run, first = potential.compiled(species), potential.compiled(species, num_members=1)
+    energies, forces = potential.energies_and_forces(species, positions)
+
+    np.testing.assert_allclose(run(positions)[0], energies, atol=1e-9)
+    np.testing.assert_allclose(run(positions)[1], forces, atol=1e-9)
+    np.testing.assert_allclose(first(positions)[0], energies[:1], atol=1e-9)
 
 
 def test_the_energy_of_two_far_molecules_is_the_sum(potential: MolecularPotential) -> None:
