@@ -394,14 +394,14 @@ class MolecularPotential:
             ]
             return _ENERGY_SCALE * tf.stack(sums)
 
-        @tf.function(jit_compile=True)
-        def run(positions: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        def energies_and_forces(positions: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
             with tf.GradientTape() as tape:
                 tape.watch(positions)
                 result = energies(positions)
                 mean = tf.reduce_mean(result, axis=0)
             return result, -tape.gradient(mean, positions)
 
+        run = tf.function(energies_and_forces, jit_compile=True)
         return lambda positions: run(tf.convert_to_tensor(positions, self.dtype))
 
     def trainable_variables(self, member: int) -> list[Any]:

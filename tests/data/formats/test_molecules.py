@@ -36,7 +36,8 @@ def write_molecules(folder: Path, train: int = 2, **changes: Any) -> dict[str, A
         "cpu_seconds": np.array([0.5, 0.5, 0.1, np.nan], np.float32),
     } | changes
     file = folder / "tiny.npz"
-    np.savez_compressed(file, **{key: value for key, value in arrays.items() if value is not None})
+    written: dict[str, Any] = {key: value for key, value in arrays.items() if value is not None}
+    np.savez_compressed(file, **written)
     write_card("tiny", "molecules", file, KEYS.format(train=train))
     return arrays
 
