@@ -1,6 +1,3 @@
-# A draft of dltlab/checks/molecular_potential.py. `dltlab verify` passed once: 6 exercises, 57
-# wrong answers, 3 questions. The module also goes into pyproject.toml's list of modules with
-# answers as learners write them; mypy has not seen it.
 """Exercises of lab 14, A molecular potential."""
 
 from collections.abc import Callable
@@ -50,7 +47,8 @@ def _rotation(seed: int) -> np.ndarray:
     """Return a random rotation, `(3, 3)`, of determinant 1."""
     orthogonal, upper = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     orthogonal = orthogonal * np.sign(np.diag(upper))
-    return orthogonal * np.sign(np.linalg.det(orthogonal))
+    rotation: np.ndarray = orthogonal * np.sign(np.linalg.det(orthogonal))
+    return rotation
 
 
 @exercise(
@@ -306,8 +304,8 @@ def forces():
 )
 def energy_errors():
     generator = np.random.default_rng(3)
-    for molecule in ([0, 0, 0, 1, 1, 2], [5, 2, 5, 2, 5, 2, 2, 9, 9, 9]):
-        molecule = np.array(molecule)
+    for places in ([0, 0, 0, 1, 1, 2], [5, 2, 5, 2, 5, 2, 2, 9, 9, 9]):
+        molecule = np.array(places)
         offset = np.array([3.0, -7.0, 12.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, -2.0])[molecule]
         reference = generator.normal(size=molecule.size) * 20
         yield reference + offset + generator.normal(size=molecule.size), reference, molecule

@@ -1,4 +1,3 @@
-# A draft of tests/checks/test_molecular_potential.py. It was never executed.
 """What the checks of lab 14 compute themselves: the clusters of its challenge."""
 
 import numpy as np
