@@ -20,8 +20,8 @@
 # requires: [01_first_network, 02_image_classification]
 # profiles:
 #   smoke:
-#     MAX_ROWS: 60
-#     SIZES: [20, 60]
+#     MAX_ROWS: 100
+#     SIZES: [20, 100]
 #     STEPS: 6
 #     FORCE_STEPS: 6
 #     DIRECTIONS: 1
