@@ -914,19 +914,17 @@ if RUN_CHALLENGE:
 # %% [markdown]
 # ## What you learned
 # Bits per character measure any model of text: one that counts, compresses, or is a network. A
-# network can also store what it reads, so only new text shows how good it is, and when to stop.
-# Temperature, top-k and nucleus sampling set how bold its texts are, and keeping its memory, h and
-# c, makes writing fast.
+# network can store what it reads, so only new text shows how good it is. Temperature, top-k and
+# nucleus sampling set how bold its texts are. Keeping h and c makes writing fast.
 #
 # ## What to try next
 # - Set `DATASET = "tinyshakespeare"`: which models does the network pass now?
-# - Set `STEPS = 4000`, with `DROPOUT = 0` and with 0.3, and try three values of `SEED` for each.
-#   How do the bits on training and validation text differ?
+# - Set `STEPS = 4000`, with `DROPOUT` 0 and 0.3, and three values of `SEED`. How do the bits on
+#   training and validation text differ?
 # - Set the number that tracks a property to 0 while the network writes, in h and c of `step_model`.
 #   Does the property suffer?
-# - The compressors learn while they read the new text. Let the n-gram update its counts, too.
-# - Lab 19 trains a Transformer on the same text, in the same time. Which of the two networks needs
-#   fewer bits?
+# - The compressors learn while they read the new text. Let the n-gram do so, too.
+# - Lab 19 trains a Transformer on this text. Does it need fewer bits?
 
 # %% [markdown]
 # ## References
