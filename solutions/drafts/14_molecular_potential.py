@@ -1,7 +1,8 @@
-# A later version of solutions/14_molecular_potential.py, which was not built yet: without the cell of
-# nglview, which nobody has seen without a network; with readable ticks of the learning curve; and
-# with the share of warnings for each part of the test. Copy it there, and run `dltlab build 14` with
+# A later version of solutions/14_molecular_potential.py, which was not built yet: without nglview's
+# cell, which nobody has seen without a network; with readable ticks of the learning curve; and with
+# the share of warnings for each part of the test. Copy it there, and run `dltlab build 14` with
 # nothing beside it.
+
 # ---
 # title: A molecular potential
 # summary: >-
