@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,13 @@ def test_every_environment_variable_exists(path):
     known = {value for value in vars(paths).values() if isinstance(value, str)}
 
     assert set(re.findall(r"\bDLTLAB_[A-Z_]+\b", path.read_text())) <= known
+
+
+def test_every_extra_is_in_the_table_of_the_guide():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    table = re.findall(r"(?m)^\| (`.+?`) \|", (REPOSITORY / "docs/guide/install.md").read_text())
+
+    assert {*project["optional-dependencies"]} <= {*re.findall(r"`(\w+)`", " ".join(table))}
 
 
 @pytest.mark.parametrize(

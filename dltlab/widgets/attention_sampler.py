@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dltlab.data import Vocabulary
-from dltlab.widgets.text_sampler import _STYLE, _WIDE, TextSampler, _escaped
+from dltlab.widgets.text_sampler import WIDE, TextSampler, escaped
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +40,7 @@ class AttentionSampler(TextSampler):
     """
 
     redraw_seconds = 0.0  # after each character: the maps take some time, which is the pace
-    styles = _STYLE + _ATTENTION_STYLE
+    styles = TextSampler.styles + _ATTENTION_STYLE
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class AttentionSampler(TextSampler):
         num_blocks, heads = attention_maps(model, np.zeros(1, np.int32)).shape[:2]
         names = [f"block {b + 1}, head {h + 1}" for b in range(num_blocks) for h in range(heads)]
         self._head = ipywidgets.Dropdown(
-            options=[_ALL_HEADS, *names], description="Head", style=_WIDE,
+            options=[_ALL_HEADS, *names], description="Head", style=WIDE,
             tooltip="All heads: the mean of their weights",
         )  # fmt: skip
         self._place = ipywidgets.IntSlider(
-            0, min=0, max=0, description="Look from", style=_WIDE, readout=False,
+            0, min=0, max=0, description="Look from", style=WIDE, readout=False,
             tooltip="The character from which the next one is predicted",
         )  # fmt: skip
         self._maps, self._text_drawn = np.zeros((1, 1, 0, 0), np.float32), ""
@@ -96,12 +96,12 @@ class AttentionSampler(TextSampler):
         unread = len(text) - length  # at the beginning of a long text
         row = self._place.value - unread
         if not 0 <= row < length:
-            return _escaped(text)
+            return escaped(text)
         weights = self._weights()[row]
         strengths = np.sqrt(weights / max(weights.max(), 1e-9))  # so that small weights are seen
-        parts = [_escaped(text[:unread])]
+        parts = [escaped(text[:unread])]
         for place, character in enumerate(text[unread:]):
-            shown = _escaped("↵\n" if character == "\n" else character)
+            shown = escaped("↵\n" if character == "\n" else character)
             color = _COLOR.format(strengths[place])
             present = ' class="dltlab-present"' if place == row else ""
             style = "" if present else f' style="background: {color}"'

@@ -14,7 +14,7 @@ from dltlab.errors import Invalid, LabError
 if TYPE_CHECKING:
     import keras
 
-_WIDE = {"description_width": "6.5em"}
+WIDE = {"description_width": "6.5em"}
 _STYLE = """<style>
 .dltlab-sampler pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: 8px 12px;
   min-height: 12em; line-height: 1.4; border: 1px solid var(--jp-border-color1, #bdbdbd);
@@ -65,18 +65,18 @@ class TextSampler:
         self._num_characters = num_characters
         self._prompt = ipywidgets.Textarea(
             prompt, description="Prompt", placeholder="the text to continue",
-            rows=2, style=_WIDE, layout=ipywidgets.Layout(width="34em", max_width="100%"),
+            rows=2, style=WIDE, layout=ipywidgets.Layout(width="34em", max_width="100%"),
         )  # fmt: skip
         self._temperature = ipywidgets.FloatSlider(
-            0.8, min=0, max=2, step=0.05, description="Temperature", style=_WIDE,
+            0.8, min=0, max=2, step=0.05, description="Temperature", style=WIDE,
             tooltip="0: always the most probable character; above 1: more random",
         )  # fmt: skip
         self._top_k = ipywidgets.IntSlider(
-            len(vocabulary), min=1, max=len(vocabulary), description="Top-k", style=_WIDE,
+            len(vocabulary), min=1, max=len(vocabulary), description="Top-k", style=WIDE,
             tooltip="The number of most probable characters to draw from",
         )  # fmt: skip
         self._top_p = ipywidgets.FloatSlider(
-            1, min=0.05, max=1, step=0.05, description="Top-p", style=_WIDE,
+            1, min=0.05, max=1, step=0.05, description="Top-p", style=WIDE,
             tooltip="The total probability of the characters to draw from",
         )  # fmt: skip
         self._button = ipywidgets.Button(tooltip="Generate a text, or stop it")
@@ -201,7 +201,7 @@ class TextSampler:
 
     def _show(self, prompt: str) -> None:
         self._output.value = (
-            f'<pre aria-label="The text"><b>{_escaped(prompt)}</b>{_escaped(self._text)}</pre>'
+            f'<pre aria-label="The text"><b>{escaped(prompt)}</b>{escaped(self._text)}</pre>'
         )
 
     def _stored(self) -> str:
@@ -213,6 +213,6 @@ class TextSampler:
         self._store(self._stored())
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape text for HTML; keep line ends and tabs."""
     return html.escape("".join(char if char in "\n\t" else printable(char) for char in text))

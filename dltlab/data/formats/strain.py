@@ -108,11 +108,12 @@ def read_strain(content: bytes, name: str) -> Strain:
         *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError),
         *(ZeroDivisionError, zipfile.BadZipFile, zlib.error),
     ) as error:
-        layout = "with the arrays of the format 'strain'" if is_npz else "as GWOSC writes it"
-        raise Damaged(
-            f"{name} is not a file of strain {layout} ({error}): replace it, or download it again "
-            "in the format HDF5."
-        ) from error
+        layout, fix = (
+            ("with the arrays of the format 'strain'", "replace it")
+            if is_npz
+            else ("as GWOSC writes it", "download it again, in the format HDF5")
+        )
+        raise Damaged(f"{name} is not a file of strain {layout} ({error}): {fix}.") from error
 
 
 def _read_npz(content: bytes) -> Strain:
