@@ -13,7 +13,7 @@ KINDS = {
     "cifar10": "images", "digits": "images", "fashion_mnist": "images",
     "gravitational_waves": "signals", "gw150914": "series", "gw150914_4khz": "series",
     "mackey_glass": "series", "mnist": "images", "python_docs": "text", "shapes": "images",
-    "tinyshakespeare": "text",
+    "small_molecules": "molecules", "small_molecules_xtb": "molecules", "tinyshakespeare": "text",
 }  # fmt: skip
 DIGITS = Path(__file__).parents[2] / "datasets" / "digits.toml"
 
