@@ -27,7 +27,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 LONG_MODULES = (
-    *("test_readme.py", "test_prepare.py", "test_replicas.py", "test_supervisor.py"),
+    *("test_guide.py", "test_prepare.py", "test_replicas.py", "test_supervisor.py"),
     *("test_batch_kills.py", "test_fitting.py", "test_site.py"),
 )
 LONG_FOLDERS = ("browser", "checks", "notebooks")  # each of their tests is a whole lab

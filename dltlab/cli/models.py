@@ -116,7 +116,7 @@ def serve(
     """Answer HTTP requests with an engine, until Ctrl-C or SIGTERM.
 
     POST /predict takes JSON, an array in .npy format, or an image file. The printed curl command
-    sends an example; the README describes requests and answers.
+    sends an example; the guide, under Compile and serve, describes requests and answers.
     """
     import secrets
 

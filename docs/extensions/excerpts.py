@@ -1,9 +1,8 @@
-"""Show a document of the repository, or one of its sections, on a page of the site.
+"""Show a document of the repository on a page of the site.
 
 The documents stay where readers of the repository expect them, and no text exists twice::
 
-    ```{excerpt} README.md
-    :section: Data
+    ```{excerpt} CONTRIBUTING.md
     ```
 
 The section "Add a lab" of CONTRIBUTING.md has the label `contributing-add-a-lab`.
@@ -15,10 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
@@ -82,24 +79,18 @@ def with_links(text: str, document: str, blob: str) -> str:
 
 
 class Excerpt(SphinxDirective):  # type: ignore[misc]
-    """The directive `excerpt`: the whole document without its title, or one section."""
+    """The directive `excerpt`: a document without its title."""
 
     required_arguments = 1
-    option_spec = {"section": directives.unchanged_required}  # noqa: RUF012 - as docutils declares it
 
     def run(self) -> list[nodes.Node]:
-        """Return the parsed text; of a whole document, with a section for each heading."""
+        """Return the parsed text, with a section for each heading."""
         document = self.arguments[0]
         path = ROOT / document
         self.env.note_dependency(path)
         repository, branch = self.config.repository, self.config.branch
         blob = f"{repository}/blob/{branch}" if repository else ""
         found = parts(with_links(path.read_text(), document, blob))
-        if chosen := self.options.get("section"):
-            texts = [part.text for part in found if part.heading == chosen]
-            if not texts:
-                raise ExtensionError(f"{document} has no section '{chosen}'.")
-            return self._parse(texts[0])
         whole = nodes.Element()
         open_sections = [(1, whole)]  # and their levels, the outermost first
         for part in found:

@@ -165,8 +165,10 @@ def test_a_sweep_tells_the_values_that_its_parameters_may_have(tmp_path):
     }
 
 
-def test_sweep_of_the_readme_is_valid(repository, tmp_path):
-    (text,) = re.findall(r"(?ms)^```toml\n(.*?)^```$", (repository / "README.md").read_text())
+def test_sweep_of_the_guide_is_valid(repository, tmp_path):
+    (text,) = re.findall(
+        r"(?ms)^```toml\n(.*?)^```$", (repository / "docs/guide/batch.md").read_text()
+    )
     path = tmp_path / "SWEEP.toml"
     path.write_text(text)
 

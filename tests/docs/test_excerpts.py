@@ -1,4 +1,4 @@
-from docs.extensions.excerpts import ROOT, Part, parts, with_links
+from docs.extensions.excerpts import Part, parts, with_links
 
 DOCUMENT = """\
 # Title
@@ -53,13 +53,3 @@ def test_other_links_are_kept():
     text = "[a](https://example.org/x) [b](#anchor)"
 
     assert with_links(text, "README.md", "") == text
-
-
-def test_every_section_of_the_readme_is_on_a_page_of_the_site():
-    pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
-    headings = [part.heading for part in parts((ROOT / "README.md").read_text()) if part.level]
-
-    left_out = [name for name in headings if f":section: {name}\n" not in pages]
-
-    # The title's text is on the front page, the course has pages, the license is a line.
-    assert left_out == ["dltlab", "The course", "Workshops", "License"]

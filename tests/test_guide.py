@@ -1,8 +1,7 @@
-"""The commands and scripts in README.md and in the guide run as they are written.
+"""The commands and scripts on the pages of the site run as they are written.
 
-Those of a document run from top to bottom in one folder, as a reader would run them, on data sets
-that are shortened. Of lab 01 the first cells run: tests/notebooks and tests/browser run all of
-them. What a page of the guide takes from another document runs with that one.
+Those of a page run from top to bottom in one folder, as a reader would run them, on data sets that
+are shortened. Of lab 01 the first cells run: tests/notebooks and tests/browser run all of them.
 """
 
 import hashlib
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dltlab import models
 from dltlab.course import Course, Workspace
 from tests.deadlines import HANG_SECONDS, spawn
 
@@ -28,9 +28,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOISE = "cuInit|Traceback"
 IMPORT_NOISE = "oneDNN|cuda drivers|absl::"  # hidden where dltlab is imported before TensorFlow
 # What these commands start is tested elsewhere; it installs packages, opens a browser or is slow.
-NOT_RUN = ("make ", "pip ", "dltlab lab", "dltlab workshop", "sudo ", "pytest --nbval")
+NOT_RUN = ("make ", "pip ", "docker ", "dltlab lab", "dltlab workshop", "sudo ", "pytest --nbval")
 SERVER = "dltlab serve"
-DOCUMENTS = ["README.md", *(f"docs/guide/{name}.md" for name in ("batch", "data", "learn"))]
 
 LAB_01 = "workspace/01_first_network.ipynb"
 FIRST_LEFT_OUT = "### Build it and train it"  # the heading of lab 01 from which cells are left out
@@ -60,16 +59,19 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks(document: Path) -> list[Block]:
-    text = document.read_text()
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
     matches = re.finditer(r"(?ms)^```([^\n]*)\n(.*?)^```", text)
     found = [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in matches]
     return [block for block in found if block.language in ("", "python")]
 
 
+PAGES = [path for path in sorted((REPOSITORY / "docs").glob("*/*.md")) if blocks(path)]
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The reader's folder: a workspace, images, and dltlab's course with small data sets."""
+def folder(tmp_path: Path, page: Path) -> Path:
+    """The reader's folder: a workspace, images, and what another page has made."""
     Workspace(tmp_path / "workspace", Course.own()).update()
     lab = nbformat.read(tmp_path / LAB_01, 4)
     headings = [cell.source.partition("\n")[0] for cell in lab.cells]
@@ -87,6 +89,8 @@ def folder(tmp_path: Path) -> Path:
     ]
     (tmp_path / "train.py").write_text("from dltlab import distribute; distribute.worker()")
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "waves.ipynb")
+    if page.stem == "inference":  # which compiles what the page about training saves
+        models.small_resnet().save(tmp_path / "network.keras")
     return tmp_path
 
 
@@ -121,14 +125,6 @@ def environment(folder: Path, shared_runtime: Path) -> dict[str, str]:
     }
 
 
-def test_no_other_page_of_the_guide_has_blocks_that_run():
-    pages = (path for path in (REPOSITORY / "docs").glob("*/*.md") if blocks(path))
-
-    names = {str(path.relative_to(REPOSITORY)) for path in pages}
-
-    assert names == {*DOCUMENTS} - {"README.md"}
-
-
 def run(
     command: list[str],
     folder: Path,
@@ -155,16 +151,14 @@ def serve(command: str, folder: Path, environment: dict[str, str]) -> None:
     server.communicate(timeout=HANG_SECONDS)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_blocks_of_a_document_run_as_they_are_written(document, folder, environment):
-    found = blocks(REPOSITORY / document)
-    assert found
-    for language, neighbors in groupby(found, lambda block: block.language):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_as_they_are_written(page, folder, environment):
+    for language, neighbors in groupby(blocks(page), lambda block: block.language):
         if language == "python":
             run_scripts([*neighbors], folder, environment)
             continue
         for block in neighbors:
-            print(f"{document}:{block.line}")
+            print(f"{page.name}:{block.line}")
             run_commands(block, folder, environment)
 
 
