@@ -54,7 +54,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "dltlab"
 # Pages without others below them need no navigation at the side.
 html_sidebars: dict[str, list[str]] = {
-    name: [] for name in ("gallery", "glossary", "contributing", "changelog", "search")
+    name: [] for name in ("try_it", "gallery", "glossary", "contributing", "changelog", "search")
 }
 html_static_path = ["static"]
 html_extra_path = ["files"]  # written by course_pages

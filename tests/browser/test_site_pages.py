@@ -13,6 +13,7 @@ from playwright.sync_api import Browser
 PHONE, LAPTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 PAGES = [
     "index.html",
+    "try_it.html",
     "course/index.html",
     "course/01_first_network.html",
     "guide/learn.html",
