@@ -42,6 +42,9 @@ def lab(
     ] = None,
     folder: WorkspaceFolder = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The server's port.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 is every network.")
+    ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
     cold: Annotated[bool, typer.Option("--cold", help="Do not use warm kernels.")] = False,
     course: CourseFolder = None,
@@ -55,7 +58,7 @@ def lab(
     lab_name = workspace.course.resolve(name).stem if name else None
     for message in workspace.update(lab_name):
         typer.echo(message)
-    command = jupyterlab_command(workspace, lab_name, port, browser)
+    command = jupyterlab_command(workspace, lab_name, port, browser, host)
     typer.echo(
         f"Your notebooks are in {short_path(workspace.folder)}. Starting JupyterLab; Ctrl-C twice "
         "stops it."

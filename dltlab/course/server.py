@@ -12,29 +12,35 @@ from dltlab.course.workspace import Workspace
 from dltlab.errors import Unavailable
 from dltlab.files import is_writable
 
+LOOPBACK = "127.0.0.1"
 _SETTINGS = Path(__file__).parent / "jupyter"
 
 
 def jupyterlab_command(
-    workspace: Workspace, lab: str | None, port: int | None, browser: bool
+    workspace: Workspace,
+    lab: str | None,
+    port: int | None,
+    browser: bool,
+    host: str = LOOPBACK,
 ) -> list[str]:
     """Return the command that serves `workspace`, opened at `lab` (`NN_topic`) or its start page.
 
     Raises:
-        Unavailable: `port` is in use, or Jupyter's folders cannot be written.
+        Unavailable: `port` is in use, this machine has no address `host`, or Jupyter's folders
+            cannot be written.
     """
     if folder := unwritable_jupyter_folder():
         raise Unavailable(
             f"JupyterLab must write to {folder}, and you may not: set HOME to a folder that you "
             "may write to, then run the command again."
         )
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.ip={host}"]
     command += [f"--ServerApp.root_dir={workspace.folder.resolve()}", "--log-level=WARN"]
     command += server_options()
     if lab:
         command += [f"--LabApp.default_url=/lab/tree/{lab}.ipynb"]
+    _require_free(host, port)
     if port is not None:
-        _require_free(port)
         command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if not browser:
         command += ["--no-browser"]
@@ -83,13 +89,14 @@ def jupyterlab_environment(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise Unavailable(
-                f"Port {port} cannot be used ({getattr(error, 'strerror', None) or error}); "
-                "choose another with --port, or leave it out."
-            ) from error
+def _require_free(host: str, port: int | None) -> None:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address, family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        place = f"Port {port}" if host == LOOPBACK else f"{host}, port {port or 'any'},"
+        option = "--port" if host == LOOPBACK else "--host or --port"
+        raise Unavailable(
+            f"{place} cannot be used ({reason}); choose another with {option}, or leave it out."
+        ) from error

@@ -45,6 +45,15 @@ def test_a_port_is_used_only_if_it_is_free(workspace):
     assert {f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--no-browser"} <= {*command}
 
 
+def test_a_host_is_used_only_if_this_machine_has_it(workspace):
+    command = jupyterlab_command(workspace, None, None, browser=False, host="0.0.0.0")
+    assert "--ServerApp.ip=0.0.0.0" in command
+
+    for host in ("no such host", "192.0.2.1"):
+        with pytest.raises(Unavailable, match=rf"^{host}, port any, cannot be used .* --host"):
+            jupyterlab_command(workspace, None, None, browser=False, host=host)
+
+
 def test_a_connection_to_the_browser_does_not_end_between_two_pings(workspace):
     command = jupyterlab_command(workspace, None, None, browser=False)
     options = [part.partition("=") for part in command]
