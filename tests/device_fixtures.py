@@ -140,6 +140,11 @@ def _require_on_bus(gpu: FakeGpu) -> None:
         raise pynvml.NVMLError_GpuIsLost
 
 
+CUDA_BUILD = gpu_support.TensorFlowBuild(
+    "tensorflow", "2.21.0", "12.5.1", ("sm_60", "sm_70", "sm_80", "sm_89", "compute_90")
+)
+
+
 @pytest.fixture
 def gpu() -> type[FakeGpu]:
     return FakeGpu
@@ -147,8 +152,12 @@ def gpu() -> type[FakeGpu]:
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeNvml]:
-    """Replace the library by a fake: `nvml(gpus, driver=…)`."""
+    """Replace the library by a fake: `nvml(gpus, driver=…)`, and TensorFlow by a build for GPUs.
+
+    Where there is no GPU, the build for the CPU is installed.
+    """
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu_support, "tensorflow_build", lambda: CUDA_BUILD)
 
     def replace(gpus: list[FakeGpu] | None = None, **options: Any) -> FakeNvml:
         library = FakeNvml(gpus or [], **options)

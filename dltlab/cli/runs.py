@@ -18,7 +18,7 @@ app = typer.Typer(help="Runs of notebooks: list, compare, control, promote.", no
 
 _LOG_LINES = 20
 _MAX_LINES = 40  # of the files, the metrics, …
-_MAIN_PACKAGES = ("dltlab", "tensorflow", "keras", "numpy", "papermill")
+_MAIN_PACKAGES = ("dltlab", "tensorflow", "tensorflow-cpu", "keras", "numpy", "papermill")
 
 Out = Annotated[Path, typer.Option("--out", help="The folder of the runs.")]
 Names = Annotated[
@@ -267,7 +267,7 @@ def _brief(value: object) -> str:
     """Return a value as text; of many packages, the main ones."""
     from dltlab.batch import value_text
 
-    if not isinstance(value, Mapping) or not all(name in value for name in _MAIN_PACKAGES):
+    if not isinstance(value, Mapping) or "dltlab" not in value:
         return value_text(value)
-    main = ", ".join(f"{name} {value[name]}" for name in _MAIN_PACKAGES)
-    return f"{main}, and {len(value) - len(_MAIN_PACKAGES)} more in versions.json"
+    main = [f"{name} {value[name]}" for name in _MAIN_PACKAGES if name in value]
+    return f"{', '.join(main)}, and {len(value) - len(main)} more in versions.json"

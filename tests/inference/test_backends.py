@@ -330,6 +330,19 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch, name, pa
     )
 
 
+def test_the_build_of_tensorflow_without_cuda_is_enough(monkeypatch):
+    version = importlib.metadata.version
+
+    def without_cuda(distribution: str) -> str:
+        if distribution == "tensorflow":
+            raise importlib.metadata.PackageNotFoundError(distribution)
+        return "1.2" if distribution == "tensorflow-cpu" else version(distribution)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_cuda)
+    for name in ("keras", "tf.function", "litert"):
+        assert get_backend(name).versions()["tensorflow-cpu"] == "1.2"
+
+
 def test_onnxruntime_for_gpus_replaces_the_package_for_processors(monkeypatch):
     version = importlib.metadata.version
 

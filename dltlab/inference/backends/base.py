@@ -91,7 +91,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
-    substitutes: ClassVar[Mapping[str, str]] = {}
+    substitutes: ClassVar[Mapping[str, str]] = {"tensorflow": "tensorflow-cpu"}
     mixes_precisions: ClassVar[bool] = False
 
     def unavailable_reason(self) -> str:
