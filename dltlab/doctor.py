@@ -23,6 +23,7 @@ from dltlab.devices import (
     unused_gpu_reasons,
     visible_gpus,
 )
+from dltlab.devices.gpu_support import CUDA_LIBRARIES
 from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.files import is_writable
 from dltlab.paths import (
@@ -39,6 +40,7 @@ from dltlab.paths import (
 )
 
 JUPYTER_PORT, TENSORBOARD_PORT = 8888, 6006
+_CUDNN_MAJOR = next(name.split(".")[-1] for name in CUDA_LIBRARIES if name.startswith("libcudnn"))
 _GIB = 1 << 30
 _LAB_GIB = 2.0  # what the largest lab of the first parts needs
 _PROBE_SECONDS = 300
@@ -86,6 +88,7 @@ def diagnose(deep: bool = False) -> list[Finding]:
         "TensorFlow": _check_tensorflow,
         "CPU": _check_cpu,
         "GPU": _check_gpus,
+        "NVIDIA image": _check_nvidia_image,
         "memory": _check_memory,
         "disk": _check_disk,
         "home": _check_home,
@@ -185,8 +188,7 @@ def _canonical(name: str) -> str:
 
 
 def _install_command() -> str:
-    lock = lock_file()
-    return f"pip install -r {lock.name}" if lock else "pip install --upgrade dltlab"
+    return "make --always-make .venv/.ready" if lock_file() else "pip install --upgrade dltlab"
 
 
 def _listed(names: list[str]) -> str:
@@ -240,6 +242,28 @@ def _check_gpus() -> Iterator[Finding]:
         yield _ok("GPU", "none; every lab runs on the CPU")
     elif nvidia.problem:
         yield _problem("GPU", nvidia.problem, nvidia.fix or "")
+
+
+def _check_nvidia_image() -> Iterator[Finding]:
+    """Compare what an image of NVIDIA says that it contains with what TensorFlow was built for."""
+    image = os.environ.get("CUDA_VERSION") if "NVIDIA_REQUIRE_CUDA" in os.environ else None
+    build = tensorflow_build()
+    if not image or build is None:
+        return
+    cudnn = os.environ.get("NV_CUDNN_VERSION") or os.environ.get("CUDNN_VERSION")
+    contents = f"CUDA {image}, " + (f"cuDNN {cudnn}" if cudnn else "without cuDNN")
+    base = "nvidia/cuda:12.6.3-cudnn-runtime-ubuntu24.04"
+    if build.cuda is None:
+        fix = "Build the image with PINS=image-gpu.txt, or see GPU above"
+        yield _problem("NVIDIA image", f"{contents}; TensorFlow was built without CUDA", fix)
+    elif image.split(".")[0] != build.cuda.split(".")[0]:
+        message = f"{contents}; TensorFlow was built for CUDA {build.cuda}"
+        yield _problem("NVIDIA image", message, f"Start from {base}")
+    elif not cudnn or cudnn.split(".")[0] != _CUDNN_MAJOR:
+        message = f"{contents}; TensorFlow was built for cuDNN {_CUDNN_MAJOR}"
+        yield _problem("NVIDIA image", message, f"Start from {base}")
+    else:
+        yield _ok("NVIDIA image", f"{contents}, as TensorFlow needs")
 
 
 def _check_memory() -> Iterator[Finding]:

@@ -16,11 +16,13 @@ import pytest
 
 from dltlab import doctor
 from dltlab.devices import gpu_support
+from dltlab.devices.gpu_support import TensorFlowBuild
 from dltlab.doctor import Finding, Level, diagnose
 from dltlab.errors import Unavailable
 from dltlab.kernels import PROVISIONER
 from dltlab.paths import COLD_KERNELS
 from tests.deadlines import HANG_SECONDS
+from tests.device_fixtures import CUDA_BUILD
 
 GIB = 1 << 30
 
@@ -119,6 +121,42 @@ def test_another_version_of_python_is_a_problem(no_nvml, monkeypatch):
     assert "make lab PYTHON=" in text("Python", Level.PROBLEM)
 
 
+@pytest.mark.parametrize(
+    ("versions", "level", "message"),
+    [
+        ({"CUDA_VERSION": "12.6.3", "NV_CUDNN_VERSION": "9.5.1.17-1"}, Level.OK,
+         "CUDA 12.6.3, cuDNN 9.5.1.17-1, as TensorFlow needs"),
+        ({"CUDA_VERSION": "13.0.1", "CUDNN_VERSION": "9.12.0"}, Level.PROBLEM,
+         "CUDA 13.0.1, cuDNN 9.12.0; TensorFlow was built for CUDA 12.5.1 → Start from "),
+        ({"CUDA_VERSION": "12.1.1", "NV_CUDNN_VERSION": "8.9.0"}, Level.PROBLEM,
+         "CUDA 12.1.1, cuDNN 8.9.0; TensorFlow was built for cuDNN 9 → Start from "),
+        ({"CUDA_VERSION": "12.5.1"}, Level.PROBLEM,
+         "CUDA 12.5.1, without cuDNN; TensorFlow was built for cuDNN 9 → Start from "),
+    ],
+)  # fmt: skip
+def test_an_image_of_nvidia_is_compared_with_tensorflow(
+    two_gpus, monkeypatch, versions, level, message
+):
+    monkeypatch.setattr(doctor, "tensorflow_build", lambda: CUDA_BUILD)
+    monkeypatch.setenv("NVIDIA_REQUIRE_CUDA", "cuda>=12")
+    for name in ("CUDA_VERSION", "CUDNN_VERSION", "NV_CUDNN_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in versions.items():
+        monkeypatch.setenv(name, value)
+
+    assert text("NVIDIA image", level).startswith(message)
+
+
+def test_tensorflow_without_cuda_is_a_problem_in_an_image_of_nvidia(two_gpus, monkeypatch):
+    monkeypatch.setattr(
+        doctor, "tensorflow_build", lambda: TensorFlowBuild("tensorflow-cpu", "2.21.0", None, ())
+    )
+    monkeypatch.setenv("NVIDIA_REQUIRE_CUDA", "cuda>=12")
+    monkeypatch.setenv("CUDA_VERSION", "12.5.1")
+
+    assert "TensorFlow was built without CUDA" in text("NVIDIA image", Level.PROBLEM)
+
+
 def test_an_old_driver_is_a_problem(old_driver, every_cuda_library):
     assert "driver 470.82.01 is too old" in text("GPU", Level.PROBLEM)
 
@@ -188,7 +226,7 @@ def test_packages_are_compared_with_the_lock_file(no_nvml, lock):
     version = importlib.metadata.version("psutil")
     assert text("packages", Level.WARNING).startswith(f"psutil {version} instead of 0.1 →")
     assert text("packages", Level.PROBLEM) == (
-        "nowhere not installed → pip install -r requirements.lock"
+        "nowhere not installed → make --always-make .venv/.ready"
     )
 
 
@@ -215,7 +253,7 @@ def test_a_missing_package_that_the_doctor_needs_is_a_problem(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
 
     assert text("memory", Level.PROBLEM) == (
-        "psutil is not installed → pip install -r requirements.lock"
+        "psutil is not installed → make --always-make .venv/.ready"
     )
 
 
