@@ -15,6 +15,7 @@ MAX_FREQUENCY = 0.48  # of the sampling rate: just below half of it
 PEAK_RANGE = 0.05, 0.25  # seconds before the end of a window, between which a signal peaks
 
 _SUN_SECONDS = 4.925490947641267e-06  # G M / c³ of the Sun
+_CHIRPS_AT_ONCE = 16  # their arrays fit into a processor's cache, which is four times as fast
 _TEMPLATE_SECONDS = 4.0  # longer than the signal of any allowed masses from 20 Hz on
 
 # Coefficients (a, b, c) of a·η² + b·η + c, with η = m1·m2 / (m1 + m2)².
@@ -223,16 +224,39 @@ def whitened_chirps(
             f"{frequencies.shape}: evaluate it at rfftfreq({samples}, 1 / {sampling_rate})."
         )
     used = np.flatnonzero(is_used)
-    spectra = np.zeros((np.size(mass_1), samples), complex)  # no negative frequencies
-    spectra[:, used] = waveform(frequencies[used], np.ravel(mass_1), np.ravel(mass_2))
-    peaks = np.abs(np.fft.ifft(spectra)).argmax(axis=1)
-    spectra[:, used] /= np.sqrt(noise[used])
-    chirps = np.fft.ifft(spectra)
+    mass_1, mass_2 = np.broadcast_arrays(np.ravel(mass_1), np.ravel(mass_2))
+    chirps = np.empty((len(mass_1), samples), np.complex64)
+    for start in range(0, len(chirps), _CHIRPS_AT_ONCE):
+        rows = slice(start, start + _CHIRPS_AT_ONCE)
+        spectra = waveform(frequencies[used], mass_1[rows], mass_2[rows])
+        chirps[rows] = _whitened(spectra, used, np.sqrt(noise[used]), samples)
+    return chirps
+
+
+def _whitened(
+    spectra: np.ndarray, used: np.ndarray, amplitude: np.ndarray, samples: int
+) -> np.ndarray:
+    """Return whitened signals in time, with the peak of the wave in the middle.
+
+    Args:
+        spectra: complex128 `(n, k)`.
+        used: The places of the spectra's frequencies among all `samples`, `(k,)`.
+        amplitude: Of the noise at these frequencies, `(k,)`.
+        samples: The length of the signals.
+
+    Returns:
+        complex128 `(n, samples)`.
+    """
+    padded = np.zeros((len(spectra), samples), complex)  # no negative frequencies
+    padded[:, used] = spectra
+    peaks = np.abs(np.fft.ifft(padded)).argmax(axis=1)
+    padded[:, used] /= amplitude
+    chirps = np.fft.ifft(padded)
     columns = (np.arange(samples) + peaks[:, np.newaxis] - samples // 2) % samples
     chirps = np.take_along_axis(chirps, columns, axis=1)
     # The real and the imaginary part each have half of the sum of the squares.
     chirps *= np.sqrt(2) / np.linalg.norm(chirps, axis=1, keepdims=True)
-    return chirps.astype(np.complex64)
+    return cast(np.ndarray, chirps)
 
 
 def _check_masses(mass_1: np.ndarray, mass_2: np.ndarray) -> None:
