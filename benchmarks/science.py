@@ -13,10 +13,12 @@ import math
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dltlab.batch import read_template, run_batch
 from dltlab.course import Course
+
+Profile = Literal["smoke", "workshop", "full"]
 
 # By lab and metric: the smallest and the largest value that is good enough; None: no bar.
 BARS: dict[str, dict[str, tuple[float, float] | None]] = {
@@ -62,7 +64,7 @@ def main() -> int:
     return 1 if any(row["met"] is False for row in rows) else 0
 
 
-def measure(lab: str, profile: str, out: Path) -> list[dict[str, Any]]:
+def measure(lab: str, profile: Profile, out: Path) -> list[dict[str, Any]]:
     """Run a lab, and return a row for each of its bars."""
     template = read_template(lab, Course.find(), solved=True)
     result = run_batch([template.run(profile=profile)], out / lab, jobs=1, notify=lambda text: None)
