@@ -3,6 +3,7 @@ from .benchmarking import benchmark_collectives
 from .checkpoint import Checkpoint
 from .cluster import worker
 from .collectives import all_gather, all_reduce, broadcast, reduce, reduce_scatter
+from .dask_scheduler import dask_scheduler
 from .fits import fit_alpha_beta, fit_scaling
 from .group import join
 from .job_scripts import job_script
@@ -27,6 +28,7 @@ __all__ = [
     "bandwidth",
     "benchmark_collectives",
     "broadcast",
+    "dask_scheduler",
     "fit_alpha_beta",
     "fit_scaling",
     "job_script",

@@ -1,6 +1,7 @@
 from .chirp import chirp_cnn, deep_chirp_cnn
 from .classic import alexnet, googlenet, resnet50, vgg16
 from .cost import Cost, cost, shape_text
+from .deep_ensemble import deep_ensemble
 from .efficientnet import efficientnet_lite0, imagenet_class_names
 from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
@@ -35,6 +36,7 @@ __all__ = [
     "chirp_cnn",
     "cost",
     "deep_chirp_cnn",
+    "deep_ensemble",
     "directional_features",
     "efficientnet_lite0",
     "element_indices",

@@ -1,5 +1,3 @@
-# A draft of dltlab/distribute/dask_scheduler.py, for lab 16; `dltlab/distribute/__init__.pyi`
-# exports dask_scheduler. In its place, its tests passed, and ruff and mypy found nothing.
 """A Dask scheduler and its workers, as commands in processes of their own: `dask_scheduler`."""
 
 import json
@@ -35,7 +33,7 @@ def dask_scheduler(
 
     The scheduler listens on the loopback interface. All connections are encrypted with a
     certificate made for this block, which clients and workers need, too. All processes end with the
-    block, and also if this process is killed.
+    block, and also if this process is killed. A worker that is killed is not started again.
 
     Args:
         num_workers: The number of worker processes, with one thread each.
@@ -67,13 +65,14 @@ def dask_scheduler(
         certificate = _certificate_options(security, folder)
         try:
             file = folder / "scheduler.json"
-            options = [*_LOCAL, *_PAGES, *certificate, "--port", "0", "--scheduler-file", str(file)]
-            scheduler = _start("scheduler", options, folder, mark)
+            options = [*_LOCAL, *_PAGES, *certificate, "--scheduler-file", str(file)]
+            scheduler = _start("scheduler", [*options, "--port", "0"], folder, mark)
             processes.append(scheduler)
+            options += ["--no-nanny", "--nthreads", "1", "--memory-limit", "0"]
+            options += ["--local-directory", name]
+            for _ in range(num_workers):  # they wait for the file of the scheduler
+                processes.append(_start("worker", options, folder, mark))
             address = _address(scheduler, file, start_seconds)
-            options = [*_LOCAL, *_PAGES, *certificate, "--nworkers", str(num_workers)]
-            options += ["--nthreads", "1", "--memory-limit", "0", "--local-directory", name]
-            processes.append(_start("worker", [address, *options], folder, mark))
             yield address, security
         finally:
             _end(processes)
@@ -96,7 +95,7 @@ def _start(
     command: str, options: Sequence[str], folder: Path, mark: str
 ) -> "subprocess.Popen[bytes]":
     """Start `dask COMMAND`, with its output in a file of the folder."""
-    with (folder / f"{command}.log").open("wb") as log:
+    with (folder / f"{command}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "dask", command, *options],
             env={**os.environ, paths.LAUNCH_MARK: mark},

@@ -1,4 +1,3 @@
-# A draft of tests/models/test_deep_ensemble.py. It passed once, in its place.
 """The networks of an ensemble: independent of each other, and each a usual network."""
 
 import keras

@@ -1,5 +1,3 @@
-# A draft of dltlab/models/deep_ensemble.py, for lab 16; `dltlab/models/__init__.pyi` exports
-# deep_ensemble. In its place, its tests passed, and ruff and mypy found nothing.
 """Several small networks that learn the same and are computed at once: `deep_ensemble`."""
 
 from typing import Any

@@ -1,6 +1,3 @@
-# A draft of dltlab/checks/steering_simulations.py. `dltlab verify`, ruff and mypy found nothing in
-# its place. The module also goes into pyproject.toml's list of modules with answers as learners
-# write them.
 """Exercises of lab 16, Steering simulations."""
 
 from collections.abc import Callable, Iterator
@@ -594,7 +591,7 @@ def nothing_lost():
         ),
         wrong(
             "The worker saved its state to disk, and went on from there.",
-            "It saved nothing. The process that took its place began with empty hands.",
+            "It saved nothing. A new process took its place, and knew none of the results.",
         ),
         wrong(
             "Each run is made by two workers at once.",
@@ -685,7 +682,7 @@ def campaign(choose: Callable[..., Any], seed: int) -> float:
     "score. `GaussianProcessRegressor(RBF(0.25) + WhiteKernel(0.01), optimizer=None)` is fast.",
     "Runs of a batch that are close to each other waste some of them. Lower the score around each "
     "point that you choose.",
-    "With so few runs, a smaller kappa than 1.96 looks less at the corners of the cube.",
+    "With so few runs, a kappa below 1 looks less at the corners of the cube.",
 )
 def strategy(answer):
     """Run a campaign on each secret map, and compare with random runs."""

@@ -1,4 +1,3 @@
-# A draft of tests/checks/test_steering_simulations.py. It passed once, in its place.
 """What the checks of lab 16 compute themselves: the maps of its challenge."""
 
 import numpy as np

@@ -1,4 +1,3 @@
-# A draft of tests/distribute/test_dask_scheduler.py. It passed once, in its place.
 """A scheduler and workers in processes of their own: who may connect, and that all of them end."""
 
 import os
@@ -78,7 +77,7 @@ if __name__ == "__main__":
     with owner.stdout:
         assert owner.stdout.readline() == "ready\n"
         children = psutil.Process(owner.pid).children(recursive=True)
-        assert len(children) >= 3  # the scheduler, the worker and its process
+        assert len(children) >= 3  # the scheduler, the worker, and the guard of both
         owner.kill()
         owner.wait()
     wait_until(lambda: not any(map(is_alive, children)))
