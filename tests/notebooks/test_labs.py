@@ -147,8 +147,10 @@ def test_every_training_of_a_lab_ends_with_one_line_when_it_is_interrupted(lab: 
         for node in ast.walk(cell.tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".fit")
     ]
-    others = ("training.fit(", "svm.SVC(", "pipeline.fit(", "KernelRidge(")
-    others += ("GaussianProcess", "first.fit(", "model.fit(points", "surrogate")
+    others = (
+        *("training.fit(", "svm.SVC(", "pipeline.fit(", "KernelRidge("),
+        *("GaussianProcess", "first.fit(", "model.fit(points", "surrogate"),
+    )
     plain = [call for call in calls if not call.startswith(others)]
     assert [call for call in plain if "Monitor(" not in call] == []
 
