@@ -1,4 +1,5 @@
 from .augment import augmentation
+from .captions import CAPTION_ATTRIBUTES, CAPTIONS, attributes_of, caption_vectors, read_caption
 from .catalog import (
     ImageDataset,
     describe,
@@ -11,6 +12,7 @@ from .catalog import (
 )
 from .contact_sheet import contact_sheet
 from .corpus import corpus
+from .formats.captioned_shapes import UNSEEN_CAPTIONS, captioned_shapes
 from .formats.gravitational_waves import ligo_psd, whitened_chirps
 from .formats.mackey_glass import mackey_glass
 from .image_file import RESIZES, Resize, UnusableImage, read_image
@@ -22,13 +24,19 @@ from .vocabulary import Vocabulary
 from .windows import windows
 
 __all__ = [
+    "CAPTIONS",
+    "CAPTION_ATTRIBUTES",
     "RESIZES",
+    "UNSEEN_CAPTIONS",
     "ImageDataset",
     "Resize",
     "UnusableImage",
     "Vocabulary",
     "arrays",
+    "attributes_of",
     "augmentation",
+    "caption_vectors",
+    "captioned_shapes",
     "contact_sheet",
     "corpus",
     "describe",
@@ -41,6 +49,7 @@ __all__ = [
     "mackey_glass",
     "molecules",
     "profile_pipeline",
+    "read_caption",
     "read_image",
     "read_provenance",
     "remove",

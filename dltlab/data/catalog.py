@@ -20,6 +20,8 @@ from dltlab.data.verified_files import (
 from dltlab.errors import Invalid, NotFound
 from dltlab.paths import data_dir
 
+_MAX_CLASSES = 20  # that are listed by name
+
 Dataset = DatasetCard | ImportedDataset
 ImageDataset = ImageCard | ImportedDataset  # what `info` returns for a data set of images
 
@@ -216,13 +218,20 @@ def _describe_card(card: DatasetCard) -> Iterator[tuple[str, str]]:
     if isinstance(card, SignalCard):
         yield "sampling rate", f"{card.sampling_rate:,} Hz"
     if isinstance(card, ImageCard | TableCard | SignalCard) and card.class_names:
-        yield "classes", ", ".join(card.class_names)
+        yield "classes", _class_list(card.class_names)
     if isinstance(card, MoleculesCard):
         yield "method", card.method
         yield "parts", ", ".join(card.parts)
     yield "location", _location(card)
     for file in card.files:
         yield "file", f"{file.name}, {file.size / 1e6:,.2f} MB, SHA-256 {file.sha256}"
+
+
+def _class_list(class_names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    names = ", ".join(class_names[:_MAX_CLASSES])
+    more = len(class_names) - _MAX_CLASSES
+    return f"{names}, and {more} more" if more > 0 else names
 
 
 def _describe_imported(dataset: ImportedDataset) -> Iterator[tuple[str, str]]:

@@ -10,9 +10,10 @@ from dltlab.data.card_files import card_names
 from dltlab.errors import Invalid
 
 KINDS = {
-    "cifar10": "images", "digits": "images", "fashion_mnist": "images",
-    "gravitational_waves": "signals", "gw150914": "series", "gw150914_4khz": "series",
-    "mackey_glass": "series", "mnist": "images", "python_docs": "text", "shapes": "images",
+    "captioned_shapes": "images", "cifar10": "images", "digits": "images",
+    "fashion_mnist": "images", "gravitational_waves": "signals", "gw150914": "series",
+    "gw150914_4khz": "series", "mackey_glass": "series", "mnist": "images",
+    "python_docs": "text", "shapes": "images",
     "small_molecules": "molecules", "small_molecules_xtb": "molecules", "tinyshakespeare": "text",
 }  # fmt: skip
 DIGITS = Path(__file__).parents[2] / "datasets" / "digits.toml"
@@ -55,12 +56,12 @@ def test_the_cards_of_another_course_have_precedence(card_path: Path) -> None:
         (
             '"sklearn_digits"',
             '"parquet"',
-            "'format': it must be one of cifar, csv, gravitational_waves",
+            "'format': it must be one of captioned_shapes, cifar, csv, gravitational_waves",
         ),
         (
             'format = "sklearn_digits"',
             "",
-            "'format': it must be one of cifar, csv, gravitational_waves",
+            "'format': it must be one of captioned_shapes, cifar, csv, gravitational_waves",
         ),
         ('"sklearn_digits"', '"shapes"', "the key 'seed' is missing"),
         ('"sklearn_digits"', '"cifar"', "'files': list should have at least 1 item"),

@@ -1,4 +1,3 @@
-# Part of the draft of lab 15: becomes tests/data/test_captions.py. It passed in a script.
 """Captions: their words, and what each of them says."""
 
 import numpy as np

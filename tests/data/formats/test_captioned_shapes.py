@@ -1,5 +1,3 @@
-# Part of the draft of lab 15: becomes tests/data/formats/test_captioned_shapes.py.
-# It passed once, in a script.
 """Captioned shapes: reproducible, as their captions say, with captions that are never trained."""
 
 import numpy as np

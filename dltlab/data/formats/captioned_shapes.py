@@ -1,10 +1,3 @@
-# ruff: noqa: I001 - ruff does not know yet that dltlab.data.captions is ours; remove this line
-# Part of the draft of lab 15: becomes dltlab/data/formats/captioned_shapes.py; the card is
-# 15_captioned_shapes.toml beside it. dltlab/data/__init__.pyi exports `captioned_shapes` and
-# `UNSEEN_CAPTIONS`. `captioned_shapes` was executed once and its images were looked at, and the
-# card class has read its card; mypy and pytest have not seen it. `dltlab data info` would print
-# 240 classes in one line: let `_describe_card` in catalog.py cut the list after 20, as the contact
-# sheet does. CONTRIBUTING.md and the site may list formats and cards: add this one.
 """Color images of one shape each, with a caption, drawn from a seed."""
 
 from collections.abc import Sequence
@@ -143,4 +136,5 @@ def _draw(scene: _Scenes, outline: str, size: int) -> np.ndarray:
     cover = np.clip(0.5 - distance, 0, 1)[..., np.newaxis]  # a pixel on the edge, in part
     background = scene.background[:, np.newaxis, np.newaxis]
     image = background + cover * (scene.color[:, np.newaxis, np.newaxis] - background)
-    return np.rint(255 * image).astype(np.uint8)
+    pixels: np.ndarray = np.rint(255 * image).astype(np.uint8)
+    return pixels

@@ -1,6 +1,3 @@
-# Part of the draft of lab 15: becomes dltlab/data/captions.py. dltlab/data/__init__.pyi exports
-# CAPTION_ATTRIBUTES, CAPTIONS, attributes_of, caption_vectors and read_caption.
-# Its tests passed in a script, without TensorFlow; mypy has not seen it.
 """Captions such as "a small red circle at the left": their words, and what each of them says."""
 
 import itertools
@@ -11,6 +8,7 @@ import numpy as np
 
 from dltlab.errors import Invalid
 
+# The words of a caption, by what they describe.
 CAPTION_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "size": ("small", "large"),
     "color": ("red", "green", "blue", "yellow", "magenta", "cyan"),
