@@ -18,6 +18,14 @@ from .precision import in_precision
 from .recurrent import char_rnn
 from .small import small_inception, small_resnet, small_vgg
 from .stepping import step_model
+from .text_to_image import (
+    caption_encoder,
+    caption_judge,
+    flow_network,
+    stackgan_discriminator,
+    stackgan_generator,
+    stackgan_refiner,
+)
 from .training_cost import TrainingCost
 from .transformer import attention_maps, char_transformer
 
@@ -30,6 +38,8 @@ __all__ = [
     "alexnet",
     "angular_functions",
     "attention_maps",
+    "caption_encoder",
+    "caption_judge",
     "char_rnn",
     "char_transformer",
     "check_molecule",
@@ -40,6 +50,7 @@ __all__ = [
     "directional_features",
     "efficientnet_lite0",
     "element_indices",
+    "flow_network",
     "googlenet",
     "imagenet_class_names",
     "in_precision",
@@ -52,6 +63,9 @@ __all__ = [
     "small_inception",
     "small_resnet",
     "small_vgg",
+    "stackgan_discriminator",
+    "stackgan_generator",
+    "stackgan_refiner",
     "step_model",
     "symmetry_functions",
     "vgg16",

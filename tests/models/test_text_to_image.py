@@ -1,9 +1,9 @@
-# Part of the draft of lab 15: becomes tests/models/test_text_to_image.py. It was never run.
 """Networks of text to image: shapes, ranges, and what makes a difference to their outputs."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dltlab import models
 from dltlab.errors import Invalid
@@ -34,7 +34,7 @@ def test_the_judge_gives_logits_for_each_attribute():
 def test_stage_one_paints_from_noise_and_condition():
     mean, log_variance = models.caption_encoder()(CAPTIONS)
     assert mean.shape == log_variance.shape == (3, 32)
-    images = np.asarray(models.stackgan_generator()([RANDOM.normal(size=(3, 32)), mean]))
+    images = np.asarray(models.stackgan_generator()([tf.random.normal((3, 32)), mean]))
     assert images.shape == (3, 16, 16, 3)
     assert np.abs(images).max() <= 1
 
@@ -79,10 +79,25 @@ def test_a_flow_network_knows_where_it_is():
     assert not np.allclose(output[8:16], output[16:24], atol=1e-4)
 
 
-@pytest.mark.parametrize("sizes", [{"width": 12}, {"patch": 1}, {"patch": 5}, {"num_blocks": 0}])
+def test_a_flow_network_sees_the_whole_image():
+    network = disturbed(models.flow_network(width=8, num_blocks=1))
+    other = IMAGES.copy()
+    other[:, :4, :4] += 1
+    difference = np.abs(
+        np.asarray(network([IMAGES, TIMES, CAPTIONS])) - network([other, TIMES, CAPTIONS])
+    )
+    assert difference[:, -4:, -4:].max() > 1e-4
+
+
+@pytest.mark.parametrize("sizes", [{"width": 0}, {"patch": 1}, {"patch": 5}, {"num_blocks": 0}])
 def test_sizes_that_do_not_fit_are_refused(sizes):
     with pytest.raises(Invalid, match=next(iter(sizes))):
         models.flow_network(**sizes)
+
+
+def test_the_width_of_stage_two_is_a_multiple_of_its_groups():
+    with pytest.raises(Invalid, match="width is 12"):
+        models.stackgan_refiner(width=12)
 
 
 def test_other_sizes_of_images_are_refused():

@@ -1,9 +1,3 @@
-# Part of the draft of lab 15: becomes dltlab/models/text_to_image.py; dltlab/models/__init__.pyi
-# exports its six functions. Each network was built once and called on random arrays: the shapes
-# are right, and the flow network of width 64 has 327,792 parameters. Nothing was trained.
-# The sizes are those of the first tries, but for two things that were never tried: the flow network
-# works on whole images in patches of 4 × 4 (the tries had two networks, 16 and 32 pixels), and
-# captions are vectors of words instead of sequences.
 """Networks that paint images from captions, and one that judges them."""
 
 from collections.abc import Sequence
@@ -18,6 +12,8 @@ _GROUPS = 8  # of group normalization
 _MOMENTUM = 0.9  # of batch normalization; Keras' default is too slow for some hundred steps
 _SLOPE = 0.2  # of the leaky ReLU
 _NUM_WAVES = 6  # of the time's sines and cosines
+_CONDITION = 128  # numbers of a time and a caption together
+_PATCH_CHANNELS, _PATCH_NUMBERS = 32, 16  # inside a patch's layers, and of a patch in the blocks
 _JUDGE_NOISE = 0.05  # in training, so that the judge tolerates what a painter leaves behind
 
 
@@ -94,7 +90,8 @@ def stackgan_refiner(num_words: int = 17, *, width: int = 32) -> keras.Model:
     Raises:
         Invalid: The width is no multiple of 8.
     """
-    _check_width(width)
+    if width < _GROUPS or width % _GROUPS:
+        raise Invalid(f"width is {width}; it must be a multiple of {_GROUPS}.")
     images, captions = keras.Input((16, 16, 3)), keras.Input((num_words,))
     condition = layers.Dense(2 * width, activation="swish")(captions)
     x = layers.Conv2D(width, 3, padding="same")(images)
@@ -140,22 +137,23 @@ def flow_network(
     num_words: int = 17,
     image_size: int = 32,
     *,
-    width: int = 64,
-    num_blocks: int = 3,
+    width: int = 512,
+    num_blocks: int = 2,
     patch: int = 4,
 ) -> keras.Model:
     """Build a network that predicts a clean image from one that is partly noise.
 
-    Each patch of `patch` × `patch` pixels becomes one position with many channels. Residual blocks
-    work on these positions; time and caption scale and shift the channels of each block (FiLM, E.
-    Perez and others, 2017, arXiv:1709.07871). Coordinates are channels, too, since a convolution
-    does not know where it is; an average over all positions tells each of them about the whole.
+    Each patch of `patch` × `patch` pixels becomes a few numbers, by layers that are the same for
+    all patches. Residual blocks of dense layers work on the numbers of all patches together, so
+    that a caption can decide at once what is painted where. Layers that are the same for all
+    patches turn the result into pixels. Time and caption scale and shift what is between them
+    (FiLM, E. Perez and others, 2017, arXiv:1709.07871).
 
     Args:
         num_words: The length of a caption's vector; all zeros stand for no caption.
         image_size: The side of an image in pixels, a multiple of `patch`.
-        width: Channels of the blocks, a multiple of 8.
-        num_blocks: The number of residual blocks, two convolutions each.
+        width: Units of the dense layers.
+        num_blocks: The number of residual blocks, two dense layers each.
         patch: The side of a patch in pixels, 2 or more.
 
     Returns:
@@ -166,64 +164,62 @@ def flow_network(
     Raises:
         Invalid: An argument is out of its range.
     """
-    _check_width(width)
-    if patch < 2 or image_size % patch or num_blocks < 1:
+    if patch < 2 or image_size % patch or min(width, num_blocks) < 1:
         raise Invalid(
-            f"patch is {patch}, image_size {image_size}, num_blocks {num_blocks}: patch must be 2 "
-            "or more and divide image_size, and there must be a block."
+            f"width is {width}, num_blocks {num_blocks}, patch {patch}, image_size {image_size}: "
+            "width and num_blocks must be positive, and patch must be 2 or more and divide "
+            "image_size."
         )
     images, times = keras.Input((image_size, image_size, 3)), keras.Input((1,))
     captions = keras.Input((num_words,))
-    condition = _time_and_caption(times, captions, width)
-    x = ops.space_to_depth(images, patch)
-    places = ops.ones_like(x[..., :1]) * _coordinates(image_size // patch)
-    shift = layers.Conv2D(width, 1)(places)
-    x = layers.Conv2D(width, 3, padding="same")(layers.Concatenate()([x, places]))
-    x = x + _film(shift, condition, width)
-    for number in range(num_blocks):
-        if number == num_blocks - 1:
-            whole = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), condition])
-            x = x + layers.Reshape((1, 1, width))(layers.Dense(width)(whole))
-        x = _residual(x, condition, width)
-    x = layers.Activation("swish")(layers.GroupNormalization(_GROUPS)(x))
-    channels, start = 3 * patch * patch, "zeros"
-    x = layers.Conv2D(channels, 3, padding="same", kernel_initializer=start, dtype="float32")(x)
+    condition = _time_and_caption(times, captions)
+    side = image_size // patch
+    patches = _conditioned(ops.space_to_depth(images, patch), condition, _PATCH_CHANNELS)
+    x = layers.Flatten()(layers.Dense(_PATCH_NUMBERS)(patches))
+    x = layers.Dense(width)(x)
+    for _ in range(num_blocks):
+        y = _film(_normalized(x), condition)
+        y = layers.Dense(width, activation="swish")(y)
+        x = x + layers.Dense(width, kernel_initializer="zeros")(y)
+    x = layers.Dense(side * side * _PATCH_NUMBERS)(_film(_normalized(x), condition))
+    x = layers.Concatenate()([layers.Reshape((side, side, _PATCH_NUMBERS))(x), patches])
+    x = _conditioned(x, condition, _PATCH_CHANNELS)
+    x = layers.Dense(3 * patch * patch, kernel_initializer="zeros", dtype="float32")(x)
     outputs = ops.depth_to_space(x, patch)
     return keras.Model([images, times, captions], outputs, name="flow_network")
 
 
-def _time_and_caption(
-    times: keras.KerasTensor, captions: keras.KerasTensor, width: int
-) -> keras.KerasTensor:
+def _time_and_caption(times: keras.KerasTensor, captions: keras.KerasTensor) -> keras.KerasTensor:
     """Return one vector for the time, as sines and cosines, and the caption."""
     waves = times * (np.pi * 2.0 ** np.arange(_NUM_WAVES, dtype="float32"))[np.newaxis]
     waves = layers.Concatenate()([ops.sin(waves), ops.cos(waves)])
-    time = layers.Dense(width, activation="swish")(waves)
-    text = layers.Dense(width, activation="swish")(captions)
-    return layers.Dense(width, activation="swish")(time + text)
+    time = layers.Dense(_CONDITION, activation="swish")(waves)
+    text = layers.Dense(2 * _CONDITION, activation="swish")(captions)
+    return layers.Dense(_CONDITION, activation="swish")(layers.Concatenate()([time, text]))
 
 
-def _coordinates(size: int) -> np.ndarray:
-    """Return x, y and their squares for each position, float32 `(1, size, size, 4)`, in [-1, 1]."""
-    axis = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
-    y, x = np.meshgrid(axis, axis, indexing="ij")
-    return np.stack([x, y, x * x, y * y], axis=-1)[np.newaxis]
-
-
-def _film(x: keras.KerasTensor, condition: keras.KerasTensor, width: int) -> keras.KerasTensor:
+def _film(x: keras.KerasTensor, condition: keras.KerasTensor) -> keras.KerasTensor:
     """Scale and shift the channels by what is computed from the condition."""
-    factors = layers.Reshape((1, 1, 2 * width))(layers.Dense(2 * width)(condition))
-    return x * (1 + factors[..., :width]) + factors[..., width:]
+    channels = x.shape[-1]
+    factors = layers.Dense(2 * channels)(condition)
+    factors = layers.Reshape((1,) * (len(x.shape) - 2) + (2 * channels,))(factors)
+    return x * (1 + factors[..., :channels]) + factors[..., channels:]
+
+
+def _conditioned(
+    x: keras.KerasTensor, condition: keras.KerasTensor, channels: int
+) -> keras.KerasTensor:
+    """Return a dense layer's channels, scaled and shifted by the condition, through swish."""
+    return layers.Activation("swish")(_film(layers.Dense(channels)(x), condition))
+
+
+def _normalized(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.LayerNormalization(center=False, scale=False)(x)
 
 
 def _residual(x: keras.KerasTensor, condition: keras.KerasTensor, width: int) -> keras.KerasTensor:
     """Add normalization, swish and convolution, twice; the second convolution begins with zeros."""
     y = layers.Activation("swish")(layers.GroupNormalization(_GROUPS)(x))
-    y = _film(layers.Conv2D(width, 3, padding="same")(y), condition, width)
+    y = _film(layers.Conv2D(width, 3, padding="same")(y), condition)
     y = layers.Activation("swish")(y)
     return x + layers.Conv2D(width, 3, padding="same", kernel_initializer="zeros")(y)
-
-
-def _check_width(width: int) -> None:
-    if width < _GROUPS or width % _GROUPS:
-        raise Invalid(f"width is {width}; it must be a multiple of {_GROUPS}.")
