@@ -1,4 +1,5 @@
 from .attention_sampler import AttentionSampler
+from .caption_painter import CaptionPainter
 from .digit_pad import DigitPad
 from .tensorboard import tensorboard
 from .text_sampler import TextSampler
@@ -6,6 +7,7 @@ from .training_planner import TrainingPlanner
 
 __all__ = [
     "AttentionSampler",
+    "CaptionPainter",
     "DigitPad",
     "TextSampler",
     "TrainingPlanner",

@@ -1,5 +1,3 @@
-# Part of the draft of lab 15: becomes dltlab/widgets/caption_painter.py, exported by
-# dltlab/widgets/__init__.pyi. Its tests passed in a script; nobody has seen it in JupyterLab.
 """Type a caption and see it painted: `CaptionPainter`."""
 
 import base64
@@ -101,7 +99,8 @@ class CaptionPainter:
         given = read_caption(self._text.value)
         self._captions = [self._completed(given) for _ in range(self._num_images)]
         start = perf_counter()
-        images = np.clip(np.asarray(self._paint(self._captions, self._guidance.value)), 0, 1)
+        painted = self._paint(self._captions, self._guidance.value)
+        images: np.ndarray = np.clip(np.asarray(painted), 0, 1)
         seconds = perf_counter() - start
         self._output.value = _as_html(images, self._captions)
         missing = [attribute for attribute in CAPTION_ATTRIBUTES if attribute not in given]

@@ -1,4 +1,3 @@
-# Part of the draft of lab 15: becomes tests/widgets/test_caption_painter.py. It passed in a script.
 """`CaptionPainter`: what is painted, and what it says about a caption."""
 
 import re
