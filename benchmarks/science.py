@@ -41,6 +41,13 @@ BARS: dict[str, dict[str, tuple[float, float] | None]] = {
         "forces against differences, relative error": (0, 1e-4),
         "one molecule, times as fast as DFT, median": (1e4, math.inf),
     },
+    "15": {
+        "flow, seen captions": (0.95, 1),
+        "flow, unseen captions": (0.90, 1),
+        "GAN, color": (0.95, 1),
+        "GAN, place": (0.95, 1),
+        "GAN, shape": None,
+    },
     "16": {
         "agreement with the truth, steered": (0.95, 1),
         "random + Gaussian process, times as many runs, at least": (4, math.inf),

@@ -1,5 +1,3 @@
-# Part of the draft of lab 15: becomes tests/checks/test_text_to_image.py.
-# It passed once, in a script.
 """What the checks of lab 15 compute themselves: the exact predictions of the challenge."""
 
 import numpy as np

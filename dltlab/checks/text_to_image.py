@@ -1,8 +1,3 @@
-# Part of the draft of lab 15: becomes dltlab/checks/text_to_image.py, and
-# "dltlab.checks.text_to_image" joins the modules in pyproject.toml whose answers need no
-# annotations. `dltlab verify` has not seen it; in a script, with solutions in NumPy, each mistake
-# got its own sentence, accepted answers passed, and the solution of the challenge had errors of
-# 0.30, 0.19 and 0.06 of Euler's (Heun's method with equal steps: 0.79 at most).
 """Exercises of lab 15, Text to image."""
 
 from functools import cache
@@ -581,7 +576,9 @@ _MIXTURES = (
 )
 
 
-def exact_prediction(centers: np.ndarray, deviation: float, points: np.ndarray, time: float):
+def exact_prediction(
+    centers: np.ndarray, deviation: float, points: np.ndarray, time: float
+) -> np.ndarray:
     """Return the mean of all clean points that may have led to some points.
 
     It is what a perfect network would predict for a mixture of equal Gaussians.
@@ -598,7 +595,8 @@ def exact_prediction(centers: np.ndarray, deviation: float, points: np.ndarray, 
     weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     clean = centers + time * deviation**2 / variance * offsets
-    return (weights[..., np.newaxis] * clean).sum(axis=1)
+    prediction: np.ndarray = (weights[..., np.newaxis] * clean).sum(axis=1)
+    return prediction
 
 
 @cache
