@@ -15,26 +15,32 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 BASE = "Python alone"
-PROGRAMS = {
-    BASE: [sys.executable, "-c", "pass"],
-    "import dltlab": [sys.executable, "-c", "import dltlab"],
-    "from dltlab import data, models": [sys.executable, "-c", "from dltlab import data, models"],
-    "dltlab --version": [str(BIN / "dltlab"), "--version"],
-    "dltlab --help": [str(BIN / "dltlab"), "--help"],
-    "dltlab list": [str(BIN / "dltlab"), "list"],
-    "dltlab progress": [str(BIN / "dltlab"), "progress"],
-    "dltlab data list": [str(BIN / "dltlab"), "data", "list"],
-    "dltlab runs --help": [str(BIN / "dltlab"), "runs", "--help"],
-    "dltlab doctor": [str(BIN / "dltlab"), "doctor"],
-    "dltlab run --help": [str(BIN / "dltlab"), "run", "--help"],
-    "papermill --help": [str(BIN / "papermill"), "--help"],
-    "jupyter lab --version": [str(BIN / "jupyter"), "lab", "--version"],
-    "tensorboard --help": [str(BIN / "tensorboard"), "--help"],
-}
 HEAVY = ("numpy", "pandas", "matplotlib", "keras", "tensorflow")
+
+
+def programs() -> dict[str, list[str]]:
+    """Return what is measured: imports, commands that only read, the help of each, other tools."""
+    import typer
+
+    from dltlab.cli import app
+
+    root: Any = typer.main.get_command(app)
+    own = ["--version", "list", "progress", "data list", "doctor", "--help"]
+    own += [f"{name} --help" for name in root.commands]
+    others = ["papermill --help", "jupyter lab --version", "tensorboard --help"]
+    lines = [f"dltlab {words}" for words in own] + others
+    python = {BASE: "pass", "import dltlab": "import dltlab"}
+    python["all rooms"] = (
+        "from dltlab import data, devices, distribute, inference, models, training"
+    )
+    return {
+        **{name: [sys.executable, "-c", code] for name, code in python.items()},
+        **{line: [str(BIN / line.split()[0]), *line.split()[1:]] for line in lines},
+    }
 
 
 def seconds(command: list[str], folder: str) -> float:
@@ -67,11 +73,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    commands = programs()
     with tempfile.TemporaryDirectory() as folder:
-        imports = {name: heavy_imports(command, folder) for name, command in PROGRAMS.items()}
-        times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+        imports = {name: heavy_imports(command, folder) for name, command in commands.items()}
+        times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(options.rounds):
-            for name, command in PROGRAMS.items():
+            for name, command in commands.items():
                 times[name].append(seconds(command, folder))
     medians = {name: statistics.median(values) for name, values in times.items()}
     if options.json:
