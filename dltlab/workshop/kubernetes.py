@@ -24,8 +24,10 @@ _MOUNT = "/usr/local/etc/dltlab"  # in the Hub's container
 _CODES_FILE = f"{_MOUNT}/codes.json"
 _COMMENT = """# Values for the chart of Zero to JupyterHub: https://z2jh.jupyter.org
 #
-# The image is that of binder/. Build and push it from a clone, and set singleuser.image.name:
-#   repo2docker --no-run --push --image-name REGISTRY/dltlab:{version} .
+# Build the image in a clone, push it, and set singleuser.image.name:
+#   make release image
+#   docker tag dltlab REGISTRY/dltlab:{version}
+#   docker push REGISTRY/dltlab:{version}
 # Then install the chart:
 #   helm upgrade --install workshop jupyterhub --values values.yaml \\
 #     --repo https://hub.jupyter.org/helm-chart/
