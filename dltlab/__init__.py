@@ -6,7 +6,7 @@ from dltlab.tensorflow_import import prepare_import
 
 prepare_import()
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __getattr__, __dir__, _ROOMS = lazy_loader.attach(
     __name__,
