@@ -7,6 +7,7 @@ from .hashing import model_hash
 from .layer_calls import LayerCall, record_layer_calls
 from .loading import MODEL_FILE, load_model, load_weights
 from .molecular import (
+    ELEMENTS,
     MolecularPotential,
     angular_functions,
     check_molecule,
@@ -30,6 +31,7 @@ from .training_cost import TrainingCost
 from .transformer import attention_maps, char_transformer
 
 __all__ = [
+    "ELEMENTS",
     "MODEL_FILE",
     "Cost",
     "LayerCall",

@@ -1,4 +1,4 @@
-"""Widgets that a learner touches: a digit pad, a text sampler, a training planner, TensorBoard."""
+"""Widgets that a learner touches: a digit pad, a text sampler, a training planner, molecules."""
 
 import lazy_loader
 
