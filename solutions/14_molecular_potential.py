@@ -81,13 +81,14 @@ from sklearn.kernel_ridge import KernelRidge
 from dltlab import data, devices, models, record, training
 from dltlab.checks import molecular_potential as ex
 from dltlab.display import NEUTRAL, PALETTE, show
-from dltlab.errors import Invalid
+from dltlab.errors import Invalid, Unavailable
+from dltlab.widgets import MoleculeMovie
 
 # %% tags=["parameters"]
 MAX_ROWS = 8000  # conformations of each kind at most
 SIZES = [500, 1500, 5000]  # conformations of the learning curve
-STEPS = 1200  # steps of each training on energies
-FORCE_STEPS = 1300  # steps of each training on energies and forces
+STEPS = 800  # steps of each training on energies
+FORCE_STEPS = 3000  # steps of the training on energies and forces
 DIRECTIONS = 4  # along which the forces of a conformation are compared
 MEMBERS = 3  # of the ensemble
 CHOICE_SEEDS = [1, 2, 3]  # the comparison of ways to choose is repeated from these
@@ -316,19 +317,22 @@ print(f"derivative along a random direction: relative error {relative:.0e}")
 
 # %% [markdown]
 # ## A network for each element
-# The energy is a sum over the atoms. Each atom's 384 numbers go through the network of its element;
-# all carbon atoms share one. The sum does not depend on the order, and works for any number of
-# atoms. First, a linear fit removes an energy for each element, nearly all of the total. What is
-# left for the networks?
+# The energy is a sum over the atoms. The sum does not depend on their order, and works for any
+# number of them. But how does an atom's part follow from its 384 numbers? We use the sum of two
+# functions for each element; all carbon atoms share theirs:
 #
-# We train several networks from different initial weights at once: an *ensemble*. Its mean is the
+# - a *linear* one, with a weight for each number. Its best weights are found at once, by least
+#   squares.
+# - a *network*, which learns what the linear one leaves over.
+#
+# How far does the linear fit get alone? We train several networks from different initial weights at
+# once: an *ensemble*. Its members share the linear part, and the mean of their energies is the
 # prediction.
 
 # %%
 potential = models.MolecularPotential(MEMBERS, radial=radial_of)
 weights = sum(np.prod(weight.shape) for weight in potential.trainable_variables(0))
 print(f"{MEMBERS} members, each with {weights / 4:,.0f} weights for each of 4 elements")
-
 # Batches of any size, molecules of any number of atoms: TensorFlow traces each function once.
 SPECIES, POSITIONS = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None, 3))
 INPUTS = [SPECIES, POSITIONS]
@@ -345,12 +349,17 @@ def inputs(molecules, batch_size=64):
     return species, np.concatenate([features_of(species[p], positions[p]) for p in parts])
 
 
-xtb_inputs = inputs(xtb)
+xtb_inputs, valid_inputs = inputs(xtb), inputs(xtb_valid)
 potential.fit_scales(*xtb_inputs, xtb.energies)
-targets = potential.targets(xtb_inputs[0], xtb.energies)
-before, after = KCAL * xtb.energies.std(), targets.std()
-print(f"Energies deviate by {before:,.0f} kcal/mol, and by {after:.1f} after the fit.")
 initial_state = potential.state()
+spread = potential.targets(valid_inputs[0], xtb_valid.energies).std()
+potential.fit_linear(*xtb_inputs, xtb.energies, penalty=10)
+linear_state = potential.state()
+residual = potential.targets(valid_inputs[0], xtb_valid.energies)
+residual -= potential.member_energies(0, *valid_inputs)  # linear: a new network returns 0
+print(f"Held-out energies deviate by {KCAL * xtb_valid.energies.std():,.0f} kcal/mol,")
+print(f"by {spread:.1f} without one energy for each atom, which depends on its element,")
+print(f"and by {rms(residual):.2f} from the linear fit.")
 
 
 # %% [markdown]
@@ -424,30 +433,36 @@ def train(arrays, steps, seed=1, batch_size=32):
 
 # %% [markdown]
 # ## A learning curve
-# How does the error on held-out conformations fall with the number of training conformations? All
-# trainings have the same number of steps. Each point below is one member. The line is their mean
-# *prediction*: is the ensemble better than its members?
+# How does the error on held-out conformations fall with the number of training conformations? For
+# each number, a linear fit comes first, then a training, always of the same number of steps. Each
+# point below is one member. The solid line is their mean *prediction*: is the ensemble better than
+# its members? And what do the networks add to the linear fit?
 
 # %%
-valid_inputs = inputs(xtb_valid)
 sizes = sorted({min(size, len(xtb)) for size in SIZES})
-curve = []
+curve, linear_curve = [], []
 for size in sizes:
     potential.load_state(initial_state)
-    train((xtb_inputs[0][:size], xtb_inputs[1][:size], targets[:size]), STEPS)
-    errors = predict(*valid_inputs) - potential.targets(valid_inputs[0], xtb_valid.energies)
+    known = xtb_inputs[0][:size], xtb_inputs[1][:size]
+    potential.fit_linear(*known, xtb.energies[:size], penalty=10)
+    reference = potential.targets(valid_inputs[0], xtb_valid.energies)
+    linear_curve.append(rms(predict(*valid_inputs)[0] - reference))
+    train((*known, potential.targets(known[0], xtb.energies[:size])), STEPS)
+    errors = predict(*valid_inputs) - reference
     curve.append((rms(errors.mean(axis=0)), *(rms(error) for error in errors)))
-xtb_state = potential.state()
 
+# %%
 figure, axis = plt.subplots(figsize=(6.5, 3), layout="constrained")
 means, members = np.array(curve)[:, 0], np.array(curve)[:, 1:]
+axis.plot(sizes, linear_curve, "^--", color=ORANGE, label="linear fit alone")
 axis.plot(sizes, members, "o", color=SKY)
 axis.plot(sizes, means, "s-", color=BLUE, label="mean of the ensemble")
 axis.plot([], [], "o", color=SKY, label="one member")
 axis.axhline(1, color=NEUTRAL, linestyle=":", label="chemical accuracy")
 axis.set(xscale="log", yscale="log", xlabel="training conformations", ylabel="RMSE (kcal/mol)")
 axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
-ticks = [tick for tick in (1, 2, 4, 8, 16, 32) if tick < 2 * members.max()]
+largest = max(members.max(), *linear_curve)
+ticks = [tick for tick in (1, 2, 4, 8, 16, 32, 64, 128) if tick < 2 * largest]
 axis.set_yticks(ticks, ticks)
 axis.minorticks_off()
 axis.set_title("Error on held-out conformations, GFN2-xTB")
@@ -456,7 +471,11 @@ points = ", ".join(f"{n:,}: {mean:.2f}" for n, mean in zip(sizes, means, strict=
 show(figure, f"Errors over the number of conformations in kcal/mol: {points}.")
 if len(sizes) > 1:
     exponent = -np.polyfit(np.log(sizes), np.log(means), 1)[0]
-    print(f"Ten times the data divide the error by {10**exponent:.1f}.")
+    print(f"Ten times the data divide the error of the ensemble by {10**exponent:.1f}.")
+factor = linear_curve[-1] / means[-1]
+print(
+    f"With {sizes[-1]:,} conformations, the error of the linear fit is {factor:.1f} times as large."
+)
 
 # %% [markdown]
 # ## From cheap energies to DFT
@@ -505,29 +524,30 @@ parts = [
 features, derivatives = (np.concatenate(part) for part in zip(*parts, strict=True))
 
 # %% [markdown]
-# Now we train on DFT twice: from the initial weights, and from the weights that know GFN2-xTB
-# (*transfer learning*, as in ANI-1ccx). Both get the same conformations and steps. Only the
-# validation data decide which one we keep.
+# First, we fit the linear part to DFT twice: from zero, and from the weights that know GFN2-xTB
+# (*transfer learning*, as in ANI-1ccx). The penalty of the second fit is for *changes* of these
+# weights, so what DFT does not determine stays as GFN2-xTB has it. Only the validation data decide
+# which fit we keep. Then the networks learn what it leaves over. Do they add more than they did
+# above, now that each conformation comes with several slopes?
 
 # %%
 valid_dft = inputs(dft_valid)
-candidates = {}
-for name, state in (("from the start", initial_state), ("after GFN2-xTB", xtb_state)):
+fits = {}
+for name, state, penalty in (("zero", initial_state, 1), ("GFN2-xTB", linear_state, 100)):
     potential.load_state(state)
-    potential.fit_element_energies(species, dft.energies)
-    targets_dft = potential.targets(species, dft.energies)
-    train((species, features, targets_dft, derivatives, slopes), FORCE_STEPS)
-    errors = predict(*valid_dft) - potential.targets(valid_dft[0], dft_valid.energies)
-    members = np.array([rms(error) for error in errors])
-    candidates[name] = (rms(errors.mean(axis=0)), potential.state())
-    print(
-        f"{name}: validation RMSE of the mean {rms(errors.mean(axis=0)):.2f} kcal/mol, "
-        f"of members {members.min():.2f} to {members.max():.2f}"
-    )
-best = min(candidates, key=lambda name: candidates[name][0])
-best_state = candidates[best][1]
-potential.load_state(best_state)
-print(f"Kept: {best}.")
+    potential.fit_linear(species, features, dft.energies, derivatives, slopes, penalty=penalty)
+    reference = potential.targets(valid_dft[0], dft_valid.energies)
+    fits[name] = (rms(predict(*valid_dft)[0] - reference), potential.state())
+    print(f"linear fit from {name}: validation RMSE {fits[name][0]:.2f} kcal/mol")
+best = min(fits, key=lambda name: fits[name][0])
+potential.load_state(fits[best][1])
+targets = potential.targets(species, dft.energies)
+train((species, features, targets, derivatives, slopes), FORCE_STEPS)
+best_state = potential.state()
+errors = predict(*valid_dft) - potential.targets(valid_dft[0], dft_valid.energies)
+members = np.array([rms(error) for error in errors])
+print(f"Kept: from {best}. With networks, the ensemble has {rms(errors.mean(axis=0)):.2f},")
+print(f"its members {members.min():.2f} to {members.max():.2f} kcal/mol.")
 
 # %% [markdown]
 # ## Three claims
@@ -576,10 +596,8 @@ energies_and_forces = tf.function(potential.energies_and_forces, input_signature
 def test(part):
     """Reference and predicted energies, the members' energies, and the errors of the forces."""
     species = models.element_indices(part.numbers)
-    outputs = [
-        energies_and_forces(species[i : i + 32], part.positions[i : i + 32])
-        for i in range(0, len(part), 32)
-    ]
+    rows = [slice(i, i + 32) for i in range(0, len(part), 32)]
+    outputs = [energies_and_forces(species[r], part.positions[r]) for r in rows]
     members = np.concatenate([energies for energies, _ in outputs], axis=1)
     forces = np.concatenate([forces for _, forces in outputs])
     wrong = (forces - KCAL * part.forces)[part.numbers > 0]
@@ -591,12 +609,14 @@ CLAIMS = ["held-out conformations", "unseen molecules", "five heavy atoms", "six
 tested = {claim: test(dft_test.of_part(claim)) for claim in CLAIMS}
 table = {}
 for claim, (reference, predicted, _, wrong) in tested.items():
-    absolute, relative = errors_of(predicted, reference, dft_test.of_part(claim).molecule)
+    molecule = dft_test.of_part(claim).molecule
+    absolute, relative = errors_of(predicted, reference, molecule)
+    _, deviation = errors_of(np.zeros_like(reference), reference, molecule)
     table[claim] = {
         ENERGY: absolute,
         RELATIVE: relative,
         "force, RMSE (kcal/mol/Å)": rms(wrong),
-        "the energies' own deviation": reference.std(),
+        "the relative energies' own deviation": deviation,
     }
 pd.DataFrame(table).round(2)
 
@@ -660,9 +680,9 @@ ex.choose.check(choose)  # also ex.choose.hint() and ex.choose.solution()
 # A fair test: from the same start, with the same number of steps and at the same cost, does your
 # choice beat a random one? We pretend that the energies by DFT are unknown, and reveal those that
 # were chosen. The cost is the time that DFT took for them: disagreement may prefer expensive
-# molecules. In each round, the networks begin anew, from the weights that know GFN2-xTB. Each seed
-# (thin lines) begins with other conformations. The error on unseen molecules is shown, but selects
-# nothing.
+# molecules. In each round, the potential begins anew, with the linear part of GFN2-xTB, and is
+# fitted and trained on energies alone. Each seed (thin lines) begins with other conformations. The
+# error on unseen molecules is shown, but selects nothing.
 
 # %%
 choose_with = ex.choose.or_reference(choose)
@@ -677,8 +697,8 @@ def improve(strategy, seed):
     known, pool = order[:CHOICE_START], order[CHOICE_START:]
     rounds = []
     for number in range(CHOICE_ROUNDS + 1):
-        potential.load_state(xtb_state)
-        potential.fit_element_energies(species[known], dft.energies[known])
+        potential.load_state(linear_state)
+        potential.fit_linear(species[known], features[known], dft.energies[known], penalty=100)
         targets = potential.targets(species[known], dft.energies[known])
         train((species[known], features[known], targets), CHOICE_STEPS, seed)
         reference = potential.targets(unseen[0], held_out.energies)
@@ -758,8 +778,8 @@ for claim, (_, _, members, _) in tested.items():
     print(f"{claim}: warned about {share:.0%} of the conformations")
 
 # %% [markdown]
-# An ensemble can agree and be wrong: its members were trained on the same data. A warning is a
-# reason to compute DFT, while silence proves nothing.
+# An ensemble can agree and be wrong: its members were trained on the same data, and share their
+# linear part. A warning is a reason to compute DFT, while silence proves nothing.
 #
 # Other input is refused at once, with a sentence:
 
@@ -887,7 +907,7 @@ print(f"The ensemble warned in {np.mean(np.array(spread) > limit):.1%} of steps 
 
 # %%
 single = models.MolecularPotential(1, radial=radial_of)
-single.load_state([*best_state[:2], *best_state[2 : 2 + len(potential.trainable_variables(0))]])
+single.load_state(best_state[: len(single.state())])  # the first member comes first
 
 
 def time_of(species, positions):
@@ -981,7 +1001,9 @@ for name, value, sense, target in rows:
 # %% [markdown]
 # ## Something to show a friend
 # The first molecule of your dynamics, moving. One second of the movie is about 0.05 ps. It is an
-# image that needs no network: save it with a right click, and send it.
+# image that needs no network: save it with a right click, and send it. Below it is a view that you
+# can turn: press play, drag, and scroll. (It needs the package nglview, and says so where that is
+# missing.)
 
 
 # %%
@@ -1004,6 +1026,11 @@ first.save(content, format="WEBP", save_all=True, **options)
 source = "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
 name = some.names[some.molecule[0]]
 display(HTML(f'<img alt="The molecule {name} vibrates and turns." width="300" src="{source}">'))
+try:
+    size = int(some.num_atoms[0])
+    MoleculeMovie(some.numbers[0, :size], np.array(movie)[:, :size], name).show()
+except Unavailable as error:
+    print(error)
 
 # %% [markdown]
 # ## The challenge
@@ -1068,7 +1095,8 @@ print(f"{name}: {before - after:.1f} kcal/mol lower, {far:.2f} Å (RMS) from GFN
 # ## What to try next
 # - Run the profile `full`. Which of the columns becomes better with more steps, which needs more
 #   molecules?
-# - Weigh the forces 0.1 or 10 times as much in `loss_of`, and let the validation data choose.
+# - Weigh the forces 0.1 or 10 times as much in `loss_of`, or change the penalties of the linear
+#   fits, and let the validation data choose.
 # - Change the step of the dynamics to 2 fs. What happens to the energy?
 # - Look up NequIP and MACE, which learn their functions of neighborhoods instead of fixing them.
 

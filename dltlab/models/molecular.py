@@ -186,10 +186,8 @@ def symmetry_functions(
     # Each unordered pair (j, k) of atoms once; a pair with atom i itself is beyond the cutoff.
     j, k = _pairs(species.shape[1]) if species.shape[1] else _unknown_pairs(num_atoms)
     directions = differences / distances[..., None]
-    cosine = tf.reduce_sum(tf.gather(directions, j, axis=2) * tf.gather(directions, k, axis=2), -1)
-    contributions = angular_functions(
-        tf.gather(distances, j, axis=2), tf.gather(distances, k, axis=2), cosine
-    )
+    cosine = tf.reduce_sum(_neighbors(directions, j) * _neighbors(directions, k), axis=-1)
+    contributions = angular_functions(_neighbors(distances, j), _neighbors(distances, k), cosine)
     kinds = tf.einsum(
         "bps,bpt,stk->bpk",
         tf.gather(elements, j, axis=1),
@@ -234,7 +232,9 @@ class MolecularPotential:
     """An ensemble of networks for each element, whose outputs add up to the energy of a molecule.
 
     Energies are in kcal/mol, relative to the sum of one energy for each atom that depends on its
-    element alone (`element_energies`), which a linear fit chooses.
+    element alone (`element_energies`), which a linear fit chooses. All members share a part that is
+    linear in the symmetry functions. It is zero until `fit_linear` chooses it. A new network
+    returns zero, too.
 
     Args:
         num_members: The size of the ensemble.
@@ -270,9 +270,9 @@ class MolecularPotential:
             ]
             for member in range(num_members)
         ]
-        self._scales = tf.Variable(
-            tf.ones((len(ELEMENTS), NUM_FEATURES), dtype), trainable=False, name="scales"
-        )
+        shape = (len(ELEMENTS), NUM_FEATURES)
+        self._scales = tf.Variable(tf.ones(shape, dtype), trainable=False, name="scales")
+        self._linear = tf.Variable(tf.zeros(shape, dtype), trainable=False, name="linear")
 
     def fit_scales(self, species: np.ndarray, features: np.ndarray, energies: np.ndarray) -> None:
         """Choose the element energies, and divide symmetry functions by their deviations.
@@ -293,6 +293,51 @@ class MolecularPotential:
     def fit_element_energies(self, species: np.ndarray, energies: np.ndarray) -> None:
         """Choose the element energies, for example those of another method; see `fit_scales`."""
         self.element_energies = np.linalg.lstsq(_counts(species), energies, rcond=None)[0]
+
+    def fit_linear(
+        self,
+        species: np.ndarray,
+        features: np.ndarray,
+        energies: np.ndarray,
+        derivatives: np.ndarray | None = None,
+        slopes: np.ndarray | None = None,
+        *,
+        penalty: float = 1.0,
+        slope_weight: float = 0.1,
+    ) -> None:
+        """Fit the linear part and the element energies, by least squares with a penalty.
+
+        The penalty is for the change of each weight. So a fit to many approximate energies can be
+        followed by one to a few accurate ones, which changes what it must.
+
+        Args:
+            species: int32 `(n, atoms)`; -1 pads.
+            features: `(n, atoms, 384)`; call `fit_scales` before.
+            energies: float64 `(n,)`, in hartree.
+            derivatives: Of the symmetry functions along directions, `(n, directions, atoms, 384)`,
+                per angstrom; without them, only energies are fitted.
+            slopes: Of the energies along these directions, `(n, directions)`, in kcal/mol per
+                angstrom.
+            penalty: Times the square of a change of 1 kcal/mol for each deviation of a function.
+            slope_weight: By which the errors of slopes are multiplied, in angstroms.
+        """
+        self.fit_element_energies(species, energies)
+        scales, present = self._scales.numpy(), self._linear.numpy().ravel().astype(np.float64)
+        counts, sums = _counts(species), _sums(species, features, scales)
+        residual = KCAL_PER_HARTREE * (energies - counts @ self.element_energies) - sums @ present
+        rows = np.hstack([sums, counts])
+        matrix, right = rows.T @ rows, rows.T @ residual
+        size = present.size
+        if derivatives is not None and slopes is not None:
+            for number in range(derivatives.shape[1]):
+                sums = _sums(species, derivatives[:, number], scales)
+                matrix[:size, :size] += slope_weight**2 * sums.T @ sums
+                right[:size] += slope_weight**2 * sums.T @ (slopes[:, number] - sums @ present)
+        diagonal = np.full(len(right), 1e-6)  # for elements that no molecule has
+        diagonal[:size] += penalty
+        change = np.linalg.solve(matrix + np.diag(diagonal), right)
+        self.element_energies = self.element_energies + change[size:] / KCAL_PER_HARTREE
+        self._linear.assign((present + change[:size]).reshape(scales.shape))
 
     def targets(self, species: np.ndarray, energies: np.ndarray) -> np.ndarray:
         """Return energies in kcal/mol without those of the elements.
@@ -317,10 +362,11 @@ class MolecularPotential:
             places = tf.where(species == element)
             rows = tf.gather_nd(features, places) / self._scales[element]
             rows = tf.ensure_shape(rows, (None, NUM_FEATURES))  # for the networks in a tf.function
-            energies += tf.math.unsorted_segment_sum(
-                network(rows)[:, 0], places[:, 0], tf.shape(species)[0]
+            of_atoms = _ENERGY_SCALE * network(rows)[:, 0] + tf.linalg.matvec(
+                rows, self._linear[element]
             )
-        return _ENERGY_SCALE * energies
+            energies += tf.math.unsorted_segment_sum(of_atoms, places[:, 0], tf.shape(species)[0])
+        return energies
 
     def energies(self, species: Any, positions: Any) -> "tf.Tensor":
         """Compute the energies of every member, `(members, batch)`, in kcal/mol.
@@ -377,7 +423,8 @@ class MolecularPotential:
             [[np.asarray(weight) for weight in network.weights] for network in member]
             for member in self.members[:num_members]
         ]
-        scales = self._scales.numpy()
+        scales, linear = self._scales.numpy(), self._linear.numpy()
+        molecule = np.concatenate(places)[:, 0]
 
         def energies(positions: "tf.Tensor") -> "tf.Tensor":
             features = symmetry_functions(species, positions, self.radial)
@@ -385,14 +432,14 @@ class MolecularPotential:
                 tf.gather_nd(features, atoms) / scale
                 for atoms, scale in zip(places, scales, strict=True)
             ]
+            common = tf.concat(list(map(tf.linalg.matvec, rows, linear)), axis=0)
             of_atoms = [
-                tf.concat(list(map(_forward, member, rows)), axis=0)[:, 0] for member in weights
+                common + _ENERGY_SCALE * tf.concat(list(map(_forward, member, rows)), axis=0)[:, 0]
+                for member in weights
             ]
-            molecule = np.concatenate(places)[:, 0]
-            sums = [
-                tf.math.unsorted_segment_sum(atoms, molecule, len(species)) for atoms in of_atoms
-            ]
-            return _ENERGY_SCALE * tf.stack(sums)
+            return tf.stack(
+                [tf.math.unsorted_segment_sum(atoms, molecule, len(species)) for atoms in of_atoms]
+            )
 
         def energies_and_forces(positions: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
             with tf.GradientTape() as tape:
@@ -401,7 +448,9 @@ class MolecularPotential:
                 mean = tf.reduce_mean(result, axis=0)
             return result, -tape.gradient(mean, positions)
 
-        run = tf.function(energies_and_forces, jit_compile=True)
+        # A concrete function looks up no signature, which takes a third of a short call.
+        signature = tf.TensorSpec((*species.shape, 3), self.dtype)
+        run = tf.function(energies_and_forces, jit_compile=True).get_concrete_function(signature)
         return lambda positions: run(tf.convert_to_tensor(positions, self.dtype))
 
     def trainable_variables(self, member: int) -> list[Any]:
@@ -415,7 +464,7 @@ class MolecularPotential:
             for member in range(len(self.members))
             for weight in self.trainable_variables(member)
         ]
-        return [self.element_energies, self._scales.numpy(), *weights]
+        return [self.element_energies, self._scales.numpy(), self._linear.numpy(), *weights]
 
     def load_state(self, state: Sequence[np.ndarray]) -> None:
         """Take the numbers of another potential, of any dtype.
@@ -423,7 +472,7 @@ class MolecularPotential:
         Raises:
             Invalid: They are those of a potential with other networks or another number of members.
         """
-        energies, scales, *weights = state
+        energies, scales, linear, *weights = state
         members = range(len(self.members))
         variables = [weight for member in members for weight in self.trainable_variables(member)]
         shapes = [tuple(variable.shape) for variable in variables]
@@ -431,6 +480,7 @@ class MolecularPotential:
             raise Invalid("The state is that of a potential with other networks or members.")
         self.element_energies = np.array(energies)
         self._scales.assign(np.asarray(scales, self.dtype))
+        self._linear.assign(np.asarray(linear, self.dtype))
         for variable, weight in zip(variables, weights, strict=True):
             variable.assign(np.asarray(weight, self.dtype))
 
@@ -457,6 +507,20 @@ def _unknown_pairs(num_atoms: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
     return pairs[:, 0], pairs[:, 1]
 
 
+def _neighbors(values: "tf.Tensor", places: Any) -> "tf.Tensor":
+    """Return `values` `(batch, atoms, neighbors, …)` of the neighbors at `places`.
+
+    For places that are known now, this is a product with a matrix of zeros and ones, since XLA
+    computes the derivative of `tf.gather` one place after the other.
+    """
+    import tensorflow as tf
+
+    if not isinstance(places, np.ndarray):
+        return tf.gather(values, places, axis=2)
+    chosen = tf.one_hot(places, values.shape[2], dtype=values.dtype)
+    return tf.einsum("bin...,pn->bip...", values, chosen)
+
+
 def _pair_kinds() -> np.ndarray:
     """Return 1 where two elements are the unordered pair of a number, `(4, 4, 10)`."""
     kinds = np.zeros((len(ELEMENTS), len(ELEMENTS), _NUM_KINDS))
@@ -470,17 +534,22 @@ def _counts(species: np.ndarray) -> np.ndarray:
     return np.stack([(species == element).sum(axis=1) for element in range(len(ELEMENTS))], 1) * 1.0
 
 
-def _celu(x: Any) -> Any:
-    import keras
-
-    return keras.activations.celu(x, alpha=0.1)
+def _sums(species: np.ndarray, features: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return the sums of scaled features over the atoms of each element, float64 `(n, 4 · 384)`."""
+    sums = [
+        (features * (species == element)[..., np.newaxis]).sum(axis=1) / scale
+        for element, scale in enumerate(scales)
+    ]
+    return np.concatenate(sums, axis=1).astype(np.float64)
 
 
 def _forward(weights: Sequence[np.ndarray], rows: "tf.Tensor") -> "tf.Tensor":
     """Compute what a network of these weights returns, with the weights as constants."""
+    import tensorflow as tf
+
     *hidden, last_kernel, last_bias = weights
     for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
-        rows = _celu(rows @ kernel + bias)
+        rows = tf.nn.silu(rows @ kernel + bias)
     return rows @ last_kernel + last_bias
 
 
@@ -490,12 +559,11 @@ def _network(units: Sequence[int], dtype: str, seed: int) -> "keras.Sequential":
     hidden = [
         keras.layers.Dense(
             width,
-            activation=_celu,
+            activation="silu",  # smooth, and so are the forces: dynamics conserves the energy
             kernel_initializer=keras.initializers.GlorotUniform(seed=10 * seed + place),
             dtype=dtype,
         )
         for place, width in enumerate(units)
     ]
-    last = keras.initializers.GlorotUniform(seed=10 * seed + len(units))
-    output = keras.layers.Dense(1, kernel_initializer=last, dtype=dtype)
+    output = keras.layers.Dense(1, kernel_initializer="zeros", dtype=dtype)  # begins with 0
     return keras.Sequential([keras.Input((NUM_FEATURES,), dtype=dtype), *hidden, output])

@@ -35,7 +35,13 @@ def functions(species: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def potential() -> MolecularPotential:
-    return MolecularPotential(2, units=(8, 4), dtype="float64", seed=3)
+    """A potential with random weights, in which nothing is zero."""
+    potential = MolecularPotential(2, units=(8, 4), dtype="float64", seed=3)
+    generator = np.random.default_rng(3)
+    energies, scales, *weights = potential.state()
+    weights = [0.2 * generator.normal(size=weight.shape) for weight in weights]
+    potential.load_state([energies, scales, *weights])
+    return potential
 
 
 def test_symmetry_functions_do_not_change_when_a_molecule_moves() -> None:
@@ -158,6 +164,54 @@ def test_element_energies_are_removed_from_targets(potential: MolecularPotential
     np.testing.assert_allclose(potential.element_energies, [-0.5, -38, -54.5, -75], rtol=1e-9)
     energies = each[numbers].sum(axis=1) + 1 / 627.5094740631
     np.testing.assert_allclose(potential.targets(species, energies), 1, rtol=1e-6)
+
+
+def made_of_weights(count: int) -> tuple[np.ndarray, ...]:
+    """Elements, features, their derivatives, and linear energies (kcal/mol) and slopes of these."""
+    generator = np.random.default_rng(5)
+    species = generator.integers(-1, 4, size=(count, 5)).astype("int32")
+    weights = np.zeros((5, 384))  # the last one is of padding
+    weights[:4, :6] = generator.normal(size=(4, 6))
+    is_atom = (species >= 0)[..., None]
+    features = is_atom * generator.normal(size=(count, 5, 384))
+    derivatives = is_atom[:, None] * generator.normal(size=(count, 3, 5, 384))
+    features[..., 6:] = derivatives[..., 6:] = 0
+    energies = np.einsum("naf,naf->n", features, weights[species])
+    slopes = np.einsum("ndaf,naf->nd", derivatives, weights[species])
+    return species, features, derivatives, energies, slopes
+
+
+@pytest.mark.parametrize("count", [60, 12])  # energies alone do not determine 28 weights
+def test_a_linear_fit_finds_the_weights_behind_energies_and_slopes(count: int) -> None:
+    species, features, derivatives, energies, slopes = made_of_weights(60)
+    potential = MolecularPotential(1, units=(2,), dtype="float64")
+    known, hartree = slice(count), energies / 627.5094740631
+
+    potential.fit_linear(
+        species[known],
+        features[known],
+        hartree[known],
+        derivatives[known],
+        slopes[known],
+        penalty=1e-9,
+        slope_weight=0.5,
+    )
+
+    errors = potential.member_energies(0, species, features) - potential.targets(species, hartree)
+    assert np.abs(errors).max() < 1e-3
+
+
+def test_a_penalty_keeps_the_weights_of_an_earlier_fit() -> None:
+    species, features, _, energies, _ = made_of_weights(60)
+    potential = MolecularPotential(1, units=(2,), dtype="float64")
+    potential.fit_linear(species, features, energies / 627.5094740631, penalty=1e-9)
+    before = potential.member_energies(0, species, features).numpy()
+
+    potential.fit_linear(species, features, -energies / 627.5094740631, penalty=1e12)
+
+    np.testing.assert_allclose(potential.member_energies(0, species, features), before, rtol=1e-6)
+    potential.fit_linear(species, features, -energies / 627.5094740631, penalty=1e-9)
+    assert np.abs(potential.member_energies(0, species, features) - before).max() > 1
 
 
 def test_a_state_moves_between_precisions(potential: MolecularPotential) -> None:
