@@ -23,7 +23,6 @@ from dltlab.devices import (
     unused_gpu_reasons,
     visible_gpus,
 )
-from dltlab.devices.gpu_support import CUDA_LIBRARIES
 from dltlab.errors import Invalid, NotFound, Unavailable
 from dltlab.files import is_writable
 from dltlab.paths import (
@@ -40,7 +39,6 @@ from dltlab.paths import (
 )
 
 JUPYTER_PORT, TENSORBOARD_PORT = 8888, 6006
-_CUDNN_MAJOR = next(name.split(".")[-1] for name in CUDA_LIBRARIES if name.startswith("libcudnn"))
 _GIB = 1 << 30
 _LAB_GIB = 2.0  # what the largest lab of the first parts needs
 _PROBE_SECONDS = 300
@@ -259,8 +257,8 @@ def _check_nvidia_image() -> Iterator[Finding]:
     elif image.split(".")[0] != build.cuda.split(".")[0]:
         message = f"{contents}; TensorFlow was built for CUDA {build.cuda}"
         yield _problem("NVIDIA image", message, f"Start from {base}")
-    elif not cudnn or cudnn.split(".")[0] != _CUDNN_MAJOR:
-        message = f"{contents}; TensorFlow was built for cuDNN {_CUDNN_MAJOR}"
+    elif not cudnn or cudnn.split(".")[0] != build.cudnn:
+        message = f"{contents}; TensorFlow was built for cuDNN {build.cudnn}"
         yield _problem("NVIDIA image", message, f"Start from {base}")
     else:
         yield _ok("NVIDIA image", f"{contents}, as TensorFlow needs")

@@ -65,6 +65,12 @@ class TensorFlowBuild:
     capabilities: tuple[str, ...]
 
     @property
+    def cudnn(self) -> str | None:
+        """The major version of cuDNN that it needs; None for a build without CUDA."""
+        (library,) = (name for name in CUDA_LIBRARIES if name.startswith("libcudnn"))
+        return library.rpartition(".")[2] if self.cuda else None
+
+    @property
     def oldest_capability(self) -> tuple[int, int]:
         """The lowest compute capability that it runs on."""
         numbers = [int(re.sub(r"\D", "", name)) for name in self.capabilities]
