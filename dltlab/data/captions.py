@@ -55,7 +55,7 @@ def read_caption(text: str) -> dict[str, str]:
         text: As in "A small red circle, at the left".
 
     Returns:
-        As in `{"size": "small", "color": "red"}`.
+        The word for each attribute that is given.
 
     Raises:
         Invalid: A word is unknown, or an attribute is given twice.
