@@ -139,7 +139,7 @@ def test_remove_does_not_ask_where_no_run_used_it(dltlab: Callable, pets: Path) 
         (["import", "my pets", "--name", "p", "--min-per-class", "20"], "has 12, but at least 20"),
         (["import", "my pets", "--name", "p", "--resize", "blur"], "one of crop, squash, fit"),
         (["import", "my pets", "--name", "p", "--test", "10"], "a fraction in [0, 1], such as 0.2"),
-        (["info", "cats"], "There is no data set 'cats'. The data sets are: cifar10"),
+        (["info", "cats"], "There is no data set 'cats'. The data sets are: captioned_shapes"),
         (["show", "python_docs"], "holds text, not images"),
         (["remove", "cats"], "There is no data set 'cats'"),
         (["verify", "cats"], "There is no data set 'cats'"),

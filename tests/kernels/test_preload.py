@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
+from dltlab.devices import tensorflow_build
 from tests.deadlines import HANG_SECONDS, wait_until
+
+BUILD = tensorflow_build()
 
 # A CUDA driver that reports when it is initialized.
 CUDA_DRIVER = """
@@ -93,6 +96,7 @@ def test_a_kernel_has_tensorflow_loaded_and_nothing_of_dltlab(ready_zygote, laun
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.skipif(BUILD is None or BUILD.cuda is None, reason="TensorFlow opens no CUDA driver")
 def test_no_device_is_touched_before_the_fork(warm_kernels, launch, tmp_path):
     initialized = tmp_path / "initialized"
     (tmp_path / "cuda.c").write_text(CUDA_DRIVER.format(initialized=initialized))
