@@ -52,9 +52,9 @@
 # %%
 import inspect
 import re
+import sys
 import time
 from collections import Counter
-from importlib.metadata import version
 
 import keras
 import matplotlib.pyplot as plt
@@ -667,7 +667,8 @@ word_counts = Counter(word for text in sentences[: ends[0]] for word in words_of
 frequent = [word for word, count in word_counts.most_common() if count > 1]
 vocabulary = {word: number for number, word in enumerate(frequent, start=2)}
 word_ids = dict(zip(parts, np.split(encode(sentences), ends), strict=True))
-print(len(sentences), "sentences of", ", ".join(f"{name} {version(name)}" for name in LIBRARIES))
+versions = [f"{name} {sys.modules[name].__version__}" for name in LIBRARIES]
+print(len(sentences), "sentences of", ", ".join(versions))
 for sentence, label in zip(sentences[:4], labels, strict=False):
     print(f"{list(LIBRARIES)[label]:11} {sentence}")
 print(f"{len(vocabulary):,} words; the first sentence is", *word_ids["train"][0][:12], "…")
