@@ -280,7 +280,6 @@ def is_settled(before, now):
     return np.ptp(now[1]) < 1e-3 and np.abs(now - before).max() < 1e-4
 
 
-# %%
 def simulate(parameters, seed, side, steps, is_dead, outcome, stop=True, image=False):
     """Run a simulation, and return a dict of what remains of it."""
     began = time.perf_counter()
