@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 PLATFORM := $(shell uname -sm | tr ' ' -)
 TENSORFLOW := $(if $(filter-out Linux-x86_64,$(PLATFORM))$(shell command -v nvidia-smi),tensorflow,tensorflow-cpu)
 OTHER_BUILD := $(filter-out $(TENSORFLOW),tensorflow tensorflow-cpu)
+# Where Python writes no compiled files, each process would compile TensorFlow again; pip always does.
+COMPILE_BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dltlab/__init__.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help lab check test build docs release image lock clean
@@ -63,7 +66,8 @@ release: docs ## make and check what is published, in dist/release
 	@$(INSTALLED)/bin/pip install --quiet --no-deps --no-index $(RELEASE)/*.whl
 	@$(INSTALLED)/bin/pip check
 	@$(INSTALLED)/bin/dltlab list
-	@$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file $(RELEASE)/sbom.json $(INSTALLED)
+	@sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > dist/pyproject.toml
+	@$(BIN)/cyclonedx-py environment --output-reproducible --pyproject dist/pyproject.toml --output-file $(RELEASE)/sbom.json $(INSTALLED)
 	@$(BIN)/pip-licenses --python $(INSTALLED)/bin/python $(LICENSES) --output-file $(RELEASE)/licenses.md
 	@$(BIN)/pip-audit --path $$($(INSTALLED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || \
 	  echo "The audit found something, or could not ask for known vulnerabilities: see above."
@@ -72,7 +76,7 @@ release: docs ## make and check what is published, in dist/release
 
 image: ## build the container image, with docker or podman, from `make release`
 	@$(or $(shell command -v docker || command -v podman),$(error docker or podman is needed)) build \
-	  --tag dltlab:$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' dltlab/__init__.py) --tag dltlab $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PINS),--build-arg PINS=$(PINS)) .
+	  --tag dltlab:$(VERSION) --tag dltlab $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PINS),--build-arg PINS=$(PINS)) .
 
 # The environment is set up again only when these files have changed. The marker file is written last,
 # so that an interrupted set-up is repeated.
@@ -85,7 +89,7 @@ ifdef UV
 	@echo "Step 2 of 3: install TensorFlow, JupyterLab and what they need; 3 GB, a minute or more."
 	@sed 's/^tensorflow==/$(TENSORFLOW)==/' requirements.lock > $(VENV)/pins.txt
 	@$(UV) pip uninstall --quiet --python $(BIN)/python $(OTHER_BUILD)
-	@$(UV) pip install --python $(BIN)/python -r $(VENV)/pins.txt
+	@$(UV) pip install $(COMPILE_BYTECODE) --python $(BIN)/python -r $(VENV)/pins.txt
 	@echo "Step 3 of 3: install dltlab."
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 else
@@ -94,7 +98,7 @@ else
 	@echo "After its last download, pip writes the files for a minute or two and prints nothing."
 	@sed 's/^tensorflow==/$(TENSORFLOW)==/' requirements.lock > $(VENV)/pins.txt
 	@$(BIN)/pip uninstall --quiet --yes $(OTHER_BUILD)
-	@$(BIN)/pip install --disable-pip-version-check -r $(VENV)/pins.txt
+	@$(BIN)/pip install --disable-pip-version-check -r $(VENV)/pins.txt -c $(VENV)/pins.txt
 	@echo "Step 3 of 3: install dltlab."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 endif
