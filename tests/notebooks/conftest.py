@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def _setup_sets_only_the_seed() -> Iterator[None]:
-    """Replace `devices.setup`: TensorFlow may have computed in this process, which fixes its threads."""
+    """Replace `devices.setup`: TensorFlow may have computed here, and its threads are then fixed."""
 
     def setup(seed: int | None = None, **_: Any) -> None:
         import keras
