@@ -29,8 +29,8 @@ class CaptionPainter:
     """A widget with a text box: a network paints what one types.
 
     A caption is painted several times when Enter is pressed or the text box is left; the button
-    paints it again. Attributes that it does not give are chosen at random, and named. The last images
-    are saved with the notebook.
+    paints it again. Attributes that it does not give are chosen at random, and named. The last
+    images are saved with the notebook.
 
     Args:
         paint: A function of captions and a guidance, such as 2.0, that returns an image for each
