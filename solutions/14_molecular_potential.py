@@ -261,8 +261,8 @@ def radial(distances, centers, eta, cutoff):
 ex.radial.check(radial)  # also ex.radial.hint() and ex.radial.solution()
 
 # %% [markdown]
-# Angular functions ask which angles pairs of neighbors form, and at which distance. They are given.
-# Where in the code are the two cutoff functions, and why is their product needed?
+# Angular functions ask which angles pairs of neighbors form, and at which distance. They are given,
+# as two factors. Where in the code are the two cutoff functions, and why is their product needed?
 
 # %%
 radial_of = ex.radial.or_reference(radial)
@@ -276,9 +276,9 @@ for place, color in zip(range(0, 16, 3), PALETTE, strict=True):
 left.set(xlabel="distance (Å)", ylabel="what a neighbor adds", title="Six of 16 radial functions")
 angles = np.linspace(0, np.pi, 200)
 near = np.full(200, 1.1)
-values = np.asarray(models.angular_functions(near, near, np.cos(angles)))
+by_angle, by_distance = models.angular_functions(near, near, np.cos(angles))
 for place, color in zip(range(0, 8, 2), PALETTE, strict=False):
-    right.plot(np.degrees(angles), values[:, 4 * place + 1], color=color)
+    right.plot(np.degrees(angles), by_angle[:, place] * by_distance[:, 1], color=color)
 right.set(xlabel="angle (degrees)", ylabel="what a pair adds", title="Four of 32 angular functions")
 show(figure, "Six bumps over the distance, lower further out, and four bumps over the angle.")
 
@@ -881,13 +881,13 @@ with training.until_interrupted():
 times, total = STEP / 1000 * np.arange(1, len(total) + 1), np.array(total)  # picoseconds
 drifts = np.polyfit(times, total, 1)[0]
 
-figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for place, color in zip(range(len(some)), 2 * PALETTE, strict=False):
     label = f"{some.names[some.molecule[place]]}: {drifts[place]:+.3f} per ps"
     axis.plot(times, total[:, place] - total[0, place], color=color, linewidth=0.8, label=label)
 axis.set(xlabel="time (ps)", ylabel="change of the energy (kcal/mol)")
 axis.set_title("Total energy in molecular dynamics")
-axis.legend(fontsize=8)
+figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 text = f"largest drift in {times[-1]:.2f} ps: {np.abs(drifts).max():.3f} kcal/mol per ps"
 show(figure, f"The total energies over time; {text}.")
 print(text)

@@ -1,6 +1,7 @@
 """A potential of molecules: symmetry functions of atoms, and networks for each element."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,12 +121,15 @@ def radial_functions(
     return tf.exp(-eta * (distances - tf.cast(centers, distances.dtype)) ** 2) * smooth
 
 
-def angular_functions(first: "tf.Tensor", second: "tf.Tensor", cosine: "tf.Tensor") -> "tf.Tensor":
-    """Return what each pair of neighbors adds to the angular functions of an atom.
+def angular_functions(
+    first: "tf.Tensor", second: "tf.Tensor", cosine: "tf.Tensor"
+) -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Return the two factors of what each pair of neighbors adds to the angular functions.
 
-    With the angle t between the neighbors, at distances R and S, it is 2 · ((1 + cos(t - angle)) /
-    2)^zeta · exp(-eta ((R + S) / 2 - center)²) · fc(R) · fc(S), for each angle and center (J. S.
-    Smith et al., Chem. Sci. 8, 3192, 2017, doi:10.1039/C6SC05720A, equation 4).
+    With the angle t between the neighbors, at distances R and S, they are ((1 + cos(t - angle)) /
+    2)^zeta for each of 8 angles, and 2 · exp(-eta ((R + S) / 2 - center)²) · fc(R) · fc(S) for each
+    of 4 centers. The 32 products are what the pair adds (J. S. Smith et al., Chem. Sci. 8, 3192,
+    2017, doi:10.1039/C6SC05720A, equation 4).
 
     Args:
         first: R `(..., pairs)`, in angstroms.
@@ -133,7 +137,7 @@ def angular_functions(first: "tf.Tensor", second: "tf.Tensor", cosine: "tf.Tenso
         cosine: Of the angle t, likewise.
 
     Returns:
-        `(..., pairs, 32)`: for each angle, the four centers.
+        `(..., pairs, 8)` and `(..., pairs, 4)`.
     """
     import tensorflow as tf
 
@@ -148,28 +152,33 @@ def angular_functions(first: "tf.Tensor", second: "tf.Tensor", cosine: "tf.Tenso
     middle = (first + second)[..., None] / 2 - tf.cast(ANGULAR_CENTERS, dtype)
     smooth = 2 * _cutoff(first, ANGULAR_CUTOFF) * _cutoff(second, ANGULAR_CUTOFF)
     by_distance = tf.exp(-ANGULAR_ETA * middle**2) * smooth[..., None]
-    product = by_angle[..., :, None] * by_distance[..., None, :]
-    return tf.reshape(product, tf.concat([tf.shape(first), [ANGLES.size * 4]], 0))
+    return by_angle, by_distance
 
 
 def symmetry_functions(
-    species: Any, positions: Any, radial: Radial = radial_functions
+    species: Any,
+    positions: Any,
+    radial: Radial = radial_functions,
+    present: Sequence[int] = range(len(ELEMENTS)),
 ) -> "tf.Tensor":
-    """Compute the 384 symmetry functions of each atom.
+    """Compute the symmetry functions of each atom, 384 if all elements are present.
 
     Args:
         species: int32 `(batch, atoms)`, as `element_indices` returns them; -1 pads.
         positions: `(batch, atoms, 3)`, float32 or float64, in angstroms.
         radial: Replaces `radial_functions`.
+        present: The places in `ELEMENTS`, in order, of the elements that occur. The functions of
+            the others, which are zero, are left out.
 
     Returns:
-        `(batch, atoms, 384)` in the dtype of the positions; zeros where `species` is -1.
+        `(batch, atoms, functions)` in the dtype of the positions; zeros where `species` is -1. With
+        E elements, there are 16 E radial functions and 32 for each of the E (E + 1) / 2 pairs.
     """
     import tensorflow as tf
 
     species, positions = tf.convert_to_tensor(species), tf.convert_to_tensor(positions)
     dtype = positions.dtype
-    elements = tf.one_hot(species, len(ELEMENTS), dtype=dtype)  # zeros for -1
+    elements = tf.cast(species[..., None] == list(present), dtype)  # zeros for -1
     is_atom = tf.reduce_sum(elements, axis=-1)
     num_atoms = tf.shape(species)[1]
     is_pair = is_atom[:, :, None] * is_atom[:, None] * (1 - tf.eye(num_atoms, dtype=dtype))
@@ -180,23 +189,30 @@ def symmetry_functions(
     contributions = radial(distances, RADIAL_CENTERS, RADIAL_ETA, RADIAL_CUTOFF)
     by_element = tf.einsum("bijr,bjs->bisr", contributions, elements)
     flat = tf.shape(is_atom)
-    num_radial = len(ELEMENTS) * RADIAL_CENTERS.size
-    parts = [tf.reshape(by_element, tf.concat([flat, [num_radial]], 0))]
+    num_radial = len(present) * RADIAL_CENTERS.size
+    of_elements = tf.reshape(by_element, tf.concat([flat, [num_radial]], 0))
 
     # Each unordered pair (j, k) of atoms once; a pair with atom i itself is beyond the cutoff.
     j, k = _pairs(species.shape[1]) if species.shape[1] else _unknown_pairs(num_atoms)
     directions = differences / distances[..., None]
     cosine = tf.reduce_sum(_neighbors(directions, j) * _neighbors(directions, k), axis=-1)
-    contributions = angular_functions(_neighbors(distances, j), _neighbors(distances, k), cosine)
+    by_angle, by_distance = angular_functions(
+        _neighbors(distances, j), _neighbors(distances, k), cosine
+    )
     kinds = tf.einsum(
         "bps,bpt,stk->bpk",
         tf.gather(elements, j, axis=1),
         tf.gather(elements, k, axis=1),
-        tf.cast(_pair_kinds(), dtype),
+        tf.cast(_pair_kinds(len(present)), dtype),
     )
-    by_kind = tf.einsum("bipf,bpk->bikf", contributions, kinds)
-    parts.append(tf.reshape(by_kind, tf.concat([flat, [NUM_FEATURES - num_radial]], 0)))
-    return tf.concat(parts, axis=-1) * is_atom[..., None]
+    # Products of matrices: the first changes nothing, but XLA does not compute the exponentials again
+    # for each kind; the last adds up the pairs without their 32 products.
+    by_distance = by_distance @ tf.eye(ANGULAR_CENTERS.size, dtype=dtype)
+    weighted = by_distance[..., None, :] * kinds[:, None, :, :, None]
+    by_kind = tf.einsum("bipa,bipkc->bikac", by_angle, weighted)
+    num_angular = kinds.shape[-1] * ANGLES.size * ANGULAR_CENTERS.size
+    of_pairs = tf.reshape(by_kind, tf.concat([flat, [num_angular]], 0))
+    return tf.concat([of_elements, of_pairs], axis=-1) * is_atom[..., None]
 
 
 def directional_features(
@@ -418,40 +434,61 @@ class MolecularPotential:
         import tensorflow as tf
 
         species = np.asarray(species)
-        places = [np.argwhere(species == element) for element in range(len(ELEMENTS))]
-        weights = [
-            [[np.asarray(weight) for weight in network.weights] for network in member]
+        present = [element for element in range(len(ELEMENTS)) if element in species]
+        of_element = [np.flatnonzero(species == element) for element in present]
+        order = np.concatenate(of_element)  # of the atoms, as one list, by element
+        padding = np.flatnonzero(species < 0)
+        back = np.argsort(np.concatenate([order, padding]))
+        in_molecule = np.zeros((len(species), order.size), self.dtype)
+        in_molecule[order // species.shape[1], np.arange(order.size)] = 1
+        members = [
+            [self._weights(member[element], element, present) for element in present]
             for member in self.members[:num_members]
         ]
-        scales, linear = self._scales.numpy(), self._linear.numpy()
-        molecule = np.concatenate(places)[:, 0]
 
-        def energies(positions: "tf.Tensor") -> "tf.Tensor":
-            features = symmetry_functions(species, positions, self.radial)
-            rows = [
-                tf.gather_nd(features, atoms) / scale
-                for atoms, scale in zip(places, scales, strict=True)
-            ]
-            common = tf.concat(list(map(tf.linalg.matvec, rows, linear)), axis=0)
-            of_atoms = [
-                common + _ENERGY_SCALE * tf.concat(list(map(_forward, member, rows)), axis=0)[:, 0]
-                for member in weights
-            ]
-            return tf.stack(
-                [tf.math.unsorted_segment_sum(atoms, molecule, len(species)) for atoms in of_atoms]
-            )
+        def energies_and_slopes(features: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+            """Return the energies of every member, and the derivatives of their mean."""
+            rows = tf.reshape(features, (-1, features.shape[-1]))
+            rows = [tf.gather(rows, atoms) for atoms in of_element]
+            energies, slopes = [], []
+            for weights in members:
+                results = [_forward(*w, part) for w, part in zip(weights, rows, strict=True)]
+                of_atoms, by_features = zip(*results, strict=True)
+                energies.append(tf.linalg.matvec(in_molecule, tf.concat(of_atoms, axis=0)))
+                slopes.append(tf.concat(by_features, axis=0))
+            mean = tf.add_n(slopes) / len(members)
+            mean = tf.concat([mean, tf.zeros((padding.size, mean.shape[-1]), self.dtype)], axis=0)
+            return tf.stack(energies), tf.reshape(tf.gather(mean, back), features.shape)
 
-        def energies_and_forces(positions: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        def energies_and_forces(positions: "tf.Tensor") -> list["tf.Tensor"]:
             with tf.GradientTape() as tape:
                 tape.watch(positions)
-                result = energies(positions)
-                mean = tf.reduce_mean(result, axis=0)
-            return result, -tape.gradient(mean, positions)
+                features = symmetry_functions(species, positions, self.radial, present)
+            energies, slopes = energies_and_slopes(features)
+            return [energies, -tape.gradient(features, positions, output_gradients=slopes)]
 
-        # A concrete function looks up no signature, which takes a third of a short call.
+        # Calling an AtomicFunction with flat tensors looks up no signature, which takes as long as
+        # a small molecule.
         signature = tf.TensorSpec((*species.shape, 3), self.dtype)
         run = tf.function(energies_and_forces, jit_compile=True).get_concrete_function(signature)
-        return lambda positions: run(tf.convert_to_tensor(positions, self.dtype))
+        call = run.inference_fn.call_flat
+        return lambda positions: tuple(call(tf.constant(positions, self.dtype)))
+
+    def _weights(
+        self, network: "keras.Sequential", element: int, present: Sequence[int]
+    ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+        """Return the kernels and biases of a network, and the weights of the linear part.
+
+        They take the functions of the elements that are present, without scaling, and give
+        kcal/mol.
+        """
+        used = _places_of_functions(present)
+        scales = self._scales.numpy()[element, used]
+        arrays = [np.asarray(weight) for weight in network.weights]
+        arrays[0] = arrays[0][used] / scales[:, np.newaxis]
+        arrays[-2:] = [_ENERGY_SCALE * array for array in arrays[-2:]]
+        layers = list(zip(arrays[::2], arrays[1::2], strict=True))
+        return layers, self._linear.numpy()[element, used] / scales
 
     def trainable_variables(self, member: int) -> list[Any]:
         """Return the weights of one member."""
@@ -521,12 +558,22 @@ def _neighbors(values: "tf.Tensor", places: Any) -> "tf.Tensor":
     return tf.einsum("bin...,pn->bip...", values, chosen)
 
 
-def _pair_kinds() -> np.ndarray:
-    """Return 1 where two elements are the unordered pair of a number, `(4, 4, 10)`."""
-    kinds = np.zeros((len(ELEMENTS), len(ELEMENTS), _NUM_KINDS))
-    for number, (first, second) in enumerate(zip(*np.triu_indices(len(ELEMENTS)), strict=True)):
+def _pair_kinds(num_elements: int) -> np.ndarray:
+    """Return 1 where two elements are the unordered pair of a number, `(E, E, E (E + 1) / 2)`."""
+    pairs = list(combinations_with_replacement(range(num_elements), 2))
+    kinds = np.zeros((num_elements, num_elements, len(pairs)))
+    for number, (first, second) in enumerate(pairs):
         kinds[first, second, number] = kinds[second, first, number] = 1
     return kinds
+
+
+def _places_of_functions(present: Sequence[int]) -> np.ndarray:
+    """Return which of the 384 functions are those of the elements that are present."""
+    of_element, of_pair = RADIAL_CENTERS.size, ANGULAR_CENTERS.size * ANGLES.size
+    radial, pairs = range(len(ELEMENTS)), combinations_with_replacement(range(len(ELEMENTS)), 2)
+    is_used = [np.repeat([element in present for element in radial], of_element)]
+    is_used.append(np.repeat([{*pair} <= {*present} for pair in pairs], of_pair))
+    return np.flatnonzero(np.concatenate(is_used))
 
 
 def _counts(species: np.ndarray) -> np.ndarray:
@@ -543,14 +590,28 @@ def _sums(species: np.ndarray, features: np.ndarray, scales: np.ndarray) -> np.n
     return np.concatenate(sums, axis=1).astype(np.float64)
 
 
-def _forward(weights: Sequence[np.ndarray], rows: "tf.Tensor") -> "tf.Tensor":
-    """Compute what a network of these weights returns, with the weights as constants."""
+def _forward(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]], linear: np.ndarray, rows: "tf.Tensor"
+) -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Compute the energies of atoms, `(n,)`, and their derivatives by the rows, `(n, functions)`.
+
+    The weights are constants, and the derivatives are written out: then the transposed kernels are
+    constants, too. A `GradientTape` would transpose them in each call.
+    """
     import tensorflow as tf
 
-    *hidden, last_kernel, last_bias = weights
-    for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
-        rows = tf.nn.silu(rows @ kernel + bias)
-    return rows @ last_kernel + last_bias
+    *hidden, (last_kernel, last_bias) = layers
+    values, slopes = rows, []
+    for kernel, bias in hidden:
+        before = values @ kernel + bias
+        sigmoid = tf.sigmoid(before)
+        values = before * sigmoid  # SiLU
+        slopes.append(sigmoid + values * (1 - sigmoid))
+    energies = (values @ last_kernel + last_bias)[:, 0] + tf.linalg.matvec(rows, linear)
+    gradients = tf.ones_like(rows[:, :1]) @ last_kernel.T
+    for (kernel, _), slope in zip(reversed(hidden), reversed(slopes), strict=True):
+        gradients = (gradients * slope) @ kernel.T
+    return energies, gradients + linear
 
 
 def _network(units: Sequence[int], dtype: str, seed: int) -> "keras.Sequential":

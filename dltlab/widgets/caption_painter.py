@@ -28,8 +28,9 @@ _STYLE = f"""<style>
 class CaptionPainter:
     """A widget with a text box: a network paints what one types.
 
-    The button, or the Enter key, paints several images of the caption. Attributes that the caption
-    does not give are chosen at random, and named. The last images are saved with the notebook.
+    A caption is painted several times when Enter is pressed or the text box is left; the button
+    paints it again. Attributes that it does not give are chosen at random, and named. The last
+    images are saved with the notebook.
 
     Args:
         paint: A function of captions and a guidance, such as 2.0, that returns an image for each
@@ -72,7 +73,7 @@ class CaptionPainter:
             tooltip="0: the caption is ignored; 1: as trained; above: obeyed more strictly",
         )  # fmt: skip
         button = ipywidgets.Button(
-            description="Paint", icon="paint-brush", tooltip="Paint other images of the caption"
+            description="Paint again", icon="paint-brush", tooltip="Paint other images of it"
         )
         button.on_click(lambda clicked: self._update())
         self._status, self._output = ipywidgets.HTML(), ipywidgets.HTML()
