@@ -40,7 +40,7 @@ class StartPage:
         self._workspace = workspace
         self._base_url = base_url
         executor = ThreadPoolExecutor(1)
-        executor.submit(workspace.course.read_valid)  # it takes a second or two, once
+        executor.submit(workspace.course.outlines)  # it takes a second or two, once
         self._verdict = executor.submit(machine_verdict)
         executor.shutdown(wait=False)
         self._state: object = None
@@ -67,7 +67,7 @@ class StartPage:
     def _render(self) -> str:
         course = self._workspace.course
         title = "Accelerated deep learning" if course.is_own else course.root.name
-        labs, left_out = course.read_valid()
+        labs, left_out = course.outlines()
         progress = course_progress(course)
         return "\n".join(
             [

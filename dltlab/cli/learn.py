@@ -106,7 +106,7 @@ def list_labs(course: CourseFolder = None) -> None:
     from dltlab.course import Course
 
     table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
-    labs, left_out = Course.find(course).read_valid()
+    labs, left_out = Course.find(course).outlines()
     for lab in labs:
         front_matter = lab.front_matter
         minutes = sum(front_matter.minutes.model_dump().values())
@@ -157,7 +157,7 @@ def progress(
     _print_bars(labs, details)
     if lab := lab_to_continue(labs):
         typer.echo(f"\nNext: {next(iter(lab.still_open))} in lab {lab.lab[:2]}")
-    for message in root.read_valid()[1]:
+    for message in root.outlines()[1]:
         typer.echo(message, err=True)
 
 

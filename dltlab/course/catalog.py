@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dltlab.course.front_matter import SourceError
-from dltlab.course.source import NAME, Lab, read_lab
+from dltlab.course.source import NAME, Lab, read_lab, read_outline
 from dltlab.errors import Damaged, Invalid, NotFound
 from dltlab.paths import COURSE, chosen_labs, course_dir, own_course_dir, short_path
 
@@ -157,8 +157,8 @@ class Course:
             self._require_known(lab)
         return labs
 
-    def read_valid(self) -> tuple[list[Lab], list[str]]:
-        """Read the labs that are valid.
+    def outlines(self) -> tuple[list[Lab], list[str]]:
+        """Read the outlines of the labs: those whose front matter and syntax are valid.
 
         Returns:
             The labs, and a sentence for each source that is left out.
@@ -169,7 +169,9 @@ class Course:
         ]
         for name in self.lab_names():
             try:
-                labs += self.read([name])
+                lab = read_outline(self.resolve(name))
+                self._require_known(lab)
+                labs.append(lab)
             except (SourceError, Damaged) as error:
                 left_out.append(f"{name} is left out: {error}")
         return labs, left_out

@@ -96,8 +96,9 @@ class Block:
         # Line n of the YAML is line n of the source, so YAML's error positions can be reported.
         yaml_text = "\n".join(["", *(line[1:].removeprefix(" ") for line in lines[1 : ends[0]])])
         try:
-            self._node = yaml.compose(yaml_text, Loader=yaml.SafeLoader)
-            self._values = yaml.safe_load(yaml_text)
+            loader = yaml.SafeLoader(yaml_text)
+            self._node = loader.get_single_node()
+            self._values = loader.construct_document(self._node) if self._node else None
         except yaml.MarkedYAMLError as error:
             line_number = error.problem_mark.line + 1 if error.problem_mark else 1
             raise SourceError(path, line_number, f"not YAML: {error.problem}") from error

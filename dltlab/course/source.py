@@ -12,9 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import jupytext
-from jupytext.cell_metadata import parse_key_equal_value
-
 from dltlab.course.front_matter import PROFILES, Block, FrontMatter, SourceError
 from dltlab.errors import Damaged, NotFound
 from dltlab.paths import short_path
@@ -71,12 +68,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab's source, parsed and validated."""
+    """A lab's source: its front matter is valid, and from `read_lab`, all of it."""
 
     path: Path
     block: Block
     front_matter: FrontMatter
-    cells: tuple[Cell, ...]
+    text: str
 
     @property
     def name(self) -> str:
@@ -94,6 +91,31 @@ class Lab:
         return self.name[3:]
 
     @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree of the file, in which magics are comments.
+
+        Raises:
+            SourceError: The file is not Python.
+        """
+        try:
+            return ast.parse(self.text)
+        except SyntaxError as error:
+            line = error.lineno or 1
+            advice = _advice_on_magics(self.text.splitlines()[:line])
+            raise SourceError(self.path, line, f"not Python: {error.msg}{advice}") from error
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells.
+
+        Raises:
+            SourceError: A cell or a solution marker is not valid.
+        """
+        cells = tuple(_cells(self.path, self.text, self.block.end))
+        _require_markers(self.path, cells)
+        return cells
+
+    @cached_property
     def parameters(self) -> dict[str, Any]:
         """Names and values of the parameters; empty without a cell tagged `parameters`."""
         return _parameters(self.path, self.cells)
@@ -101,29 +123,27 @@ class Lab:
     @cached_property
     def exercises(self) -> tuple[str, ...]:
         """Names of the exercises and questions, in order: of each `ex.NAME.check` and `.ask`."""
-        names: dict[str, None] = {}
-        for cell in self.code_cells():
-            for node in ast.walk(cell.tree):
-                match node:
-                    case ast.Call(
-                        func=ast.Attribute(
-                            value=ast.Attribute(value=ast.Name(id="ex"), attr=name),
-                            attr="check" | "ask",
-                        )
-                    ):
-                        names.setdefault(name)
-        return tuple(names)
+        names: dict[str, int] = {}  # with the line; `ast.walk` does not follow the lines
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(
+                        value=ast.Attribute(value=ast.Name(id="ex"), attr=name),
+                        attr="check" | "ask",
+                    )
+                ):
+                    names[name] = min(node.lineno, names.get(name, node.lineno))
+        return tuple(sorted(names, key=lambda name: names[name]))
 
     @cached_property
     def exercise_module(self) -> str | None:
         """The module that the lab imports `as ex`; None if the lab has no exercises."""
-        for cell in self.code_cells():
-            for node in ast.walk(cell.tree):
-                match node:
-                    case ast.ImportFrom(module=str(package), names=[ast.alias(name, "ex")]):
-                        return f"{package}.{name}"
-                    case ast.Import(names=[ast.alias(name, "ex")]):
-                        return name
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.ImportFrom(module=str(package), names=[ast.alias(name, "ex")]):
+                    return f"{package}.{name}"
+                case ast.Import(names=[ast.alias(name, "ex")]):
+                    return name
         return None
 
     def code_cells(self) -> Iterator[Cell]:
@@ -168,15 +188,30 @@ def read_lab(path: Path) -> Lab:
             profiles are not valid; names the file and the line.
         Damaged: The file cannot be read as UTF-8 text.
     """
+    lab = read_outline(path)
+    _ = lab.cells
+    _require_profiles(lab)
+    return lab
+
+
+def read_outline(path: Path) -> Lab:
+    """Read the source of a lab and validate its front matter and syntax, not its cells.
+
+    That takes a quarter of the time, and is enough for its title and the names of its exercises.
+
+    Raises:
+        SourceError: The front matter or the syntax is not valid; names the file and the line.
+        Damaged: The file cannot be read as UTF-8 text.
+    """
     try:
         state = path.stat()
     except OSError as error:
         raise Damaged(f"{short_path(path)} cannot be read ({error}).") from error
-    return _read_lab(path, state.st_mtime_ns, state.st_size)
+    return _read_outline(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=100)
-def _read_lab(path: Path, modified: int, size: int) -> Lab:
+def _read_outline(path: Path, modified: int, size: int) -> Lab:
     """Read a lab whose file has this time and size."""
     try:
         # Windows line endings and a byte-order mark are allowed.
@@ -184,16 +219,14 @@ def _read_lab(path: Path, modified: int, size: int) -> Lab:
     except (OSError, UnicodeDecodeError) as error:
         raise Damaged(f"{short_path(path)} cannot be read as UTF-8 text ({error}).") from error
     block = Block(path, text)
-    front_matter = block.validate()
-    _require_syntax(path, text)
-    cells = tuple(_cells(path, text, block.end))
-    _require_markers(path, cells)
-    lab = Lab(path, block, front_matter, cells)
-    _require_profiles(lab)
+    lab = Lab(path, block, block.validate(), text)
+    _ = lab.tree
     return lab
 
 
 def _cells(path: Path, text: str, front_matter_end: int) -> Iterator[Cell]:
+    import jupytext  # takes as long as all outlines
+
     starts, lines = list(_starts(path, text)), text.split("\n")
     body = "\n".join(lines[front_matter_end:])
     nodes = jupytext.reads(body.strip("\n"), fmt="py:percent").cells
@@ -220,6 +253,8 @@ def _cells(path: Path, text: str, front_matter_end: int) -> Iterator[Cell]:
 
 def _starts(path: Path, text: str) -> Iterator[int]:
     """Yield the numbers of the lines that begin a cell; a marker inside a string does not."""
+    from jupytext.cell_metadata import parse_key_equal_value
+
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and _LOOKS_LIKE_CELL.match(token.line):
             cell = _CELL.fullmatch(token.line)
@@ -241,15 +276,6 @@ def _are_valid(options: dict[str, Any]) -> bool:
         and isinstance(tags, list)
         and all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags)
     )
-
-
-def _require_syntax(path: Path, text: str) -> None:
-    try:
-        ast.parse(text)
-    except SyntaxError as error:
-        line = error.lineno or 1
-        message = f"not Python: {error.msg}{_advice_on_magics(text.splitlines()[:line])}"
-        raise SourceError(path, line, message) from error
 
 
 def _advice_on_magics(lines: list[str]) -> str:

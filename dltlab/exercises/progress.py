@@ -162,7 +162,7 @@ def course_progress(course: Course) -> list[LabProgress]:
     records = read_records()
     return [
         _lab_progress(lab, [record for record in records if record.lab == lab.name])
-        for lab in course.read_valid()[0]
+        for lab in course.outlines()[0]
     ]
 
 

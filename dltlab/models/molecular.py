@@ -205,8 +205,8 @@ def symmetry_functions(
         tf.gather(elements, k, axis=1),
         tf.cast(_pair_kinds(len(present)), dtype),
     )
-    # Products of matrices: the first changes nothing, but XLA does not compute the exponentials again
-    # for each kind; the last adds up the pairs without their 32 products.
+    # Products of matrices: the first changes nothing, but XLA does not compute the exponentials
+    # again for each kind; the last adds up the pairs without their 32 products.
     by_distance = by_distance @ tf.eye(ANGULAR_CENTERS.size, dtype=dtype)
     weighted = by_distance[..., None, :] * kinds[:, None, :, :, None]
     by_kind = tf.einsum("bipa,bipkc->bikac", by_angle, weighted)

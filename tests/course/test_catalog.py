@@ -143,14 +143,14 @@ def test_find_accepts_a_relative_path(course, monkeypatch):
 def test_an_unfinished_lab_is_left_out_and_the_others_are_read(two_labs, break_lab):
     break_lab(two_labs.resolve("2"))
 
-    labs, (left_out,) = two_labs.read_valid()
+    labs, (left_out,) = two_labs.outlines()
 
     assert [lab.name for lab in labs] == ["01_my_topic"]
     assert " is left out: " in left_out
 
 
 def test_all_labs_are_read_when_all_are_valid(two_labs):
-    labs, left_out = two_labs.read_valid()
+    labs, left_out = two_labs.outlines()
 
     assert ([lab.name for lab in labs], left_out) == (two_labs.lab_names(), [])
 
@@ -208,5 +208,5 @@ def test_a_variable_chooses_labs_which_may_require_others(two_labs, monkeypatch)
     monkeypatch.setenv("DLTLAB_LABS", last)
 
     assert two_labs.lab_names() == [last]
-    assert [lab.name for lab in two_labs.read_valid()[0]] == [last]
+    assert [lab.name for lab in two_labs.outlines()[0]] == [last]
     assert two_labs.resolve("1")
