@@ -428,8 +428,8 @@ class MolecularPotential:
             num_members: Only so many members, for an ensemble's first ones; by default all.
 
         Returns:
-            A function of positions `(batch, atoms, 3)`, in the dtype of the potential, in
-            angstroms. It returns what `energies_and_forces` does.
+            A function of positions `(batch, atoms, 3)`, in angstroms. It returns what
+            `energies_and_forces` does, and raises `Invalid` for positions of another shape.
         """
         import tensorflow as tf
 
@@ -467,12 +467,23 @@ class MolecularPotential:
             energies, slopes = energies_and_slopes(features)
             return [energies, -tape.gradient(features, positions, output_gradients=slopes)]
 
-        # Calling an AtomicFunction with flat tensors looks up no signature, which takes as long as
-        # a small molecule.
-        signature = tf.TensorSpec((*species.shape, 3), self.dtype)
-        run = tf.function(energies_and_forces, jit_compile=True).get_concrete_function(signature)
-        call = run.inference_fn.call_flat
-        return lambda positions: tuple(call(tf.constant(positions, self.dtype)))
+        shape = (*species.shape, 3)
+        concrete = tf.function(energies_and_forces, jit_compile=True).get_concrete_function(
+            tf.TensorSpec(shape, self.dtype)
+        )
+
+        def run(positions: Any) -> tuple["tf.Tensor", "tf.Tensor"]:
+            if np.shape(positions) != shape:
+                raise Invalid(
+                    f"The positions have the shape {np.shape(positions)}; this function is compiled "
+                    f"for {shape}."
+                )
+            # An AtomicFunction, called with flat tensors, looks up no signature, which takes a
+            # quarter of the time of a small molecule.
+            energies, forces = concrete.inference_fn.call_flat(tf.constant(positions, self.dtype))
+            return energies, forces
+
+        return run
 
     def _weights(
         self, network: "keras.Sequential", element: int, present: Sequence[int]

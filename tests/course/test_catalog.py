@@ -155,6 +155,17 @@ def test_all_labs_are_read_when_all_are_valid(two_labs):
     assert ([lab.name for lab in labs], left_out) == (two_labs.lab_names(), [])
 
 
+def test_a_lab_with_a_fault_in_a_cell_is_listed_but_not_read(two_labs):
+    path = two_labs.resolve("2")
+    path.write_text(path.read_text() + "\n# %%\n### BEGIN SOLUTION\nx = 1\n")
+
+    labs, left_out = two_labs.outlines()
+
+    assert ([lab.name for lab in labs], left_out) == (two_labs.lab_names(), [])
+    with pytest.raises(SourceError, match="unclosed solution"):
+        two_labs.read(["2"])
+
+
 def test_notebooks_without_a_source_are_named_with_the_command_that_converts_them(built):
     stray = built.solutions / "analysis.ipynb"
     stray.touch()

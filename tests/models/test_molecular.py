@@ -141,6 +141,21 @@ def test_a_compiled_potential_computes_the_same(potential: MolecularPotential) -
     np.testing.assert_allclose(run(positions)[0], energies, atol=1e-9)
     np.testing.assert_allclose(run(positions)[1], forces, atol=1e-9)
     np.testing.assert_allclose(first(positions)[0], energies[:1], atol=1e-9)
+    with pytest.raises(
+        Invalid, match=r"shape \(2, 5, 3\); this function was compiled for \(2, 6, 3\)"
+    ):
+        run(positions[:, :5])
+
+
+def test_functions_of_absent_elements_are_zero_and_can_be_left_out() -> None:
+    present = sorted({*SPECIES.tolist()})
+
+    every = symmetry_functions(SPECIES[None], POSITIONS[None]).numpy()[0]
+    some = symmetry_functions(SPECIES[None], POSITIONS[None], present=present).numpy()[0]
+
+    assert present == [0, 1, 3]  # H, C, O
+    assert some.shape == (6, 3 * 16 + 6 * 32)
+    np.testing.assert_allclose(np.sort(every[every != 0]), np.sort(some[some != 0]), atol=1e-12)
 
 
 def test_the_energy_of_two_far_molecules_is_the_sum(potential: MolecularPotential) -> None:
