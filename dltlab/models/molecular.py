@@ -475,7 +475,7 @@ class MolecularPotential:
         def run(positions: Any) -> tuple["tf.Tensor", "tf.Tensor"]:
             if np.shape(positions) != shape:
                 raise Invalid(
-                    f"The positions have the shape {np.shape(positions)}; this function is compiled "
+                    f"The positions have the shape {np.shape(positions)}; this was compiled "
                     f"for {shape}."
                 )
             # An AtomicFunction, called with flat tensors, looks up no signature, which takes a

@@ -141,9 +141,7 @@ def test_a_compiled_potential_computes_the_same(potential: MolecularPotential) -
     np.testing.assert_allclose(run(positions)[0], energies, atol=1e-9)
     np.testing.assert_allclose(run(positions)[1], forces, atol=1e-9)
     np.testing.assert_allclose(first(positions)[0], energies[:1], atol=1e-9)
-    with pytest.raises(
-        Invalid, match=r"shape \(2, 5, 3\); this function was compiled for \(2, 6, 3\)"
-    ):
+    with pytest.raises(Invalid, match=r"shape \(2, 5, 3\); this was compiled for \(2, 6, 3\)"):
         run(positions[:, :5])
 
 
