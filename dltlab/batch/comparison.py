@@ -87,7 +87,9 @@ class Comparison(Result):
     def summary(self) -> str:
         """How many runs are compared, and which is best in the first metric."""
         num_runs = sum(len(group.runs) for group in self.groups)
-        sentences = [f"{num_runs} runs that are done, in {len(self.groups)} settings."]
+        runs = "1 run that is done" if num_runs == 1 else f"{num_runs} runs that are done"
+        settings = "1 setting" if len(self.groups) == 1 else f"{len(self.groups)} settings"
+        sentences = [f"{runs}, in {settings}."]
         if self.left_out:
             sentences.append(f"{self.left_out} that are not done are left out.")
         if self.metrics:

@@ -1,6 +1,7 @@
 """Execute one run in this process: `execute_run`."""
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -20,7 +21,7 @@ from dltlab.batch.parameters import language_of
 from dltlab.batch.run_folder import Run, RunFolder, State, Status
 from dltlab.batch.run_watch import RunEnded
 from dltlab.batch.template import read_source, source_hash
-from dltlab.batch.versions import write_versions
+from dltlab.batch.versions import extra_of, write_versions
 from dltlab.errors import LabError, Unavailable
 from dltlab.files import cannot_write
 from dltlab.kernels import PROVISIONER
@@ -33,7 +34,6 @@ _DEFAULT_KERNEL = "python3"  # of a notebook that names none, as old ones
 _ADVICE = {
     "FileNotFoundError": "Its working directory is the run's folder `files`; --cwd changes it.",
     "MemoryError": "Give it more memory, or smaller batches.",
-    "ModuleNotFoundError": "Install the module in the environment of the kernel.",
     "ResourceExhaustedError": "Give it more memory, or smaller batches.",
 }
 
@@ -140,6 +140,15 @@ def _success(execution: Execution) -> RunEnded:
     return RunEnded(Status.DONE, reason)
 
 
+def _advice_on_module(text: str) -> str:
+    """Return what installs the module that an error says is missing."""
+    module = re.search(r"'(\w+)", text)
+    extra = extra_of(module[1]) if module else None
+    if extra:
+        return f"Install it in the environment of the kernel: pip install 'dltlab[{extra}]'"
+    return "Install the module in the environment of the kernel."
+
+
 def _failure(error: BaseException, execution: Execution) -> RunEnded:
     """Return the end of a run for an error."""
     match error:
@@ -148,6 +157,8 @@ def _failure(error: BaseException, execution: Execution) -> RunEnded:
         case PapermillExecutionError():
             text = f"{error.ename}: {error.evalue}".strip(": ").splitlines()[0]
             advice = _ADVICE.get(error.ename, "Correct it and run the same command again.")
+            if error.ename == "ModuleNotFoundError":
+                advice = _advice_on_module(text)
             is_memory = error.ename == "MemoryError"
             return RunEnded(Status.FAILED, text, advice, out_of_memory=is_memory)
         case NoSuchKernel():

@@ -2,10 +2,11 @@
 
 import json
 import platform
+import re
 import subprocess
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def write_versions(run: Run, notebook: NotebookNode, path: Path) -> None:
         "data": _data(run, notebook),
     }
     write_atomically(path, json.dumps(versions, indent=1) + "\n")
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra of dltlab that installs a top-level module; None if there is none."""
+    package = {"dask": "distributed"}.get(module, module)
+    for line in requires("dltlab") or ():
+        match = re.match(r"(?P<name>[\w.-]+).*extra == ['\"](?P<extra>[\w-]+)", line)
+        if match and match["name"].replace("-", "_").lower() == package.lower():
+            return match["extra"]
+    return None
 
 
 @cache

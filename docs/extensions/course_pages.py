@@ -178,7 +178,7 @@ def _table(labs: list[Lab]) -> str:
     rows = ["| lab | what it is about | time |", "|---|---|---|"]
     for lab in labs:
         minutes, summary = lab.front_matter.minutes, lab.front_matter.summary
-        total = minutes.read + minutes.exercise
+        total = sum(minutes.model_dump().values())
         rows.append(f"| [{_heading(lab)}]({lab.name}.ipynb) | {summary} | {total} minutes |")
     return "\n".join(rows)
 
