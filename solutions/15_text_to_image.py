@@ -19,16 +19,16 @@
 # requires: [02_image_classification]
 # profiles:
 #   smoke:
-#     JUDGE_IMAGES: 480
+#     JUDGE_IMAGES: 240
 #     JUDGE_EPOCHS: 1
-#     COLLAPSE_STEPS: 20
-#     SECONDS: 0.4
-#     PARTS: 2
+#     COLLAPSE_STEPS: 10
+#     SECONDS: 0.2
+#     PARTS: 1
 #     WIDTH: 64
 #     GAN_WIDTH: 8
 #     XLA: false
 #     STEPS: 2
-#     SCORED: 24
+#     SCORED: 12
 #     GUIDANCES: [1.0, 2.0]
 #   workshop: {}
 #   full: {SECONDS: 600, WIDTH: 1024, GAN_WIDTH: 64, JUDGE_IMAGES: 48000, STEPS: 24}
