@@ -2,15 +2,16 @@
 
 import json
 import platform
-import re
 import subprocess
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import distributions, requires
+from importlib.metadata import PackageNotFoundError, distributions, metadata, requires
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dltlab.batch.run_folder import Run
 from dltlab.course import Course
@@ -37,11 +38,16 @@ def write_versions(run: Run, notebook: NotebookNode, path: Path) -> None:
 
 def extra_of(module: str) -> str | None:
     """Return the extra of dltlab that installs a top-level module; None if there is none."""
-    package = {"dask": "distributed"}.get(module, module)
-    for line in requires("dltlab") or ():
-        match = re.match(r"(?P<name>[\w.-]+).*extra == ['\"](?P<extra>[\w-]+)", line)
-        if match and match["name"].replace("-", "_").lower() == package.lower():
-            return match["extra"]
+    package = canonicalize_name({"dask": "distributed"}.get(module, module))
+    try:
+        requirements = [Requirement(line) for line in requires("dltlab") or ()]
+        extras = metadata("dltlab").get_all("Provides-Extra") or []
+    except PackageNotFoundError:  # dltlab is imported from a folder
+        return None
+    markers = [r.marker for r in requirements if canonicalize_name(r.name) == package and r.marker]
+    for extra in extras:
+        if any(m.evaluate({"extra": extra}) and not m.evaluate({"extra": ""}) for m in markers):
+            return str(extra)
     return None
 
 

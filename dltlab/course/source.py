@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab's source: its front matter is valid, and from `read_lab`, all of it."""
+    """The source of a lab; `read_outline` validates its front matter and syntax, `read_lab` all."""
 
     path: Path
     block: Block
