@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.docs.site",
     "tests.kernel_fixtures",
     "tests.slurm_fixtures",
+    "tests.stopped_run",
     "tests.workshop.namespace",
 ]
 
