@@ -34,6 +34,15 @@ def start_guard(mark: str) -> "subprocess.Popen[bytes]":
     )
 
 
+def marked(name: str, mark: str) -> dict[str, str]:
+    """Return the environment variables that let processes be found by `NAME=mark`.
+
+    Dask and other programs change their titles with setproctitle where it is installed. It writes
+    them over the environment, unless SPT_NOENV is set.
+    """
+    return {name: mark, "SPT_NOENV": "1"}
+
+
 def main() -> None:
     """Wait for the end of the parent, then kill the marked processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -26,6 +26,7 @@ from dltlab.errors import LabError, Unavailable
 from dltlab.files import cannot_write
 from dltlab.kernels import PROVISIONER
 from dltlab.paths import COURSE, PROGRESS, RUN_DIR, RUN_MARK
+from dltlab.process_guard import marked
 
 _PROVISIONER_VARIABLE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
 _KEPT = ("run.json", "state.json", ".lock")  # when a run is executed again
@@ -90,7 +91,7 @@ def kernel_environment(run: Run, folder: RunFolder) -> dict[str, str]:
         _PROVISIONER_VARIABLE: PROVISIONER,
         **os.environ,
         RUN_DIR: str(folder.path.absolute()),
-        RUN_MARK: secrets.token_hex(8),
+        **marked(RUN_MARK, secrets.token_hex(8)),
         PROGRESS: str((folder.path / "progress.jsonl").absolute()),
         "OMP_NUM_THREADS": str(run.cores),
         "TF_NUM_INTRAOP_THREADS": str(run.cores),

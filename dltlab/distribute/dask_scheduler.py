@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dltlab import paths
 from dltlab.errors import Invalid, Unavailable
-from dltlab.process_guard import start_guard
+from dltlab.process_guard import marked, start_guard
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -98,7 +98,7 @@ def _start(
     with (folder / f"{command}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "dask", command, *options],
-            env={**os.environ, paths.LAUNCH_MARK: mark},
+            env={**os.environ, **marked(paths.LAUNCH_MARK, mark)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -39,7 +39,7 @@ from dltlab.distribute.launching_plan import (
     usable_gpus,
 )
 from dltlab.errors import Damaged, Invalid, LabError, NotFound, Unavailable
-from dltlab.process_guard import start_guard
+from dltlab.process_guard import marked, start_guard
 
 _GRACE_SECONDS = 3.0  # between the request to end and SIGKILL, when another rank has failed
 _USER_GRACE_SECONDS = 10.0  # the same, when the user or the cluster stops the job
@@ -392,7 +392,7 @@ class _Launcher:
                     paths.RENDEZVOUS: message["rendezvous"],
                     paths.ATTEMPT: str(message["attempt"]),
                     paths.JOB_TOKEN: self._place.token,
-                    paths.LAUNCH_MARK: mark,
+                    **marked(paths.LAUNCH_MARK, mark),
                 }
                 self._start_worker(rank, assignment["cores"], variables)
 

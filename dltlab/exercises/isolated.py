@@ -28,7 +28,7 @@ import numpy as np
 
 from dltlab.exercises.answers import AnswerRaised, NotYet, describe_error, require
 from dltlab.paths import DATA_DIR, ENGINE_DIR, OFFLINE
-from dltlab.process_guard import kill_marked
+from dltlab.process_guard import kill_marked, marked
 
 Arrays = dict[str, np.ndarray]
 
@@ -82,7 +82,7 @@ def run_isolated(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **_identity(folder, {_MARK: mark}),
+            **_identity(folder, marked(_MARK, mark)),
         )
         try:
             process.wait(seconds)

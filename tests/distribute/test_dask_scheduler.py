@@ -78,6 +78,9 @@ if __name__ == "__main__":
         assert owner.stdout.readline() == "ready\n"
         children = psutil.Process(owner.pid).children(recursive=True)
         assert len(children) >= 3  # the scheduler, the worker, and the guard of both
+        # Without this variable, setproctitle would overwrite those by which the guard finds them.
+        environments = [child.environ() for child in children]
+        assert [variables.get("SPT_NOENV") for variables in environments].count("1") == 2
         owner.kill()
         owner.wait()
     wait_until(lambda: not any(map(is_alive, children)))
