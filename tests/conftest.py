@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.coverage_pause",
     "tests.device_fixtures",
     "tests.docs.site",
+    "tests.iterators",
     "tests.kernel_fixtures",
     "tests.slurm_fixtures",
     "tests.stopped_run",

@@ -172,7 +172,10 @@ class _Prepared:
 
         rows = tf.data.Dataset.from_tensors(0).flat_map(rows_of_epoch)
         num_batches = tf.data.experimental.assert_cardinality(-(-num_rows // batch_size))
-        return rows.batch(batch_size).map(read).apply(num_batches).prefetch(2)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # as for training.fit: iterators may be slow to end
+        dataset = rows.batch(batch_size).map(read).apply(num_batches).prefetch(2)
+        return dataset.with_options(options)
 
     def evaluate(self, *args: Any, verbose: Any = "auto", **options: Any) -> Any:
         """Evaluate as `keras.Model.evaluate` does."""

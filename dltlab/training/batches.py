@@ -1,8 +1,8 @@
 """Turn the data that `keras.Model.fit` takes into a `tf.data.Dataset`: `Batches`."""
 
 import collections
-import functools
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 32  # of arrays, as in Keras
 _PEEK = 2  # batches, to see which dimensions vary
+_AUTOTUNED_CALLS = 16  # at most, that AUTOTUNE stands for without autotuning
 
 Data = Iterable[Any]  # what `Batches.of` takes; tf.data.Dataset and PyDataset are not typed
 
@@ -57,22 +58,24 @@ class Batches:
         """
         import tensorflow as tf
 
+        start: list[Any] = []
         if isinstance(data, tf.data.Dataset):
-            return cls(name, data)
-        if isinstance(data, keras.utils.PyDataset):
-            return cls(name, _from_py_dataset(data, name, shuffle))
-        if isinstance(data, tuple | dict) or hasattr(data, "shape"):
-            return cls(name, _from_arrays(data, name, batch_size or _BATCH_SIZE, shuffle))
-        if isinstance(data, Iterable) and not isinstance(data, str | list):
+            dataset = data
+        elif isinstance(data, keras.utils.PyDataset):
+            dataset = _from_py_dataset(data, name, shuffle)
+        elif isinstance(data, tuple | dict) or hasattr(data, "shape"):
+            dataset = _from_arrays(data, name, batch_size or _BATCH_SIZE, shuffle)
+        elif isinstance(data, str | list) or not isinstance(data, Iterable):
+            raise Invalid(
+                f"The {name} data are a {type(data).__name__}: pass a tf.data.Dataset, a pair of "
+                "arrays (x, y), a keras.utils.PyDataset or a generator of batches."
+            )
+        elif iter(data) is data:
             start = list(itertools.islice(data, _PEEK))
-            if iter(data) is not data:
-                return cls(name, _from_iterable(data, start, name))
-            read = functools.partial(itertools.chain, start, data)
-            return cls(name, _from_generator(read, start, name), start)
-        raise Invalid(
-            f"The {name} data are a {type(data).__name__}: pass a tf.data.Dataset, a pair of "
-            "arrays (x, y), a keras.utils.PyDataset or a generator of batches."
-        )
+            dataset = _from_generator(lambda: itertools.chain(start, data), start, name)
+        else:
+            dataset = _from_iterable(data, name)
+        return cls(name, _without_autotuning(dataset), start)
 
     @property
     def is_generator(self) -> bool:
@@ -197,6 +200,24 @@ def _from_arrays(arrays: Any, name: str, batch_size: int, shuffle: bool) -> "tf.
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+def _without_autotuning(dataset: "tf.data.Dataset") -> "tf.data.Dataset":
+    """Return the dataset without autotuning, unless it says otherwise in its options.
+
+    To end an iterator, TensorFlow 2.21 often waits for its autotuning thread, which sleeps as long
+    as the iterator has existed, up to a minute (`Model::OptimizeLoop` in core/framework/model.cc:
+    it is woken before the cancellation is set). Where there are more threads than AUTOTUNE stands
+    for without autotuning, a dataset is not changed.
+    """
+    import tensorflow as tf
+
+    is_chosen = dataset.options().autotune.enabled is not None
+    if is_chosen or (os.cpu_count() or 1) > _AUTOTUNED_CALLS:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def _as_tensor(array: Any, name: str) -> "tf.Tensor | tf.RaggedTensor":
     import tensorflow as tf
 
@@ -242,9 +263,10 @@ def _epoch(batches: keras.utils.PyDataset, shuffle: bool) -> Iterator[Any]:
     batches.on_epoch_end()
 
 
-def _from_iterable(batches: Iterable[Any], first: list[Any], name: str) -> "tf.data.Dataset":
+def _from_iterable(batches: Iterable[Any], name: str) -> "tf.data.Dataset":
     import tensorflow as tf
 
+    first = list(itertools.islice(batches, _PEEK))
     dataset = _from_generator(lambda: iter(batches), first, name)
     if isinstance(batches, Sized):
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))

@@ -183,3 +183,18 @@ def test_class_weight_that_cannot_be_used_is_refused() -> None:
         with_class_weight(dataset, "balanced", are_class_numbers=True)  # type: ignore[arg-type]
     with pytest.raises(Invalid, match=r"class_weight needs batches \(x, y\)"):
         with_class_weight(tf.data.Dataset.from_tensors((X, Y, Y)), {0: 1.0}, are_class_numbers=True)
+
+
+@pytest.mark.parametrize(("cores", "autotunes"), [(2, False), (64, None)])
+def test_data_are_autotuned_only_where_that_allows_more_calls_at_a_time(
+    cores: int, autotunes: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    dataset = tf.data.Dataset.range(3).batch(2)
+    for data in (dataset, np.zeros((4, 2)), iter([np.zeros((4, 2))])):
+        assert Batches.of(data, "training").dataset.options().autotune.enabled is autotunes
+
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    chosen = Batches.of(dataset.with_options(options), "training").dataset
+    assert chosen.options().autotune.enabled
