@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-MODULE = "tensorflow.python.data.ops.dataset_ops"
+MODULE, METHOD = "tensorflow.python.data.ops.dataset_ops", "_apply_debug_options"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -18,8 +18,8 @@ def pytest_runtest_setup() -> None:
     """Replace what all iterators call, if TensorFlow has been imported since the last test."""
     module = sys.modules.get(MODULE)
     dataset = getattr(module, "DatasetV2", None)
-    if dataset and dataset._apply_debug_options is not without_autotuning:
-        dataset._apply_debug_options = without_autotuning
+    if dataset and getattr(dataset, METHOD) is not without_autotuning:
+        setattr(dataset, METHOD, without_autotuning)
 
 
 def without_autotuning(dataset: Any) -> Any:

@@ -21,7 +21,8 @@ from dltlab.batch.parameters import language_of
 from dltlab.batch.run_folder import Run, RunFolder, State, Status
 from dltlab.batch.run_watch import RunEnded
 from dltlab.batch.template import read_source, source_hash
-from dltlab.batch.versions import extra_of, write_versions
+from dltlab.batch.versions import write_versions
+from dltlab.course import extra_of
 from dltlab.errors import LabError, Unavailable
 from dltlab.files import cannot_write
 from dltlab.kernels import PROVISIONER

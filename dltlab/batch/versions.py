@@ -5,13 +5,11 @@ import platform
 import subprocess
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distributions, metadata, requires
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from dltlab.batch.run_folder import Run
 from dltlab.course import Course
@@ -34,21 +32,6 @@ def write_versions(run: Run, notebook: NotebookNode, path: Path) -> None:
         "data": _data(run, notebook),
     }
     write_atomically(path, json.dumps(versions, indent=1) + "\n")
-
-
-def extra_of(module: str) -> str | None:
-    """Return the extra of dltlab that installs a top-level module; None if there is none."""
-    package = canonicalize_name({"dask": "distributed"}.get(module, module))
-    try:
-        requirements = [Requirement(line) for line in requires("dltlab") or ()]
-        extras = metadata("dltlab").get_all("Provides-Extra") or []
-    except PackageNotFoundError:  # dltlab is imported from a folder
-        return None
-    markers = [r.marker for r in requirements if canonicalize_name(r.name) == package and r.marker]
-    for extra in extras:
-        if any(m.evaluate({"extra": extra}) and not m.evaluate({"extra": ""}) for m in markers):
-            return str(extra)
-    return None
 
 
 @cache

@@ -56,7 +56,7 @@ def lab(
 
     workspace = Workspace.find(folder, Course.find(course))
     lab_name = workspace.course.resolve(name).stem if name else None
-    for message in workspace.update(lab_name):
+    for message in [*workspace.update(lab_name), *workspace.course.missing_modules()]:
         typer.echo(message)
     command = jupyterlab_command(workspace, lab_name, port, browser, host)
     typer.echo(
@@ -106,14 +106,15 @@ def list_labs(course: CourseFolder = None) -> None:
     from dltlab.course import Course
 
     table = Table("lab", "title", "minutes", "memory", "GPU", box=None, pad_edge=False)
-    labs, left_out = Course.find(course).outlines()
+    root = Course.find(course)
+    labs, left_out = root.outlines()
     for lab in labs:
         front_matter = lab.front_matter
         minutes = sum(front_matter.minutes.model_dump().values())
         memory = f"{front_matter.memory_gb:g} GB"
         table.add_row(lab.name, front_matter.title, str(minutes), memory, front_matter.devices.gpu)
     print_table(table)
-    for message in left_out:
+    for message in [*left_out, *root.missing_modules()]:
         typer.echo(message, err=True)
 
 

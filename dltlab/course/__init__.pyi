@@ -1,4 +1,5 @@
 from .catalog import Course, enter_course
+from .extras import extra_of
 from .front_matter import SourceError
 from .notebooks import (
     execute_notebook,
@@ -28,6 +29,7 @@ __all__ = [
     "check_parameters",
     "enter_course",
     "execute_notebook",
+    "extra_of",
     "jupyterlab_command",
     "jupyterlab_environment",
     "learner_notebook",

@@ -5,10 +5,11 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dltlab.course.extras import how_to_install, missing_modules
 from dltlab.course.front_matter import SourceError
 from dltlab.course.source import NAME, Lab, read_lab, read_outline
 from dltlab.errors import Damaged, Invalid, NotFound
@@ -175,6 +176,19 @@ class Course:
             except (SourceError, Damaged) as error:
                 left_out.append(f"{name} is left out: {error}")
         return labs, left_out
+
+    def missing_modules(self) -> list[str]:
+        """Return a sentence for each lab that imports modules that are not installed."""
+        sentences = []
+        with self.import_path():
+            for path in self.sources():
+                with suppress(OSError, ValueError, SyntaxError):  # `outlines` says what is wrong
+                    if modules := missing_modules(path.read_text(encoding="utf-8-sig")):
+                        sentences.append(
+                            f"{path.stem} imports {', '.join(modules)}, which is not installed. "
+                            f"{how_to_install(modules)}"
+                        )
+        return sentences
 
     def _require_known(self, lab: Lab) -> None:
         """Raise for a required lab that does not come earlier, or a data set without a card."""

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from dltlab.batch.run_folder import Run
-from dltlab.batch.versions import extra_of, write_versions
+from dltlab.batch.versions import write_versions
 from dltlab.data import info
 from tests.batch.notebooks import write_notebook
 
@@ -68,11 +68,3 @@ def test_data_are_those_of_the_lab(versions):
 
     assert data == {name: info(name).version for name in ("digits", "mnist")}
     assert versions(lab="99_unknown")["data"] == {}
-
-
-@pytest.mark.parametrize(
-    ("module", "extra"),
-    [("onnx", "inference"), ("dask", "batch"), ("nglview", "science"), ("keras", None)],
-)
-def test_the_extra_that_installs_a_module_is_known(module, extra):
-    assert extra_of(module) == extra

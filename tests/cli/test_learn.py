@@ -22,6 +22,18 @@ def test_list_shows_title_time_and_needs_of_each_lab(dltlab, course):
     assert result.code == 0
 
 
+def test_a_lab_that_needs_more_packages_is_named(dltlab, built, tmp_path, source, started):
+    source.write_text(source.read_text() + "\n# %%\nimport no_such_module\n")
+    sentence = f"{LAB} imports no_such_module, which is not installed. Install "
+
+    listed = dltlab("list", "--course", built.root)
+    opened = dltlab("lab", "--no-browser", "--dir", tmp_path / "mine", "--course", built.root)
+
+    assert listed.err.startswith(sentence)
+    assert sentence in opened.out
+    assert (listed.code, opened.code, len(started)) == (0, 0, 1)
+
+
 def test_progress_is_one_bar_for_each_lab_within_80_columns(dltlab, course, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     new_lab("second", course.root)
