@@ -185,7 +185,7 @@ class Course:
                 with suppress(OSError, ValueError, SyntaxError):  # `outlines` says what is wrong
                     if modules := missing_modules(path.read_text(encoding="utf-8-sig")):
                         sentences.append(
-                            f"{path.stem} imports {', '.join(modules)}, which is not installed. "
+                            f"{path.stem} needs what is not installed: {', '.join(modules)}. "
                             f"{how_to_install(modules)}"
                         )
         return sentences
