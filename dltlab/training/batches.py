@@ -203,10 +203,10 @@ def _from_arrays(arrays: Any, name: str, batch_size: int, shuffle: bool) -> "tf.
 def _without_autotuning(dataset: "tf.data.Dataset") -> "tf.data.Dataset":
     """Return the dataset without autotuning, unless it says otherwise in its options.
 
-    To end an iterator, TensorFlow 2.21 often waits for its autotuning thread, which sleeps as long
-    as the iterator has existed, up to a minute (`Model::OptimizeLoop` in core/framework/model.cc:
-    it is woken before the cancellation is set). Where there are more threads than AUTOTUNE stands
-    for without autotuning, a dataset is not changed.
+    To end an iterator, TensorFlow 2.21 wakes its autotuning thread before it sets the cancellation
+    that the thread looks for. On a busy machine, the thread then often sleeps again, as long as the
+    iterator has existed, up to a minute (`Model::OptimizeLoop` in core/framework/model.cc). Where
+    there are more threads than AUTOTUNE stands for without autotuning, a dataset is not changed.
     """
     import tensorflow as tf
 

@@ -65,8 +65,8 @@ def fit(
             a pair of arrays, as `dltlab.data.arrays` returns. `x` and `y` may be a tuple or dict of
             several inputs or targets; a third part is a weight for each example. A model that
             computes its own loss needs no `y`. Arrays, and the batches of a `PyDataset`, are
-            shuffled in each epoch. On machines of up to 16 threads, data are not autotuned unless
-            their options choose it: TensorFlow may need a minute to end that.
+            shuffled in each epoch. On machines of up to 16 threads, data are autotuned only if
+            their options choose it: on a busy machine TensorFlow may need a minute to end that.
         epochs: The number of passes over the training data.
         validation: Data to evaluate the model on after each epoch.
         batch_size: The number of examples in a batch of arrays, 32 by default.
