@@ -17,6 +17,8 @@ except ImportError:
     nglview = None
 text = """
 import dask
+import dask,
+from here on, and import -
 """
 def later():
     import openvino
