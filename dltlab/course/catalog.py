@@ -185,7 +185,8 @@ class Course:
                 with suppress(OSError, ValueError, SyntaxError):  # `outlines` says what is wrong
                     if modules := missing_modules(path.read_text(encoding="utf-8-sig")):
                         sentences.append(
-                            f"{path.stem} needs what is not installed: {', '.join(modules)}. "
+                            f"{path.stem} needs packages that are not installed: "
+                            f"{', '.join(modules)}. "
                             f"{how_to_install(modules)}"
                         )
         return sentences

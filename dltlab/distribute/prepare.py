@@ -173,7 +173,9 @@ class _Prepared:
         rows = tf.data.Dataset.from_tensors(0).flat_map(rows_of_epoch)
         num_batches = tf.data.experimental.assert_cardinality(-(-num_rows // batch_size))
         options = tf.data.Options()
-        options.autotune.enabled = False  # as for training.fit: iterators may be slow to end
+        options.autotune.enabled = (
+            False  # or its iterators may be slow to end, see training.batches
+        )
         dataset = rows.batch(batch_size).map(read).apply(num_batches).prefetch(2)
         return dataset.with_options(options)
 

@@ -24,7 +24,7 @@ def test_list_shows_title_time_and_needs_of_each_lab(dltlab, course):
 
 def test_a_lab_that_needs_more_packages_is_named(dltlab, built, tmp_path, source, started):
     source.write_text(source.read_text() + "\n# %%\nimport no_such_module\n")
-    sentence = f"{LAB} needs what is not installed: no_such_module. Install "
+    sentence = f"{LAB} needs packages that are not installed: no_such_module. Install "
 
     listed = dltlab("list", "--course", built.root)
     opened = dltlab("lab", "--no-browser", "--dir", tmp_path / "mine", "--course", built.root)

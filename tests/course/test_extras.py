@@ -74,5 +74,5 @@ def test_labs_that_import_what_is_missing_are_named(not_installed, course, sourc
     not_installed("dask")
 
     assert course.missing_modules() == [
-        "01_my_topic needs what is not installed: dask. Run: pip install 'dltlab[batch]'"
+        "01_my_topic needs packages that are not installed: dask. Run: pip install 'dltlab[batch]'"
     ]
